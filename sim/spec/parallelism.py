@@ -1,0 +1,36 @@
+"""A parallel plan: how one training job is cut over many devices.
+
+Like the seating plan of an orchestra: who plays the same part (data parallel), who shares one instrument (tensor
+parallel), and who hands the piece on (pipeline parallel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.spec.fields import choice, count, switch
+
+RECOMPUTE = ("none", "selective", "full")
+SCHEDULES = ("1f1b", "gpipe")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Parallel degrees and the choices that go with them. Data parallel is what the devices leave over."""
+
+    tensor: int = count("tensor parallel degree: ranks that share each layer's matrices", 1)
+    pipeline: int = count("pipeline stages", 1)
+    micro_batch: int = count("sequences (samples) a micro-batch", 1)
+    virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
+    schedule: str = choice(SCHEDULES, "pipeline schedule", "1f1b")
+    sequence_parallel: bool = switch("shard norms and dropout along the sequence within the tensor group", False)
+    zero_stage: int = count("ZeRO stage: 0 none, 1 shards the optimizer state over data-parallel ranks", 0, low=0, high=1)
+    recompute: str = choice(RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none")
+    flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
+    overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
+    overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)
+
+    @property
+    def model_ranks(self) -> int:
+        """Devices that hold one copy of the model."""
+        return self.tensor * self.pipeline
