@@ -1,13 +1,13 @@
 """Quantities at the border: like a customs desk, text with a unit comes in, a plain SI number goes through.
 
-Inside rackcast every number is SI and its name carries the unit (``memory_bytes``, ``latency_s``). People write
-``"80 GiB"``, ``"400 Gbit/s"`` or ``"3 us"``: :func:`parse` turns that into the SI float for a :class:`Dimension` and
-refuses the wrong kind of unit; :func:`exact` writes it back without loss, and the ``format_*`` functions show it to
-people with the digits they want.
+Inside rackcast every number is SI and its name carries the unit (``memory_bytes``, ``latency_s``). People
+write ``"80 GiB"``, ``"400 Gbit/s"`` or ``"3 us"``: :func:`parse` turns that into the SI float for a
+:class:`Dimension` and refuses the wrong kind of unit; :func:`exact` writes it back without loss, and the
+``format_*`` functions show it to people with the digits they want.
 
-Units are case-sensitive, because ``Gb`` (bits) and ``GB`` (bytes) differ. SI prefixes are decimal (``GB`` = 1e9), IEC
-prefixes binary (``GiB`` = 2**30), as in the SI brochure (9th edition) and IEC 80000-13. Only the standard library, and
-Python 3.10.
+Units are case-sensitive, because ``Gb`` (bits) and ``GB`` (bytes) differ. SI prefixes are decimal (``GB`` =
+1e9), IEC prefixes binary (``GiB`` = 2**30), as in the SI brochure (9th edition) and IEC 80000-13. Only the
+standard library, and Python 3.10.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ BYTES = Dimension(
 )
 BITS = Dimension("a number of bits", "bits", _BIT, ("bit", "kbit", "Mbit", "Gbit", "Tbit"), ("400 Gbit",))
 BYTES_PER_S = Dimension(
-    "a bandwidth (bits are converted to bytes)",
+    "a bandwidth",
     "bytes_per_s",
     {f"{unit}{per}": one for unit, one in _FLOW.items() for per in ("/s", "/sec")}
     | {f"{unit}ps": one for unit, one in _FLOW.items() if unit[-1] in "Bb"},
@@ -156,12 +156,13 @@ DIMENSIONS = (
     *(USD, USD_PER_GPU_HOUR, USD_PER_KWH, FRACTION, COUNT),
 )
 
-_NUMBER = r"[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-_QUANTITY = re.compile(rf"({_NUMBER}|[+-]?inf(?:inity)?|nan)\s*([^\d\s,.+-][^\d]*)?", re.IGNORECASE)
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"({_NUMBER}|inf(?:inity)?|nan)\s*(?![\d.,])([^\d\s.,+-][^\d+]*)?", re.IGNORECASE)
+_DOLLARS = re.compile(rf"\$\s*({_NUMBER})\s*(\S*)")
 
 
 def dimension_of(name: str) -> Dimension | None:
-    """The dimension that a name claims by its ending (``link_bytes_per_s`` -> ``BYTES_PER_S``); None if it has none."""
+    """The dimension a name claims by its ending (``link_bytes_per_s``: ``BYTES_PER_S``), or None."""
     fitting = [d for d in DIMENSIONS if name == d.suffix or name.endswith("_" + d.suffix)]
     return max(fitting, key=lambda d: len(d.suffix), default=None)
 
@@ -176,8 +177,8 @@ def parse(
 ) -> float:
     """The SI float that ``value`` stands for.
 
-    Numbers and strings without a unit are taken as SI already; a string may carry a unit (``"80 GiB"``), for a time
-    also several (``"1 h 30 min"``). Decimal text is converted exactly and rounded once.
+    Numbers and texts without a unit are SI already; a text may carry a unit (``"80 GiB"``), a time several
+    (``"1 h 30 min"``). Decimal text is converted exactly and rounded once.
 
     Args:
         value: number or text.
@@ -186,8 +187,8 @@ def parse(
         allow_infinite: accept ``"inf"``.
 
     Raises:
-        ValueError: not a number, unknown unit, unit of another dimension, NaN, or outside the range; the message names
-            the value, what was expected and examples.
+        ValueError: not a number, unknown unit, unit of another dimension, NaN, or outside the range; the
+            message names the value, what was expected and examples.
     """
     if isinstance(value, str):
         number = _parse_text(value, dimension)
@@ -202,31 +203,27 @@ def parse(
     if positive and number <= 0:
         raise ValueError(f"{value!r} must be more than 0; {_expected(dimension)}")
     if minimum is not None and number < minimum:
-        raise ValueError(f"{value!r} is less than {minimum:g}; {_expected(dimension)}")
+        raise ValueError(f"{value!r} must be at least {minimum:g}; {_expected(dimension)}")
     return number
 
 
 def _expected(dimension: Dimension) -> str:
-    return f"expected {dimension.name}, for example " + ", ".join(
-        repr(example) for example in dimension.examples
-    )
+    return f"expected {dimension.name}, for example {' or '.join(map(repr, dimension.examples))}"
 
 
 def _parse_text(text: str, dimension: Dimension) -> float:
     rest = text.strip().replace("µ", "u").replace("μ", "u")
-    if dollars := re.fullmatch(rf"([+-]?)\$\s*([\d.].*?)(?=[a-zA-Z/]|$)\s*(.*)", rest):
-        sign, amount, tail = dollars.groups()
-        rest = f"{sign}{amount} ${tail}"
-    total, parts = 0.0, 0
-    while rest:
-        part = _QUANTITY.match(rest)
-        if part is None or (parts and dimension is not SECONDS):
-            raise ValueError(f"{text!r} is not a quantity; {_expected(dimension)}")
-        total += _convert(text, part[1], (part[2] or "").strip(), dimension)
-        rest, parts = rest[part.end() :].strip(), parts + 1
-    if not parts:
-        raise ValueError(f"{text!r} is empty; {_expected(dimension)}")
-    return total
+    sign, rest = (-1.0, rest[1:]) if rest.startswith("-") else (1.0, rest.removeprefix("+"))
+    if dollars := _DOLLARS.fullmatch(rest):
+        rest = f"{dollars[1]} ${dollars[2]}"
+    pieces = []
+    while part := _QUANTITY.match(rest):
+        pieces.append((part[1], (part[2] or "").strip()))
+        rest = rest[part.end() :].strip()
+    several = len(pieces) > 1 and (dimension is not SECONDS or any(unit == "" for _, unit in pieces))
+    if rest or several or not pieces:
+        raise ValueError(f"{text!r} is not a quantity; {_expected(dimension)}")
+    return sign * sum(_convert(text, number, unit, dimension) for number, unit in pieces)
 
 
 def _convert(text: str, number: str, unit: str, dimension: Dimension) -> float:
@@ -244,67 +241,63 @@ def _convert(text: str, number: str, unit: str, dimension: Dimension) -> float:
 
 
 def exact(value: float, dimension: Dimension) -> str:
-    """The shortest text with a unit that :func:`parse` reads back as exactly ``value``: for files people edit.
+    """The shortest text with a unit that :func:`parse` reads back as exactly ``value``: for people's files.
 
-    Bytes and bandwidths may take either prefix family; a tie goes to the larger unit.
+    Sizes may take either family of prefixes; of equally short texts the largest unit wins.
     """
     value = parse(value, dimension, allow_infinite=True)
-    if not math.isfinite(value):
-        return str(value)
-    units = [*dimension.ladder, *("MB", "GB", "TB", "PB")] if dimension is BYTES else list(dimension.ladder)
-    best = f"{value!r}".removesuffix(".0")
-    for unit in units:
-        factor = dimension.units.get(unit, Decimal(1))
-        number = format((Decimal(repr(value)) / factor).normalize(), "f")
-        text = _join(number, unit)
-        if parse(text, dimension) == value and (len(number) <= len(best.split()[0]) or " " not in best):
-            best = text
-    return best
+    text = _join(repr(value).removesuffix(".0"), _unit_one(dimension), dimension)
+    if not math.isfinite(value) or value == 0:
+        return text
+    texts = [text]
+    for unit in (*dimension.ladder, *(("kB", "MB", "GB", "TB", "PB") if dimension is BYTES else ())):
+        number = (Decimal(repr(value)) / dimension.units.get(unit, Decimal(1))).normalize()
+        text = _join(format(number, "f" if -7 < number.adjusted() < 16 else "e"), unit, dimension)
+        if parse(text, dimension) == value:
+            texts.append(text)
+    return min(reversed(texts), key=lambda text: (len(text), text.lstrip("-$").startswith("0.")))
+
+
+def _unit_one(dimension: Dimension) -> str:
+    return next((unit for unit in dimension.ladder if dimension.units.get(unit, 1) == 1), "")
 
 
 def format_quantity(value: float, dimension: Dimension, digits: int = 3) -> str:
-    """``value`` (SI) for people: at least ``digits`` significant digits in the largest unit that keeps it above one.
+    """``value`` (SI) for people: ``digits`` significant digits in the largest unit that keeps it above one.
 
-    Whole digits are never rounded away (``"1,024 GiB"`` rather than ``"1020 GiB"``). NaN is ``"n/a"``.
+    Whole digits are never rounded away (``"1,023 GiB"`` rather than ``"1020 GiB"``). NaN is ``"n/a"``.
     """
-    if math.isnan(value):
-        return "n/a"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    ladder = [(unit, float(dimension.units.get(unit, Decimal(1)))) for unit in dimension.ladder]
-    unit, factor = ladder[0]
-    for bigger, bigger_factor in ladder[1:]:
-        if abs(float(_rounded(value / factor, digits))) * factor >= bigger_factor * _PATIENCE.get(
-            bigger, 1.0
-        ):
-            unit, factor = bigger, bigger_factor
-    if value == 0 and dimension is SECONDS:
-        unit, factor = "s", 1.0
-    return _join(_grouped(_rounded(value / factor, digits)), unit)
+    if not math.isfinite(value):
+        return "n/a" if math.isnan(value) else str(value)
+    if value == 0:
+        return _join("0", _unit_one(dimension) or dimension.ladder[0], dimension)
+    chosen = dimension.ladder[0]
+    number = ""
+    for unit in dimension.ladder:
+        scaled = value / float(dimension.units.get(unit, 1))
+        shown = _rounded(scaled, digits)
+        if number and abs(float(shown)) < (2.0 if unit in _LATE else 1.0):
+            break
+        chosen, number = unit, shown
+    whole, dot, decimals = number.partition(".")
+    return _join(f"{int(whole):,}{dot}{decimals}" if len(whole) > 4 else number, chosen, dimension)
 
 
-# People read "90 s" and "36 h" better than "1.5 min" and "1.5 d": move to the bigger unit only at twice its size.
-_PATIENCE = {"min": 2.0, "h": 2.0, "d": 2.0, "yr": 2.0, "M": 1.0}
+# People read "90 s" and "36 h" better than "1.5 min" and "1.5 d": these units start at two.
+_LATE = ("min", "h", "d", "yr")
 
 
 def _rounded(value: float, digits: int) -> str:
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    decimals = min(max(0, digits - 1 - math.floor(math.log10(abs(value)))), 300)
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _grouped(number: str) -> str:
-    whole, dot, decimals = number.partition(".")
-    return f"{int(whole):,}{dot}{decimals}" if len(whole.lstrip("-")) > 3 else number
-
-
-def _join(number: str, unit: str) -> str:
+def _join(number: str, unit: str, dimension: Dimension) -> str:
     if unit.startswith("$"):
         sign, amount = ("-", number[1:]) if number.startswith("-") else ("", number)
         return f"{sign}${amount}{unit[1:]}"
-    return f"{number} {unit}".strip() if len(unit) != 1 or unit in "BsJWh%d" else number + unit
+    return number + unit if dimension is COUNT else f"{number} {unit}".rstrip()
 
 
 def format_bytes(value: float, digits: int = 3) -> str:
@@ -338,13 +331,8 @@ def format_watts(value: float, digits: int = 3) -> str:
 
 
 def format_joules(value: float, digits: int = 3) -> str:
-    """Energy (J): ``"12 kWh"`` above an hour of a watt."""
+    """Energy (J): ``"12 kWh"``."""
     return format_quantity(value, JOULES, digits)
-
-
-def format_hertz(value: float, digits: int = 3) -> str:
-    """Frequency: ``"1.98 GHz"``."""
-    return format_quantity(value, HERTZ, digits)
 
 
 def format_usd(value: float, digits: int = 3) -> str:

@@ -175,6 +175,19 @@ USUAL_NODES = (
 """Assumptions. Sources: the DGX and HGX user guides of each generation (systems.csv), NVIDIA SuperPOD reference
 architectures (one card a GPU); older PCIe servers: one 10 Gbit/s Ethernet port, as commodity servers had."""
 
+NAMED_FABRICS = (
+    ("p4de?\\b", "efa", 4, 100),
+    ("p3dn", "efa", 1, 100),
+    ("p5e|EFA|AWS|p5|p6", "efa", 0, 0),
+    ("a3-high|a3 High", "ethernet", 4, 200),
+    ("a3-mega|a3 Mega|TCPX", "ethernet", 8, 200),
+    ("GKE|GCP|RoCE", "roce", 0, 0),
+    ("TCP|Ethernet", "ethernet", 0, 0),
+    (r"\bIB\b|InfiniBand|Azure", "infiniband", 0, 0),
+)
+"""What a system's name says of its network: pattern, fabric, cards a node and Gbit/s a card (0 = the usual node's).
+Sources: the clouds' own instance documentation, as in systems.csv."""
+
 PCIE_NODE = UsualNode("", 8, "pcie", 8, "switch", 2, 200e9)
 
 IN_SWITCH_GENERATIONS = ("hopper", "blackwell")
@@ -190,7 +203,7 @@ def node_links(device: Device) -> Links:
     """The links of the node that ``device`` is usually sold in (:data:`USUAL_NODES`, assumed)."""
     node = usual_node(device.key)
     scale_up = node.scale_up if device.scale_up_bytes_per_s > 0 or node.scale_up != "nvlink" else "pcie"
-    rate = device.host_bytes_per_s if scale_up == "pcie" else device.scale_up_bytes_per_s
+    rate = device.host_bytes_per_s if scale_up in ("pcie", "none") else device.scale_up_bytes_per_s
     return Links(
         accelerator=device.key,
         generation=device.generation,
@@ -277,7 +290,13 @@ def _several_domains(links: Links, system: str, ranks: int, local: float) -> Lin
         domain = ranks / float(racks[1])
     if re.search(r"\bdgx-?2\b", system, re.IGNORECASE):
         links = replace(links, wiring="switch", devices_per_node=16.0, nics_per_node=8.0)
-    for word, name in (("EFA", "efa"), ("RoCE", "roce"), ("TCP", "ethernet"), (" IB", "infiniband")):
-        if word in system:
+    for pattern, name, nics, gbit in NAMED_FABRICS:
+        if re.search(pattern, system):
             links = replace(links, scale_out=name)
+            if nics:
+                links = replace(links, nics_per_node=float(nics), nic_bytes_per_s=gbit * 1e9 / 8)
+            break
+    cards = re.search(r"(\d+) NICs", system)
+    if cards:
+        links = replace(links, nics_per_node=float(cards[1]), devices_per_node=max(local, 1.0))
     return replace(links, scale_up_ranks=max(domain, 1.0))

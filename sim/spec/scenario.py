@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sim.spec.fields import choice, count, named, quantity, text
-from sim.spec.hardware import System
+from sim.spec.hardware import Accelerator, System
 from sim.spec.workload import Training
 
 TOPOLOGIES = ("fat-tree", "rail-fat-tree", "torus", "none")
@@ -50,6 +50,7 @@ class Pool:
     """Nodes of one kind."""
 
     system: System = named("node type", "system")
+    accelerator: Accelerator = named("device in the nodes; the system's own where left out", "accelerator")
     nodes: int = count("nodes in the pool")
     name: str = text("label in tables", "pool")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, named, quantity
+from sim.spec.fields import choice, count, named, quantity, switch
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
@@ -20,7 +20,7 @@ STACKS = ("megatron-lm", "megatron-deepspeed")
 class SampleModel:
     """A model known only by its arithmetic: so many FLOP for each sample, forward and backward together."""
 
-    flop_per_sample: float = quantity("arithmetic of one sample, forward and backward", above=True)
+    sample_flop: float = quantity("arithmetic of one sample, forward and backward", above=True)
     parameters: float = quantity("trainable parameters", 0.0)
     name: str = "inline"
 
@@ -29,10 +29,10 @@ class SampleModel:
 class Loader:
     """The path of the data from storage to the device."""
 
-    serial_s_per_sample: float = quantity("time each sample costs on a path that all devices share, one sample at a time", 0.0
+    sample_serial_s: float = quantity("time each sample costs on a path that all devices share, one sample at a time", 0.0
     )
     sample_bytes: float = quantity("bytes a sample takes in storage", 0.0)
-    cpu_s_per_sample: float = quantity("time one CPU core needs to decode and augment a sample", 0.0)
+    sample_cpu_s: float = quantity("time one CPU core needs to decode and augment a sample", 0.0)
     workers: int = count("CPU workers per device that decode", 4)
     prefetch: int = count("batches held ready ahead of the step; 0 = load, then compute", 2, low=0, high=1000)
 
@@ -46,6 +46,7 @@ class Training:
     sequence: int = count("tokens of a sequence", 1)
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
+    dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None

@@ -1,0 +1,1 @@
+"""The faces of rackcast: command line, reports, web app. They show tables; they hold no physics and no prices."""

@@ -1,0 +1,38 @@
+"""The command line: one small module per verb, loaded only when that verb is called.
+
+``main`` is the doorman: it turns a refused input into one message and exit code 2, and Ctrl-C into 130, so that no
+user ever meets a traceback for something they typed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import calibrate, catalog, run, validate, web
+
+app = typer.Typer(
+    help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.add_typer(validate.app, name="validate")
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(catalog.app, name="catalog")
+app.command("app")(web.app_command)
+
+
+def main() -> None:
+    """Entry point of the ``rackcast`` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None

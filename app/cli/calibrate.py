@@ -1,0 +1,117 @@
+"""``rackcast calibrate``: measure this machine, and fit what was measured into a profile.
+
+A thin front of the ``calibrate`` package, which also runs by itself (``python -m calibrate``). What it adds is the
+catalogue, whose datasheets take the place of stand-ins for devices it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sim.cost.device import Device
+
+app = typer.Typer(help="Measure this machine; fit calibration profiles.", no_args_is_help=True)
+
+Budget = Annotated[str, typer.Option(help="Time for measuring, e.g. 45s, 5m, 1h.")]
+Only = Annotated[str, typer.Option(metavar="PARTS", help="Of matmul,memory,launch,collective; default: all.")]
+Processes = Annotated[int, typer.Option(min=0, help="Ranks of the collectives; 0: one a GPU, or 2 on a CPU.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of shapes and of their order.")]
+DeviceName = Annotated[str, typer.Option("--device", help="torch device; default: the first GPU, or cpu.")]
+System = Annotated[str, typer.Option(help="Name of the node or cluster in the rows.")]
+Fabric = Annotated[str, typer.Option(help="nvlink, pcie, infiniband, roce, ...; default: found out.")]
+Hostname = Annotated[
+    bool, typer.Option("--hostname", help="Record this host's name (not recorded otherwise).")
+]
+Name = Annotated[str, typer.Option(help="Of the profile.")]
+Out = Annotated[Path, typer.Option(help="Measurement file.")]
+ProfileOut = Annotated[Path | None, typer.Option(help="Profile; default: beside the measurement file.")]
+Measured = Annotated[Path, typer.Argument(help="Measurement file (JSON).", show_default=False)]
+
+
+@app.command("run")
+def run(
+    budget: Budget = "1m",
+    out: Out = Path("measurements.json"),
+    only: Only = "",
+    processes: Processes = 0,
+    seed: Seed = 0,
+    device: DeviceName = "",
+    system: System = "",
+    fabric: Fabric = "",
+    hostname: Hostname = False,
+    name: Name = "",
+    profile_out: ProfileOut = None,
+) -> None:
+    """Measure matmul, memory, launch and collectives on this machine (needs torch)."""
+    from calibrate.__main__ import run_here, tell
+
+    given = {
+        "budget": budget,
+        "out": out,
+        "only": only,
+        "processes": processes,
+        "seed": seed,
+        "device": device,
+        "system": system,
+        "fabric": fabric,
+        "hostname": hostname,
+        "name": name,
+        "profile_out": profile_out,
+    }
+    raise typer.Exit(run_here(given, tell, catalogue_devices))
+
+
+@app.command("fit")
+def fit(measurements: Measured, out: ProfileOut = None, name: Name = "") -> None:
+    """Fit a profile to a measurement file."""
+    from calibrate.__main__ import fit_file, tell
+
+    raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices))
+
+
+def catalogue_devices(gpus: list[str]) -> dict[str, Device]:
+    """Datasheets of those device names that the catalogue knows, by key, alias, or as drivers spell them."""
+    from sim.spec.catalog import load_catalog
+
+    accelerators = load_catalog().accelerators
+    words = {key: _words(" ".join((key, one.name, *one.aliases))) for key, one in accelerators.items()}
+    found = {}
+    for gpu in gpus:
+        key = _match(gpu, words)
+        if key is not None:
+            found[gpu] = accelerators[key].device()
+    return found
+
+
+def _match(gpu: str, words: dict[str, set[str]]) -> str | None:
+    """The one key whose words hold all of the name's, e.g. ``NVIDIA H100 80GB HBM3``; None if none or several.
+
+    Drivers name the form factor of cards (PCIe, NVL) but not always of modules, so a name without one is a module.
+    """
+    wanted = _words(gpu)
+    cards = {"pcie", "nvl"} - wanted
+    fits = [key for key, have in words.items() if wanted and wanted <= have and not cards & have]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _words(name: str) -> set[str]:
+    ignored = {
+        "nvidia",
+        "amd",
+        "tesla",
+        "instinct",
+        "geforce",
+        "edition",
+        "ac",
+        "hbm2",
+        "hbm2e",
+        "hbm3",
+        "hbm3e",
+    }
+    text = re.sub(r"sxm\d", "sxm", name.lower())
+    return set(re.findall(r"[a-z0-9]+", text)) - ignored

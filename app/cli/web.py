@@ -1,0 +1,27 @@
+"""``rackcast app``: start the Streamlit app on this machine only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def app_command(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8501,
+    address: Annotated[str, typer.Option("--address", help="Address to bind.")] = "127.0.0.1",
+) -> None:
+    """Open the what-if app in a browser."""
+    page = Path(__file__).resolve().parents[1] / "web" / "main.py"
+    options = {
+        "server.port": port,
+        "server.address": address,
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    typer.echo(f"rackcast app: http://{address}:{port}", err=True)
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *arguments])

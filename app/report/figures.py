@@ -1,0 +1,161 @@
+"""Charts, drawn once for the report and the app: tables in, plotly figures out.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; every chart also labels its marks in words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sim.results.timeline import Timeline
+
+COLOURS = {
+    "forward": "#0072B2",
+    "backward": "#56B4E9",
+    "optimizer": "#009E73",
+    "tensor communication": "#E69F00",
+    "pipeline communication": "#D55E00",
+    "data communication": "#CC79A7",
+    "bubble": "#999999",
+    "loader": "#F0E442",
+}
+MEMORY_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#D55E00")
+MAX_BARS = 4000
+"""Tasks a timeline draws; a longer step shows its first part, and says so."""
+
+
+def breakdown(document: dict[str, Any]) -> go.Figure:
+    """One bar: where the step's time goes."""
+    figure = go.Figure()
+    for part in document["parts"]:
+        if part["share_frac"] < 5e-4:
+            continue
+        label = f"{part['words']} {part['share_frac']:.1%}"
+        figure.add_bar(
+            y=["step"],
+            x=[part["seconds"]],
+            name=label,
+            orientation="h",
+            marker_color=COLOURS[part["cause"]],
+            text=f"{part['share_frac']:.0%}" if part["share_frac"] > 0.04 else "",
+            textposition="inside",
+            insidetextanchor="middle",
+            hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", height=230, xaxis_title="seconds of one step", yaxis_visible=False)
+    return _styled(figure)
+
+
+def memory(document: dict[str, Any]) -> go.Figure:
+    """Stacked bars: what fills a device of each pipeline rank, against what is usable."""
+    ranks, gib = document["memory"]["ranks"], 2**30
+    figure = go.Figure()
+    names = list(dict.fromkeys(name for rank in ranks for name in rank["parts_bytes"]))
+    for name, colour in zip(names, MEMORY_COLOURS, strict=False):
+        figure.add_bar(
+            x=[rank["rank"] for rank in ranks],
+            y=[rank["parts_bytes"].get(name, 0) / gib for rank in ranks],
+            name=name,
+            marker_color=colour,
+            hovertemplate=f"{name}<br>rank %{{x}}: %{{y:.1f}} GiB<extra></extra>",
+        )
+    usable = document["memory"]["usable_bytes"] / gib
+    figure.add_hline(y=usable, line_dash="dash", annotation_text=f"usable {usable:.0f} GiB")
+    figure.update_layout(
+        barmode="stack", height=320, xaxis_title="pipeline rank", yaxis_title="GiB a device", xaxis_dtick=1
+    )
+    if len(ranks) > 24:
+        figure.update_layout(xaxis_dtick=4)
+    return _styled(figure)
+
+
+def timeline(log: Timeline) -> go.Figure:
+    """Gantt chart of the pipeline ranks: forward and backward passes, messages beside them."""
+    figure = go.Figure()
+    shown = [n for n in range(len(log.tasks)) if log.end_s[n] > log.start_s[n]]
+    shown = sorted(shown, key=lambda n: log.start_s[n])[:MAX_BARS]
+    kinds = {"tensor": "tensor communication", "send": "pipeline communication", "load": "loader",
+             "gradients": "data communication", "parameters": "data communication"}  # fmt: skip
+    for cause in dict.fromkeys(kinds.get(log.tasks[n].kind, log.tasks[n].kind) for n in shown):
+        rows = [n for n in shown if kinds.get(log.tasks[n].kind, log.tasks[n].kind) == cause]
+        lane = np.array([0.28 if log.tasks[n].stream not in ("compute", "tensor") else 0.0 for n in rows])
+        figure.add_bar(
+            y=np.array([log.tasks[n].rank for n in rows]) + lane,
+            x=log.end_s[rows] - log.start_s[rows],
+            base=log.start_s[rows],
+            orientation="h",
+            width=np.where(lane > 0, 0.16, 0.4),
+            name=cause,
+            marker_color=COLOURS.get(cause, "#000000"),
+            marker_line_width=0,
+            customdata=[[log.tasks[n].micro_batch, log.tasks[n].chunk] for n in rows],
+            hovertemplate=(
+                f"{cause}<br>micro-batch %{{customdata[0]}}, chunk %{{customdata[1]}}"
+                "<br>from %{base:.4g} s, %{x:.4g} s long<extra></extra>"
+            ),
+        )
+    height = min(200 + 26 * log.ranks, 900)
+    figure.update_layout(
+        barmode="overlay", height=height, xaxis_title="seconds", yaxis_title="pipeline rank", bargap=0.1
+    )
+    figure.update_yaxes(autorange="reversed", dtick=max(1, log.ranks // 16))
+    return _styled(figure)
+
+
+def kernels(document: dict[str, Any], count: int = 12) -> go.Figure:
+    """The costliest ops of a layer: time, and how much of it the datasheet alone explains."""
+    rows = sorted(document["kernels"], key=lambda row: -row["seconds"])[:count][::-1]
+    figure = go.Figure()
+    figure.add_bar(
+        y=[row["name"] for row in rows],
+        x=[1e3 * row["lower_bound_s"] for row in rows],
+        orientation="h",
+        name="lower bound (datasheet)",
+        marker_color="#0072B2",
+    )
+    figure.add_bar(
+        y=[row["name"] for row in rows],
+        x=[1e3 * max(row["seconds"] - row["lower_bound_s"], 0) for row in rows],
+        orientation="h",
+        name="lost to efficiency",
+        marker_color="#E69F00",
+    )
+    figure.update_layout(barmode="stack", height=120 + 26 * len(rows), xaxis_title="milliseconds a micro-batch")
+    return _styled(figure)
+
+
+def measured_against_predicted(rows: list[dict[str, Any]], group: str) -> go.Figure:
+    """Scatter on log axes with the line of perfect prediction; one colour a group."""
+    figure = go.Figure()
+    low = min(min(row["measured"], row["predicted"]) for row in rows)
+    high = max(max(row["measured"], row["predicted"]) for row in rows)
+    figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="perfect", line_color="#999999")
+    for name in sorted({str(row[group]) for row in rows}):
+        mine = [row for row in rows if str(row[group]) == name]
+        figure.add_scatter(
+            x=[row["measured"] for row in mine],
+            y=[row["predicted"] for row in mine],
+            mode="markers",
+            name=name,
+            marker_size=5,
+        )
+    figure.update_layout(height=420, xaxis_title="measured", yaxis_title="predicted", xaxis_type="log", yaxis_type="log")
+    return _styled(figure)
+
+
+def _styled(figure: go.Figure) -> go.Figure:
+    """Transparent ground, so that the page's own light or dark theme shows through."""
+    figure.update_layout(
+        margin={"l": 10, "r": 10, "t": 10, "b": 40},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#777"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        template="none",
+    )
+    figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.4)", automargin=True)
+    figure.update_yaxes(gridcolor="rgba(128,128,128,0.15)", automargin=True)
+    return figure

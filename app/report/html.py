@@ -1,0 +1,56 @@
+"""One HTML file that opens offline: plotly's script inline once, charts and tables from the answer's document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from plotly.offline import get_plotlyjs
+
+from app.report import figures
+from app.report.terminal import calibration_words, fit_words, plan_words
+from sim import units
+from sim.results.timeline import Timeline
+
+
+def step_report(document: dict[str, Any], log: Timeline) -> str:
+    """The report of one training step as HTML text."""
+    charts = {"breakdown": figures.breakdown(document), "timeline": figures.timeline(log)}
+    if document["memory"]["ranks"]:
+        charts["memory"] = figures.memory(document)
+    if document["kernels"]:
+        charts["kernels"] = figures.kernels(document)
+    return (
+        environment()
+        .get_template("step.html")
+        .render(
+            document=document,
+            plan=plan_words(document),
+            fit=fit_words(document) if not document["memory"]["fits"] else "",
+            shown_bars=min(len(log.tasks), figures.MAX_BARS),
+            tasks=len(log.tasks),
+            plotly=get_plotlyjs(),
+            charts={
+                name: figure.to_html(
+                    full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+                )
+                for name, figure in charts.items()
+            },
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates with rackcast's number formats as filters; everything is escaped."""
+    env = Environment(
+        loader=PackageLoader("app.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters |= {
+        "seconds": units.format_seconds,
+        "bytes": units.format_bytes,
+        "percent": units.format_fraction,
+        "count": units.format_count,
+        "flop_per_s": units.format_flop_per_s,
+        "calibration": calibration_words,
+    }
+    return env

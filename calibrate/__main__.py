@@ -1,0 +1,140 @@
+"""``python -m calibrate``: the measuring tool by itself, for a node with Python and torch and little else.
+
+Only the standard library is imported until a command runs, so ``--help`` works anywhere and ``fit`` works
+without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sim.cost.device import Device
+
+    Datasheets = Callable[[list[str]], Mapping[str, Device]]
+    """Datasheets of those of the named devices that are known."""
+
+BAD_INPUT = 2
+
+Tell = Callable[[str], None]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m calibrate", description="Measure this machine and fit a calibration profile."
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | fit")
+    run = verbs.add_parser("run", help="measure matmul, memory, launch and collectives here")
+    run.add_argument("--budget", default="1m", help="time for measuring, e.g. 45s, 5m (default: %(default)s)")
+    run.add_argument("--out", type=Path, default=Path("measurements.json"), help="default: %(default)s")
+    run.add_argument("--only", default="", metavar="PARTS", help="of matmul,memory,launch,collective")
+    run.add_argument(
+        "--processes", type=int, default=0, help="ranks of the collectives; default: one a GPU, or 2"
+    )
+    run.add_argument("--seed", type=int, default=0, help="of shapes and order (default: %(default)s)")
+    run.add_argument(
+        "--device", default="", help="torch device, e.g. cpu or cuda:1; default: the first GPU, or cpu"
+    )
+    run.add_argument("--system", default="", help="name of the node or cluster in the rows")
+    run.add_argument("--fabric", default="", help="nvlink, pcie, infiniband, roce, ...; default: found out")
+    run.add_argument(
+        "--hostname", action="store_true", help="record this host's name (not recorded otherwise)"
+    )
+    run.add_argument("--name", default="", help="of the profile")
+    run.add_argument("--profile-out", type=Path, help="default: beside --out, ending in .profile.json")
+    fit = verbs.add_parser("fit", help="fit a profile to a measurement file; needs scipy, not torch")
+    fit.add_argument("measurements", type=Path)
+    fit.add_argument("--out", type=Path, help="default: beside the measurements, ending in .profile.json")
+    fit.add_argument("--name", default="", help="of the profile")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0, 1 a part failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
+    given = parser().parse_args(arguments)
+    if given.verb == "fit":
+        return fit_file(given.measurements, given.out, given.name, tell)
+    return run_here(vars(given), tell)
+
+
+def tell(text: str) -> None:
+    """A line for people: on standard error, so that standard output stays free."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_here(given: Mapping[str, object], say: Tell, datasheets: Datasheets | None = None) -> int:
+    """Measure, and fit what was measured where scipy is there; returns the exit code.
+
+    Args:
+        given: options by name, as in :func:`parser`.
+        say: told of progress, warnings and errors.
+        datasheets: finds datasheets by device name; without one the best rates seen stand in.
+    """
+    from calibrate.environment import TorchMissingError
+    from calibrate.run import OptionError, parse_options, run
+
+    words = {name: value for name, value in given.items() if name not in ("verb", "name", "profile_out")}
+    try:
+        options = parse_options(**words)
+        outcome = run(options, say)
+    except (OptionError, TorchMissingError) as fault:
+        say(str(fault))
+        return BAD_INPUT
+    except OSError as fault:
+        say(f"cannot write {words['out']}: {fault.strerror or fault}")
+        return BAD_INPUT
+    if outcome.exit_code in (0, 1) and outcome.measurements.tables:
+        profile_out = given.get("profile_out")
+        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets)
+    return outcome.exit_code
+
+
+def fit_file(path: Path, out: Path | None, name: str, say: Tell, datasheets: Datasheets | None = None) -> int:
+    """Fit a measurement file and write the profile; returns the exit code."""
+    from calibrate.measurements import MeasurementsError, load, write_text
+    from sim.spec.profile import to_json
+
+    try:
+        measurements = load(path)
+    except MeasurementsError as fault:
+        say(str(fault))
+        return BAD_INPUT
+    try:
+        from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
+
+        devices = datasheets(gpu_names(measurements)) if datasheets else {}
+        profile = fit_measurements(measurements, devices, name=name)
+    except ImportError as fault:
+        say(f"fitting needs scipy, which does not import here ({fault}); install it with: pip install scipy")
+        return BAD_INPUT
+    except NothingToFitError as fault:
+        say(f"{path}: {fault}")
+        return BAD_INPUT
+    out = out or path.with_name(f"{path.name.removesuffix('.json')}.profile.json")
+    try:
+        write_text(out, to_json(profile))
+    except OSError as fault:
+        say(f"cannot write {out}: {fault.strerror or fault}")
+        return BAD_INPUT
+    for reason in profile.provenance["left_out"]:
+        say(f"left out: {reason}")
+    say(f"{len(profile.fits)} fits in {out}")
+    return 0
+
+
+def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
+        return
+    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,315 @@
+"""The measurement file: a surveyor's field book, the site on its first page and one line for every reading.
+
+JSON with a schema number, the environment, the settings of the run, warnings, the stand-in for the device's
+name plate, and tables of rows. Rows have the columns of rackcast's own measurement CSVs, so that every fit
+and every validation reads both alike; times in files are microseconds, as in those CSVs. Reading reports
+every fault at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.cost.device import Device
+
+SCHEMA = 1
+Row = Mapping[str, Any]
+
+
+class MeasurementsError(ValueError):
+    """A measurement file that cannot be used; the message lists every fault found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: str
+    """``text``, ``number`` (positive), ``count`` (positive whole) or ``optional`` (may be absent)."""
+    meaning: str
+
+
+_TIMES = (
+    Column("time_us", "number", "median of one call, microseconds"),
+    Column("low_us", "number", "lower bound of the median, microseconds"),
+    Column("high_us", "number", "upper bound of the median, microseconds"),
+    Column("repeats", "count", "blocks timed"),
+    Column("source", "text", "what measured it"),
+)
+TABLES: Mapping[str, tuple[Column, ...]] = {
+    "gemm": (
+        Column("gpu", "text", "device, as its driver names it"),
+        Column("generation", "optional", "architecture"),
+        Column("dtype", "text", "number format of the product"),
+        Column("m", "count", "rows of C (tokens)"),
+        Column("n", "count", "columns of C (output features)"),
+        Column("k", "count", "inner size (input features)"),
+        Column("layout", "text", "TN = weights stored n x k"),
+        Column("engine", "text", "library that ran it"),
+        *_TIMES,
+    ),
+    "memory": (
+        Column("gpu", "text", "device"),
+        Column("generation", "optional", "architecture"),
+        Column("op", "text", "operation"),
+        Column("dtype", "text", "number format"),
+        Column("rows", "count", "rows of the tensor"),
+        Column("cols", "count", "columns of the tensor"),
+        Column("bytes", "number", "read and written in the ideal"),
+        Column("engine", "text", "library that ran it"),
+        *_TIMES,
+    ),
+    "launch": (
+        Column("gpu", "text", "device"),
+        Column("generation", "optional", "architecture"),
+        Column("mode", "text", "eager_host, eager_device or graph"),
+        Column("engine", "text", "library that ran it"),
+        *_TIMES,
+    ),
+    "collectives": (
+        Column("system", "text", "name of the node or cluster"),
+        Column("gpu", "text", "device"),
+        Column("nodes", "count", "hosts"),
+        Column("gpus", "count", "ranks in all"),
+        Column("fabric", "optional", "nvlink, pcie, xgmi, infiniband, roce, efa, gloo"),
+        Column("collective", "text", "all_reduce, all_gather, reduce_scatter, alltoall, broadcast"),
+        Column("size_bytes", "number", "whole buffer, as nccl-tests counts"),
+        *_TIMES,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Everything one run found."""
+
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the run: seed, budget, parts."""
+    tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    """Stand-ins for datasheets, by ``gpu`` name: the best rates seen."""
+    complete: bool = False
+    """False when the run was stopped before its end."""
+
+    def columns(self, table: str) -> dict[str, NDArray[Any]]:
+        """Rows of a table as column arrays, the form that fits take; empty when the table has no rows."""
+        return columns(self.tables.get(table, ()))
+
+
+def columns(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Rows as column arrays: numbers as float with NaN where absent, text with ``""`` where absent."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    result: dict[str, NDArray[Any]] = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if all(value is None or isinstance(value, (int, float)) for value in values):
+            result[name] = np.array([math.nan if value is None else float(value) for value in values])
+        else:
+            result[name] = np.array(["" if value is None else str(value) for value in values])
+    return result
+
+
+def stand_in_devices(
+    tables: Mapping[str, Sequence[Row]], *, units: int, memory_bytes: float, cache_bytes: float
+) -> dict[str, Device]:
+    """For hardware without a datasheet: the best FLOP/s and bytes/s seen, by ``gpu`` name.
+
+    Efficiencies fitted against a stand-in are relative to the best observed point, so at most about 1;
+    predictions must use the same stand-in. Bandwidths come from operations on more than four times the
+    cache, where there are such. ``units`` and sizes are those of the machine that measured.
+    """
+    found: dict[str, Device] = {}
+    for gpu in dict.fromkeys(row["gpu"] for table in ("gemm", "memory") for row in tables.get(table, ())):
+        rates: dict[str, float] = {}
+        products = [row for row in tables.get("gemm", ()) if row["gpu"] == gpu]
+        for row in products:
+            dtype = FORMATS.get(row["dtype"], row["dtype"])
+            rate = 2e6 * row["m"] * row["n"] * row["k"] / row["time_us"]
+            rates[dtype] = max(rate, rates.get(dtype, 0.0))
+        passes = [row for row in tables.get("memory", ()) if row["gpu"] == gpu]
+        large = [row for row in passes if row["bytes"] > 4 * cache_bytes] or passes
+        bandwidth = max((1e6 * row["bytes"] / row["time_us"] for row in large), default=0.0)
+        generations = [str(row.get("generation") or "") for row in [*products, *passes]]
+        ring = [busbw_bytes_per_s(row) for row in tables.get("collectives", ()) if row["gpu"] == gpu]
+        found[gpu] = Device(
+            key=slug(gpu),
+            generation=next(filter(None, generations), "unknown"),
+            flop_per_s=rates,
+            memory_bytes=memory_bytes,
+            memory_bytes_per_s=bandwidth,
+            sm_count=units,
+            l2_bytes=cache_bytes,
+            scale_up_bytes_per_s=max(ring, default=0.0),
+        )
+    return found
+
+
+FORMATS: Mapping[str, str] = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+"""Names of number formats in files -> those of :class:`sim.cost.device.Device`."""
+
+
+def busbw_factor(collective: str, ranks: int) -> float:
+    """Bus bandwidth over algorithm bandwidth. Source: NVIDIA/nccl-tests, doc/PERFORMANCE.md."""
+    if collective == "all_reduce":
+        return 2 * (ranks - 1) / ranks
+    return (ranks - 1) / ranks if collective in ("all_gather", "reduce_scatter", "alltoall") else 1.0
+
+
+def busbw_bytes_per_s(row: Row) -> float:
+    """Bus bandwidth of a collective row."""
+    factor = busbw_factor(str(row["collective"]), int(row["gpus"]))
+    return factor * float(row["size_bytes"]) / float(row["time_us"]) * 1e6
+
+
+def slug(name: str) -> str:
+    """A name as a key: lower case, words joined by ``-``."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def to_json(measurements: Measurements) -> str:
+    """The measurement document, one row a line so that it reads and diffs well."""
+    head = {
+        "schema": SCHEMA,
+        "environment": dict(measurements.environment),
+        "settings": dict(measurements.settings),
+        "complete": measurements.complete,
+        "warnings": list(measurements.warnings),
+        "devices": {
+            name: dataclasses.asdict(device) | {"flop_per_s": dict(device.flop_per_s), "kind": "measured"}
+            for name, device in measurements.devices.items()
+        },
+    }
+    lines = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)[:-2]
+    tables = []
+    for name, rows in measurements.tables.items():
+        body = ",\n".join("   " + json.dumps(dict(row), ensure_ascii=False, allow_nan=False) for row in rows)
+        tables.append(f"  {json.dumps(name)}: [\n{body}\n  ]" if rows else f"  {json.dumps(name)}: []")
+    return lines + ',\n "tables": {\n' + ",\n".join(tables) + "\n }\n}\n"
+
+
+def save(measurements: Measurements, path: Path) -> None:
+    """Write the file; see :func:`write_text`."""
+    write_text(path, to_json(measurements))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: a reader, or a crash, never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Measurements:
+    """Read a measurement file.
+
+    Raises:
+        MeasurementsError: absent, not JSON, another schema, or bad rows; every fault is listed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise MeasurementsError(f"{path}: cannot be read ({fault})") from None
+    return from_json(text, str(path))
+
+
+def from_json(text: str, where: str = "measurements") -> Measurements:
+    """Read a measurement document; see :func:`load`."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as fault:
+        raise MeasurementsError(f"{where}: not JSON ({fault})") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        seen = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise MeasurementsError(f"{where}: expected measurements of schema {SCHEMA}, found {seen!r}")
+    faults = [
+        f"{where}: {name}: expected {expected}, found {type(document.get(name)).__name__}"
+        for name, kind, expected in (
+            ("environment", dict, "an object"),
+            ("tables", dict, "an object of tables"),
+            ("settings", (dict, type(None)), "an object"),
+            ("warnings", (list, type(None)), "a list"),
+            ("devices", (dict, type(None)), "an object"),
+        )
+        if not isinstance(document.get(name), kind)
+    ]
+    tables = document.get("tables") if isinstance(document.get("tables"), dict) else {}
+    faults += [f"{where}: {fault}" for fault in table_faults(tables)]
+    devices: dict[str, Device] = {}
+    stand_ins = document.get("devices") if isinstance(document.get("devices"), dict) else {}
+    for name, entry in stand_ins.items():
+        try:
+            devices[name] = Device(**{key: value for key, value in entry.items() if key != "kind"})
+        except (TypeError, AttributeError) as fault:
+            faults.append(f"{where}: devices.{name}: {fault}")
+    if faults:
+        raise MeasurementsError("\n".join(faults))
+    return Measurements(
+        environment=document["environment"],
+        settings=document.get("settings") or {},
+        tables={name: tuple(rows) for name, rows in tables.items()},
+        warnings=tuple(document.get("warnings") or ()),
+        devices=devices,
+        complete=bool(document.get("complete")),
+    )
+
+
+def table_faults(tables: Mapping[str, Any]) -> list[str]:
+    """Every fault in the rows of ``tables``: table, row, column, the value seen and what was expected."""
+    faults: list[str] = []
+    for name, rows in tables.items():
+        if name not in TABLES:
+            near = difflib.get_close_matches(name, TABLES, 1)
+            hint = f"; nearest is {near[0]!r}" if near else ""
+            faults.append(f"tables.{name}: not one of {', '.join(TABLES)}{hint}")
+        elif not isinstance(rows, list):
+            faults.append(f"tables.{name}: expected a list of rows, found {type(rows).__name__}")
+        else:
+            for number, row in enumerate(rows):
+                faults += [f"tables.{name}[{number}]{fault}" for fault in _row_faults(row, TABLES[name])]
+    return faults
+
+
+def _row_faults(row: Any, expected: Iterable[Column]) -> list[str]:
+    if not isinstance(row, dict):
+        return [f": expected an object, found {type(row).__name__}"]
+    faults = []
+    for column in expected:
+        value = row.get(column.name)
+        if column.kind == "optional":
+            continue
+        if value is None:
+            faults.append(f".{column.name}: missing ({column.meaning})")
+        elif column.kind == "text":
+            if not isinstance(value, str) or not value:
+                faults.append(f".{column.name}: expected text ({column.meaning}), found {value!r}")
+        elif not _is_positive(value) or (column.kind == "count" and value != int(value)):
+            what = "a positive whole number" if column.kind == "count" else "a positive number"
+            faults.append(f".{column.name}: expected {what} ({column.meaning}), found {value!r}")
+    bounds = [row.get(name) for name in ("low_us", "time_us", "high_us")]
+    if all(map(_is_positive, bounds)) and bounds != sorted(bounds):
+        faults.append(f": expected low_us <= time_us <= high_us, found {bounds}")
+    return faults
+
+
+def _is_positive(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    )

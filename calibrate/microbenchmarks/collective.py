@@ -1,0 +1,287 @@
+"""Collectives between real processes: as in a relay, all start together and the last one home counts.
+
+On CUDA devices one process a device over NCCL, otherwise local processes over Gloo; under ``torchrun`` the
+ranks that it started. Every rank times every block and all agree on the slowest rank's time, so all take the
+same decisions without further talk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
+from calibrate.measure import Block, Point, StopRule, Timing, Warn, sweep
+from calibrate.measurements import busbw_factor
+from calibrate.microbenchmarks.ranks import SILENCE_S, RankError, first_line, spawn
+
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast")
+SMALLEST_BYTES, LEAST_TOP_BYTES = 2**10, 2**20
+TOP_BYTES = {"gloo": 2**26, "nccl": 2**30}
+"""Largest message, where the budget reaches that far."""
+PROBE_BYTES = 2**22
+SECONDS_PER_POINT = 0.2
+RULE = StopRule(block_s=0.005, max_blocks=60, max_calls=400, warm_up_blocks=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the ranks do; the same on all of them."""
+
+    machine: Machine
+    backend: str
+    ranks: int
+    local_ranks: int
+    """Ranks of one node."""
+    budget_s: float
+    seed: int
+    system: str
+    fabric: str
+
+
+def measure(
+    machine: Machine,
+    budget_s: float,
+    seed: int,
+    warn: Warn,
+    *,
+    processes: int = 0,
+    system: str = "",
+    fabric: str = "",
+) -> Iterator[dict[str, Any]]:
+    """Rows of table ``collectives``, for every group size that is a power of two and for all ranks.
+
+    Args:
+        machine: device under test.
+        budget_s: seconds, the start of the processes included.
+        seed: of the order of points.
+        warn: told what could not be measured.
+        processes: ranks to start; 0 = one a CUDA device, else two.
+        system: name of the node or cluster for the rows.
+        fabric: link kind for the rows; "" = found out.
+
+    Raises:
+        RankError: a rank died, failed or fell silent.
+    """
+    launched = launched_rank() is not None
+    ranks = processes or (machine.devices if machine.is_cuda else 2)
+    if launched:
+        ranks = int(os.environ["WORLD_SIZE"])
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks)) if launched else ranks
+    if ranks < 2:
+        warn("collectives: only one device, so there is nothing to exchange")
+        return
+    backend = "nccl" if machine.is_cuda and local <= machine.devices else "gloo"
+    plan = Plan(
+        machine,
+        backend,
+        ranks,
+        local,
+        budget_s,
+        seed,
+        system or f"{machine.gpu}, {-(-ranks // local)} x {local}",
+        fabric or find_fabric(machine, backend, ranks, local),
+    )
+    if launched:
+        rank = int(os.environ["RANK"])
+        try:
+            yield from rank_rows(plan, rank, "env://", warn)
+        except RuntimeError as fault:
+            raise RankError(f"rank {rank} failed: {first_line(fault)}") from None
+    else:
+        yield from spawn(ranks, rank_rows, plan, warn)
+
+
+def launched_rank() -> int | None:
+    """This process's rank when ``torchrun`` started it."""
+    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+
+
+def find_fabric(machine: Machine, backend: str, ranks: int, local_ranks: int) -> str:
+    """``gloo`` between local processes; in a node of devices what the driver shows; "" between nodes."""
+    if ranks > local_ranks:
+        return ""
+    if backend == "gloo":
+        return "gloo"
+    if machine.generation.startswith("cdna"):
+        return "xgmi"
+    return "nvlink" if nvlink_active() else "pcie"
+
+
+def group_sizes(ranks: int) -> list[int]:
+    """Powers of two below ``ranks``, then all: one group size does not tell the time of another."""
+    return [2**power for power in range(1, ranks.bit_length()) if 2**power < ranks] + [ranks]
+
+
+def message_sizes(points: int, top_bytes: float) -> list[int]:
+    """About ``points`` sizes from 1 KiB to ``top_bytes``: powers of two, evenly spaced in the exponent."""
+    low, high = int(math.log2(SMALLEST_BYTES)), int(math.log2(max(top_bytes, LEAST_TOP_BYTES)))
+    count = max(2, min(points, high - low + 1))
+    return sorted({2 ** round(low + (high - low) * step / (count - 1)) for step in range(count)})
+
+
+@dataclass(slots=True)
+class AgreedClock:
+    """Seconds since the start on the slowest rank, as of the last block: equal on every rank."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The ranks that take part, as one of them sees it."""
+
+    torch: Any
+    handle: Any
+    size: int
+    device: str
+    begin_s: float
+    clock: AgreedClock
+
+    def agree(self, *values: float) -> list[float]:
+        """The largest of each value over the ranks; also a barrier."""
+        shared = self.torch.tensor(values, dtype=self.torch.float64, device=self.device)
+        self.torch.distributed.all_reduce(shared, self.torch.distributed.ReduceOp.MAX, group=self.handle)
+        return [float(value) for value in shared.cpu()]
+
+    def block(self, call: Callable[[], Any]) -> Block:
+        """Blocks that start together and last as long as on the slowest rank."""
+
+        def run(calls: int) -> float:
+            self.agree(0.0)
+            begin = time.perf_counter()
+            for _ in range(calls):
+                call()
+            if self.device != "cpu":
+                self.torch.cuda.synchronize(self.device)
+            end = time.perf_counter()
+            took_s, self.clock.now_s = self.agree(end - begin, end - self.begin_s)
+            return took_s
+
+        return run
+
+
+def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
+    """Measure as one rank; only rank 0 yields rows and warns."""
+    begin_s = time.perf_counter()
+    torch = import_torch()
+    dist = torch.distributed
+    warnings.simplefilter("ignore", FutureWarning)  # newer torch renames collectives; both names work
+    device = f"cuda:{rank % plan.local_ranks}" if plan.backend == "nccl" else "cpu"
+    if plan.backend == "nccl":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(max(1, plan.machine.units // plan.local_ranks))
+    timeout = datetime.timedelta(seconds=SILENCE_S / 2)
+    dist.init_process_group(
+        plan.backend, init_method=meeting, rank=rank, world_size=plan.ranks, timeout=timeout
+    )
+    clock = AgreedClock()
+    everyone = Group(torch, None, plan.ranks, device, begin_s, clock)
+    sizes = group_sizes(plan.ranks)
+    try:
+        for number, size in enumerate(sizes):
+            handle = dist.new_group(list(range(size)))
+            spent_s = time.perf_counter() - begin_s
+            clock.now_s, left_s = everyone.agree(spent_s, max(plan.budget_s - spent_s, 0.0))
+            share_s = left_s / (len(sizes) - number)
+            if rank < size:
+                group = Group(torch, handle, size, device, begin_s, clock)
+                rows = _group_rows(plan, group, share_s, warn if rank == 0 else _mute)
+                yield from (row for row in rows if rank == 0)
+        everyone.agree(0.0)
+    finally:
+        dist.destroy_process_group()
+
+
+def _mute(text: str) -> None:
+    del text
+
+
+def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterator[dict[str, Any]]:
+    begin_s = group.clock()
+    names = [name for name in COLLECTIVES if _works(group, name, warn)]
+    if not names:
+        return
+    per_s = _probe_bytes_per_s(group, names[0])
+    budget_s -= group.clock() - begin_s
+    each = max(2, int(budget_s / len(names) / SECONDS_PER_POINT))
+    cap_bytes = per_s * budget_s / (each * len(names)) / 8  # warm-up and six blocks must fit a point's share
+    sizes = message_sizes(each, min(cap_bytes, TOP_BYTES[plan.backend]))
+    points = [_point(group, name, size) for name in names for size in sizes]
+    sentinel = _point(group, names[0], sizes[len(sizes) // 2])
+    for point, timing in sweep(
+        points, budget_s, plan.seed, warn, sentinel=sentinel, rule=RULE, clock=group.clock, sentinel_visits=3
+    ):
+        yield _row(plan, group, point, timing)
+
+
+def _row(plan: Plan, group: Group, point: Point, timing: Timing) -> dict[str, Any]:
+    collective, size_bytes = point.columns["collective"], point.columns["size_bytes"]
+    algbw_gbps = size_bytes / timing.median_s / 1e9
+    return {
+        "system": plan.system,
+        **plan.machine.columns,
+        "nodes": -(-group.size // plan.local_ranks),
+        "gpus": group.size,
+        "fabric": plan.fabric,
+        "nccl_version": nccl_version(group.torch) if plan.backend == "nccl" else "",
+        "algorithm": "",
+        "engine": plan.backend,
+        "collective": collective,
+        "size_bytes": size_bytes,
+        **timing.columns(),
+        "algbw_gbps": round(algbw_gbps, 4),
+        "busbw_gbps": round(algbw_gbps * busbw_factor(collective, group.size), 4),
+    }
+
+
+def _point(group: Group, collective: str, size_bytes: int) -> Point:
+    columns = {"collective": collective, "size_bytes": size_bytes}
+    return Point(columns, lambda: group.block(_call(group, collective, size_bytes)))
+
+
+def _works(group: Group, collective: str, warn: Warn) -> bool:
+    """Whether the backend has it; agreed, because a rank that goes on alone would wait for ever."""
+    fault = ""
+    try:
+        _call(group, collective, SMALLEST_BYTES)()
+    except (RuntimeError, NotImplementedError, AttributeError, ValueError) as refused:
+        fault = first_line(refused)
+    if group.agree(float(bool(fault)))[0]:
+        warn(f"collectives: {collective} left out, not offered here ({fault or 'another rank refused'})")
+        return False
+    return True
+
+
+def _probe_bytes_per_s(group: Group, collective: str) -> float:
+    block = group.block(_call(group, collective, PROBE_BYTES))
+    block(1)
+    return PROBE_BYTES / max(block(2) / 2, 1e-9)
+
+
+def _call(group: Group, collective: str, size_bytes: int) -> Callable[[], Any]:
+    """One call on float32 buffers; ``size_bytes`` is the whole buffer, as nccl-tests counts."""
+    torch, dist, handle = group.torch, group.torch.distributed, group.handle
+    share = max(1, size_bytes // 4 // group.size)
+    whole = torch.ones(share * group.size, device=group.device)
+    part = torch.ones(share, device=group.device)
+    if collective == "all_reduce":
+        return lambda: dist.all_reduce(whole, dist.ReduceOp.MAX, group=handle)  # MAX: ones stay ones
+    if collective == "all_gather":
+        return lambda: dist.all_gather_into_tensor(whole, part, group=handle)
+    if collective == "reduce_scatter":
+        return lambda: dist.reduce_scatter_tensor(part, whole, group=handle)
+    if collective == "alltoall":
+        other = torch.empty_like(whole)
+        return lambda: dist.all_to_all_single(other, whole, group=handle)
+    return lambda: dist.broadcast(whole, 0, group=handle)

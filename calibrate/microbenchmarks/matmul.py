@@ -1,0 +1,160 @@
+"""Matrix products over a designed grid of shapes: like test loads hung on a crane, small, large and awkward.
+
+Shapes fill the space of (m, n, k) evenly in the logarithm, with a few anchors (squares for the peak, one row
+for weight streaming, odd sizes for alignment), and none takes longer than its share of the budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from calibrate.environment import Machine, import_torch
+from calibrate.measure import Block, Point, StopRule, Warn, device_block, sweep
+
+Shape = tuple[int, int, int]
+
+TORCH_NAMES = ("float32", "tf32", "bfloat16", "float16", "fp8", "int8")
+"""Number formats tried, as measurement files name them; those the device refuses are left out."""
+VALUE_BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
+SLOWEST_FRAC = 0.5
+"""A 16- or 8-bit format slower than this share of float32 has no unit of its own: nobody would use it."""
+SECONDS_PER_POINT = 0.25
+FEWEST, MOST = 6, 120
+"""Shapes per format."""
+LARGEST = 16384
+PLASTIC = 1.2207440846057596
+"""Root of x**4 = x + 1, the base of the additive recurrence in three dimensions."""
+
+
+def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+    """Rows of table ``gemm``: every format the device supports, C[m,n] = A[m,k] W[n,k]^T, device time only.
+
+    Operands are normal random numbers, because zeros draw less power and run faster.
+    """
+    torch = import_torch()
+    torch.manual_seed(seed)
+    begin = time.perf_counter()
+    peaks = supported(torch, machine, warn)
+    if not peaks:
+        warn("matmul: no number format runs on this device")
+        return
+    budget_s -= time.perf_counter() - begin
+    count = int(min(max(budget_s / len(peaks) / SECONDS_PER_POINT, FEWEST), MOST))
+    cap_s = budget_s / (count * len(peaks)) / 8  # warm-up and six blocks must fit the share of a point
+    memory_bytes = machine.memory_bytes / 8
+    points = [
+        _point(torch, machine, dtype, shape)
+        for dtype, peak in peaks.items()
+        for shape in shapes(count, seed, cap_s * peak, memory_bytes / VALUE_BYTES[dtype])
+    ]
+    rule = StopRule(block_s=0.02, max_calls=200) if machine.is_cuda else StopRule()
+    sentinel = _point(torch, machine, next(iter(peaks)), (512, 512, 512))
+    for point, timing in sweep(points, budget_s, seed, warn, sentinel=sentinel, rule=rule):
+        yield {**machine.columns, **point.columns, **timing.columns(), "cache": machine.cache_state}
+
+
+def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[Shape]:
+    """``count`` shapes (m, n, k) of at most ``most_flop`` FLOP and ``most_values`` operand values.
+
+    Even in the logarithm by the additive recurrence R3 (M. Roberts, *The unreasonable effectiveness of
+    quasirandom sequences*, 2018); m from 1 to 16384, n and k from 64. Every eighth shape is left unaligned.
+    """
+    found: dict[Shape, None] = {}
+    side = 1 << max(6, int(math.log2(max(most_flop / 2, 1)) / 3))
+    for anchor in (
+        (side, side, side),
+        (side // 2, side, side),
+        (1, side, side),
+        (side - 1, side + 1, side + 3),
+    ):
+        if _fits(anchor, most_flop, most_values) and len(found) < count:
+            found[anchor] = None
+    number = 0
+    while len(found) < count and number < 200 * count:
+        number += 1
+        u = [((seed % 997) * 0.382 + number / PLASTIC**axis) % 1 for axis in (1, 2, 3)]
+        m = round(LARGEST ** u[0])
+        n, k = (round(64 * (LARGEST / 64) ** share) for share in u[1:])
+        if number % 8:
+            m, n, k = (m if m < 16 else _to_multiple(m, 8)), _to_multiple(n, 64), _to_multiple(k, 64)
+        if _fits((m, n, k), most_flop, most_values):
+            found[m, n, k] = None
+    return list(found)
+
+
+def normal(torch: Any, rows: int, cols: int, device: str) -> Any:
+    """Normal random numbers, repeated beyond a million: drawing gigabytes takes longer than timing them."""
+    values = rows * cols
+    drawn = torch.randn(min(values, 2**20 + 7), device=device)
+    return drawn.repeat(-(-values // len(drawn)))[:values].reshape(rows, cols)
+
+
+def _to_multiple(value: int, step: int) -> int:
+    return max(step, round(value / step) * step)
+
+
+def _fits(shape: Shape, most_flop: float, most_values: float) -> bool:
+    m, n, k = shape
+    return 2 * m * n * k <= most_flop and m * k + n * k + m * n <= most_values
+
+
+def supported(torch: Any, machine: Machine, warn: Warn) -> dict[str, float]:
+    """Formats the device multiplies in hardware and their rough FLOP/s on a middling square."""
+    size = 2048 if machine.is_cuda else 384
+    rates: dict[str, float] = {}
+    for dtype in TORCH_NAMES:
+        try:
+            block = _prepare(torch, machine, dtype, (size, size, size))()
+            block(1)
+            rates[dtype] = 2 * size**3 / max(min(block(1) for _ in range(3)), 1e-9)
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+            continue
+    slow = [name for name, rate in rates.items() if rate < SLOWEST_FRAC * rates.get("float32", 0.0)]
+    for name in slow:
+        warn(f"matmul: {name} left out, it reaches only {rates.pop(name):.2g} FLOP/s: emulated here")
+    return rates
+
+
+def _point(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Point:
+    m, n, k = shape
+    columns = {"dtype": dtype, "m": m, "n": n, "k": k, "layout": "TN", "engine": "torch eager"}
+    return Point(columns, _prepare(torch, machine, dtype, shape))
+
+
+def _prepare(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[[], Block]:
+    return lambda: device_block(
+        _product(torch, machine, dtype, shape), machine.device, 4 * machine.cache_bytes
+    )
+
+
+def _product(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[[], Any]:
+    """A call that multiplies operands of ``dtype``; what the device lacks raises here or at the first
+    call."""
+    m, n, k = shape
+    plain = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype in plain:
+        a = normal(torch, m, k, machine.device).to(plain[dtype])
+        weight = normal(torch, n, k, machine.device).to(plain[dtype]).t()
+        out = torch.empty(m, n, dtype=plain[dtype], device=machine.device)
+        if machine.is_cuda:
+            torch.backends.cuda.matmul.allow_tf32 = False
+        return lambda: torch.mm(a, weight, out=out)
+    if not machine.is_cuda:
+        raise NotImplementedError(f"{dtype} has no matrix unit on a CPU")
+    if dtype == "tf32":
+        a = normal(torch, m, k, machine.device)
+        weight = normal(torch, n, k, machine.device).t()
+        out = torch.empty(m, n, device=machine.device)
+        torch.backends.cuda.matmul.allow_tf32 = True
+        return lambda: torch.mm(a, weight, out=out)
+    if dtype == "int8":
+        a = torch.randint(-127, 128, (m, k), dtype=torch.int8, device=machine.device)
+        weight = torch.randint(-127, 128, (n, k), dtype=torch.int8, device=machine.device).t()
+        return lambda: torch._int_mm(a, weight)
+    a = normal(torch, m, k, machine.device).to(torch.float8_e4m3fn)
+    weight = normal(torch, n, k, machine.device).to(torch.float8_e4m3fn).t()
+    one = torch.ones((), device=machine.device)
+    return lambda: torch._scaled_mm(a, weight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)

@@ -1,0 +1,248 @@
+"""One measuring campaign: which parts, in which order, for how long, and what is on disk when it ends early.
+
+Like an expedition with a fixed number of days: each part gets its share of what is left, readings are written
+down at once, and turning back early still brings home what was found.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibrate import environment
+from calibrate.environment import Machine
+from calibrate.measure import Warn
+from calibrate.measurements import Measurements, save, stand_in_devices
+from sim import units
+
+PARTS = {"matmul": 0.5, "memory": 0.2, "launch": 0.03, "collective": 0.27}
+"""Parts of a run and their share of the budget."""
+TABLE_OF = {"matmul": "gemm", "memory": "memory", "launch": "launch", "collective": "collectives"}
+SAVE_EVERY_S = 2.0
+
+
+class OptionError(ValueError):
+    """Options that cannot be run; the message lists every fault."""
+
+
+class StoppedError(Exception):
+    """The run was told to end (SIGTERM, as a batch system sends before the time limit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure."""
+
+    out: Path = Path("measurements.json")
+    budget_s: float = 60.0
+    """Time for measuring; starting torch comes on top."""
+    parts: tuple[str, ...] = tuple(PARTS)
+    processes: int = 0
+    """Ranks of the collectives; 0 = one a CUDA device, else two."""
+    seed: int = 0
+    device: str = ""
+    """torch device; "" = the first CUDA device, else the CPU."""
+    system: str = ""
+    """Name of the node or cluster in the rows of the collectives; "" = made from the device."""
+    fabric: str = ""
+    """Link kind in those rows; "" = found out."""
+    hostname: bool = False
+    """Record the host's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    measurements: Measurements
+    exit_code: int
+    """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
+
+
+def parse_options(budget: str, only: str, processes: int, **others: Any) -> Options:
+    """Options from the words of a command line.
+
+    Raises:
+        OptionError: unknown parts, a budget that is no time, fewer than two processes; every fault is listed.
+    """
+    faults, budget_s = [], 0.0
+    try:
+        budget_s = parse_budget(budget)
+    except ValueError as fault:
+        faults.append(f"--budget: {fault}")
+    parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(PARTS)
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}")
+    if processes < 0 or processes == 1:
+        faults.append(f"--processes: found {processes}, expected 2 or more (0 = choose)")
+    if faults:
+        raise OptionError("\n".join(faults))
+    return Options(budget_s=budget_s, parts=parts, processes=processes, **others)
+
+
+def parse_budget(text: str) -> float:
+    """Seconds from ``"90"``, ``"45s"``, ``"5m"`` or ``"1 h"``; here ``m`` means minutes.
+
+    Raises:
+        ValueError: not a time, or not above zero.
+    """
+    words = text.strip()
+    seconds = units.parse(words + "in" if words.endswith("m") else words, units.SECONDS)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"found {text!r}, expected a time above zero such as 45s, 5m or 1h")
+    return float(seconds)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The field book while the run goes on."""
+
+    options: Options
+    machine: Machine
+    environment: dict[str, Any]
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    saved_at_s: float = 0.0
+
+    def fair_copy(self, *, complete: bool) -> Measurements:
+        """What has been measured so far."""
+        machine, memory_bytes = self.machine, self.machine.memory_bytes
+        if not machine.is_cuda:
+            memory_bytes = float(
+                self.environment.get("memory_bytes", memory_bytes)
+            )  # all of it, not what is free
+        settings = {
+            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
+        }
+        return Measurements(
+            environment=self.environment,
+            settings=settings,
+            tables={name: tuple(rows) for name, rows in self.tables.items()},
+            warnings=tuple(self.warnings),
+            devices=stand_in_devices(
+                self.tables,
+                units=machine.units,
+                memory_bytes=memory_bytes,
+                cache_bytes=machine.cache_bytes,
+            ),
+            complete=complete,
+        )
+
+    def save(self, *, complete: bool = False, at_most_every_s: float = 0.0) -> None:
+        """Write the file, unless it was written less than ``at_most_every_s`` ago."""
+        if time.monotonic() - self.saved_at_s >= at_most_every_s:
+            save(self.fair_copy(complete=complete), self.options.out)
+            self.saved_at_s = time.monotonic()
+
+
+def run(options: Options, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Outcome:
+    """Measure, and leave what was measured in ``options.out`` however the run ends.
+
+    Args:
+        options: what to measure.
+        tell: told of progress and warnings, one line each.
+
+    Raises:
+        TorchMissingError: torch does not import.
+    """
+    from calibrate.microbenchmarks import collective
+
+    rank = collective.launched_rank() or 0
+    machine = environment.machine(options.device)
+    draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
+    tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
+    if rank == 0:
+        draft.save()  # a path that cannot be written is refused before an hour of measuring, not after
+    code = 0
+    try:
+        with _terminate_as_exception():
+            code = _all_parts(draft, rank, tell)
+    except KeyboardInterrupt:
+        code = 130
+    except StoppedError:
+        code = 143
+    finally:
+        if rank == 0:
+            draft.save(complete=code == 0)
+    if rank == 0:
+        rows = sum(map(len, draft.tables.values()))
+        state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
+        tell(f"{rows} rows in {options.out} ({state})")
+    return Outcome(draft.fair_copy(complete=code == 0), code)
+
+
+def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
+    from calibrate.microbenchmarks import collective
+    from calibrate.microbenchmarks.ranks import RankError
+
+    def warn(text: str) -> None:
+        draft.warnings.append(text)
+        tell(f"warning: {text}")
+
+    order = list(draft.options.parts)
+    if collective.launched_rank() is not None and "collective" in order:
+        order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
+    end, code = time.monotonic() + draft.options.budget_s, 0
+    for number, part in enumerate(order):
+        left = sum(PARTS[later] for later in order[number:])
+        budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
+        if rank != 0 and part != "collective":
+            continue
+        rows = draft.tables.setdefault(TABLE_OF[part], [])
+        begin = time.monotonic()
+        try:
+            for row in _rows(part, draft, budget_s, warn):
+                rows.append(row)
+                if rank == 0:
+                    draft.save(at_most_every_s=SAVE_EVERY_S)
+        except RankError as fault:
+            draft.warnings.append(f"{part}: {fault}")
+            tell(f"error: {part}: {fault}")
+            code = 1
+        if rank == 0:
+            tell(f"{part}: {len(rows)} rows in {time.monotonic() - begin:.1f} s")
+    return code
+
+
+def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[dict[str, Any]]:
+    from calibrate.microbenchmarks import collective, launch, matmul, memory
+
+    options = draft.options
+    if part == "collective":
+        return collective.measure(
+            draft.machine,
+            budget_s,
+            options.seed,
+            warn,
+            processes=options.processes,
+            system=options.system,
+            fabric=options.fabric,
+        )
+    measure = {"matmul": matmul.measure, "memory": memory.measure, "launch": launch.measure}[part]
+    return measure(draft.machine, budget_s, options.seed, warn)
+
+
+@contextmanager
+def _terminate_as_exception() -> Iterator[None]:
+    """SIGTERM raises :class:`StoppedError` here, so that the same path as Ctrl-C saves what there is."""
+
+    def stop(number: int, frame: Any) -> None:
+        del number, frame
+        raise StoppedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

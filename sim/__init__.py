@@ -1,0 +1,45 @@
+"""rackcast's library: load a scenario, run it, read the answer.
+
+>>> import sim
+>>> answer = sim.run(sim.load("scenarios/article-eight-devices.toml"))
+>>> round(answer.step_s, 6)
+8.0
+
+The functions import what they need when they are called, so that a part (``sim.cost``, ``sim.units``) can be used
+without the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sim.spec.scenario import Scenario
+    from sim.training.step import StepResult
+
+__all__ = ["load", "run"]
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
+    """Read and check a scenario file; ``overrides`` are ``"path=value"`` texts.
+
+    Raises:
+        sim.spec.faults.ScenarioError: every fault in the file.
+    """
+    from sim.spec.loader import load as load_file
+
+    return load_file(path, overrides)
+
+
+def run(scenario: Scenario) -> StepResult:
+    """Simulate the scenario.
+
+    Raises:
+        sim.spec.profile.ProfileError: the profile it names cannot be used.
+    """
+    from sim.spec.profiles import fits_for
+    from sim.training.step import predict_step
+
+    return predict_step(scenario, fits_for(scenario.profile))

@@ -1,0 +1,1 @@
+"""What is made of a run's log: tables, accounts, traces. Nothing here simulates."""

@@ -1,0 +1,165 @@
+"""The answer of a training step as plain tables: what every face shows and what ``--json`` prints.
+
+A face may choose which table to show and how; it never computes a number that is not here.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from sim.spec.flop import model_flop
+from sim.spec.model import Model
+from sim.spec.scenario import as_document
+from sim.spec.workload import Training
+from sim.training.memory import USABLE_FRAC
+from sim.training.step import StepResult, Use
+
+PARTS = {
+    "forward": "forward kernels",
+    "backward": "backward kernels",
+    "optimizer": "optimizer",
+    "tensor communication": "tensor-parallel messages",
+    "pipeline communication": "pipeline messages",
+    "data communication": "data-parallel messages",
+    "bubble": "pipeline bubble and waiting",
+    "loader": "waiting for data",
+}
+"""Cause in the books -> words for people."""
+
+
+def step_document(result: StepResult) -> dict[str, Any]:
+    """Everything about one step, ready for JSON: same scenario, same bytes."""
+    scenario, training = result.scenario, result.scenario.training
+    assert training is not None  # a StepResult exists only for a training section
+    step = result.step_s
+    tokens = training.global_batch * training.sequence
+    document: dict[str, Any] = {
+        "rackcast": version("rackcast"),
+        "scenario": {"name": scenario.name, "shows": scenario.shows, "hash": scenario.content_hash, "seed": scenario.seed},
+        "step_time_s": step,
+        "samples_per_s": training.global_batch / step,
+        "tokens_per_s": tokens / step,
+        "tokens_per_s_per_device": tokens / step / result.devices,
+        "utilisation": _utilisation(result, training),
+        "bound_by": _bound_by(result),
+        "parts": [
+            {"cause": cause, "words": PARTS[cause], "seconds": seconds, "share_frac": seconds / step}
+            for cause, seconds in result.parts_s.items()
+        ],
+        "memory": _memory(result),
+        "cluster": _cluster(result),
+        "plan": as_document(training.plan) | {"data": result.data, "micro_batches": result.micro_batches},
+        "published": [
+            {
+                "measured_s": row.step_time_s,
+                "predicted_s": step,
+                "error_pct": 100 * (step / row.step_time_s - 1),
+                "source": row.source,
+                "note": row.note,
+            }
+            for row in scenario.published
+        ],
+        "streams": _streams(result),
+        "kernels": [_use(use) for use in result.uses],
+        "overheads": _overheads(result),
+        "books": _books(result),
+    }
+    return document
+
+
+def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]:
+    """MFU and HFU, each with the convention it follows."""
+    if not isinstance(training.model, Model):
+        return []
+    device = result.scenario.cluster.pools[0].accelerator.device()
+    budget = result.step_s * result.devices * device.peak(training.precision)
+    rows = []
+    for name, convention, causal, again in (
+        ("MFU", "PaLM: forward + backward, full attention square", False, "none"),
+        ("MFU, causal", "Megatron-LM: forward + backward, half the attention square", True, "none"),
+        ("HFU", "hardware FLOP: recomputation included, full attention square", False, training.plan.recompute),
+    ):
+        flop = model_flop(training.model, training.global_batch, training.sequence, causal=causal, recompute=again)
+        rows.append(
+            {
+                "name": name,
+                "convention": convention,
+                "frac": flop / budget,
+                "flop_per_step": flop,
+                "flop_per_s_per_device": flop / result.step_s / result.devices,
+            }
+        )
+    return rows
+
+
+def _bound_by(result: StepResult) -> str:
+    parts = dict(result.parts_s)
+    compute = parts.pop("forward") + parts.pop("backward")
+    worst = max(parts, key=lambda cause: parts[cause])
+    return "compute" if compute >= parts[worst] else PARTS[worst]
+
+
+def _memory(result: StepResult) -> dict[str, Any]:
+    if not result.memory:
+        return {"fits": True, "ranks": [], "worst_rank": None}
+    worst = max(result.memory, key=lambda use: use.total_bytes)
+    return {
+        "fits": all(use.fits for use in result.memory),
+        "capacity_bytes": worst.capacity_bytes,
+        "usable_bytes": worst.usable_bytes,
+        "usable_frac": USABLE_FRAC,
+        "worst_rank": worst.rank,
+        "worst_total_bytes": worst.total_bytes,
+        "binding_part": worst.largest_part,
+        "ranks": [
+            {"rank": use.rank, "total_bytes": use.total_bytes, "parts_bytes": dict(use.parts_bytes)}
+            for use in result.memory
+        ],
+    }
+
+
+def _cluster(result: StepResult) -> dict[str, Any]:
+    pool = result.scenario.cluster.pools[0]
+    return {
+        "devices": result.devices,
+        "nodes": pool.nodes,
+        "system": pool.system.name,
+        "accelerator": pool.accelerator.name,
+    }
+
+
+def _streams(result: StepResult) -> list[dict[str, Any]]:
+    """Busy share of each stream, averaged over pipeline ranks."""
+    shares: dict[str, float] = {}
+    for (_, stream), seconds in result.timeline.busy_s().items():
+        shares[stream] = shares.get(stream, 0.0) + seconds / result.step_s / result.timeline.ranks
+    return [{"stream": stream, "busy_frac": share} for stream, share in shares.items()]
+
+
+def _use(use: Use) -> dict[str, Any]:
+    error = use.fit.error if use.fit else None
+    return {
+        "name": use.name,
+        "seconds": use.seconds,
+        "lower_bound_s": use.lower_bound_s,
+        "efficiency_frac": use.lower_bound_s / use.seconds if use.seconds > 0 else None,
+        "leans_on": use.leans_on,
+        "calibration": dict(use.fit.key) if use.fit else None,
+        "median_error_pct": error.median_ape if error else None,
+        "source": next(iter(use.fit.parameters.values())).source if use.fit and use.fit.parameters else None,
+    }
+
+
+def _overheads(result: StepResult) -> list[dict[str, Any]]:
+    fit = result.overheads.fit
+    if fit is None:
+        return []
+    return [{"name": name} | as_document(constant) for name, constant in fit.parameters.items()]
+
+
+def _books(result: StepResult) -> dict[str, float]:
+    """Device-seconds owned against device-seconds booked; the difference is rounding."""
+    owned = result.step_s * result.devices
+    booked = sum(result.parts_s.values()) * result.devices
+    return {"owned_device_s": owned, "booked_device_s": booked, "difference_frac": (booked - owned) / owned}

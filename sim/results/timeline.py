@@ -1,0 +1,101 @@
+"""The log of one step and the books kept on it.
+
+A timeline is the time sheet of every rank; ``account`` adds it up so that each second of each rank has exactly one
+cause, like a ledger that must close to the cent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sim.training.program import Task
+
+CAUSES = (
+    "forward",
+    "backward",
+    "optimizer",
+    "tensor communication",
+    "pipeline communication",
+    "data communication",
+    "bubble",
+    "loader",
+)
+"""Where a second of a rank may go."""
+
+_WAIT = {"tensor": "tensor communication", "send": "pipeline communication", "gradients": "data communication",
+         "parameters": "data communication", "load": "loader"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When each task of a program ran; one row per task."""
+
+    tasks: tuple[Task, ...]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+
+    @property
+    def step_s(self) -> float:
+        """From the first start to the last end."""
+        return float(self.end_s.max(initial=0.0))
+
+    @property
+    def ranks(self) -> int:
+        """Pipeline ranks on the sheet."""
+        return 1 + max((task.rank for task in self.tasks), default=0)
+
+    def busy_s(self) -> dict[tuple[int, str], float]:
+        """Busy seconds of each (rank, stream)."""
+        busy: dict[tuple[int, str], float] = {}
+        for task, seconds in zip(self.tasks, self.end_s - self.start_s, strict=True):
+            key = (task.rank, task.stream)
+            busy[key] = busy.get(key, 0.0) + float(seconds)
+        return busy
+
+
+def account(timeline: Timeline) -> dict[str, float]:
+    """Seconds by cause, averaged over ranks: the parts of one rank's step; they add up to the step time.
+
+    A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
+    task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
+    rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
+    """
+    total = dict.fromkeys(CAUSES, 0.0)
+    for rank in range(timeline.ranks):
+        for cause, seconds in account_rank(timeline, rank).items():
+            total[cause] += seconds
+    return {cause: seconds / timeline.ranks for cause, seconds in total.items()}
+
+
+def account_rank(timeline: Timeline, rank: int) -> dict[str, float]:
+    """Seconds by cause of one pipeline rank; see :func:`account`."""
+    parts = dict.fromkeys(CAUSES, 0.0)
+    now = 0.0
+    for number, task in enumerate(timeline.tasks):
+        if task.rank != rank or task.stream != "compute":
+            continue
+        begin, end = float(timeline.start_s[number]), float(timeline.end_s[number])
+        if begin > now:
+            _book_gap(parts, timeline, task, now, begin)
+        if end > begin:
+            parts[task.kind] += end - begin
+        now = end
+    parts["bubble"] += timeline.step_s - now
+    return parts
+
+
+def _book_gap(parts: dict[str, float], timeline: Timeline, task: Task, begin: float, end: float) -> None:
+    blocker = max(task.after, key=lambda earlier: timeline.end_s[earlier], default=None)
+    while blocker is not None and timeline.tasks[blocker].kind == "norm":
+        blocker = max(timeline.tasks[blocker].after, key=lambda earlier: timeline.end_s[earlier], default=None)
+    cause = None if blocker is None else _WAIT.get(timeline.tasks[blocker].kind)
+    worked = 0.0
+    if blocker is not None and cause is not None:
+        worked = max(0.0, end - max(begin, float(timeline.start_s[blocker])))
+        parts[cause] += worked
+    parts["bubble"] += end - begin - worked

@@ -1,0 +1,108 @@
+"""Checks that need two sections at once: does the plan divide the cluster, the batch and the model?
+
+Each check is one sentence a colleague would say on reading the scenario; all of them are said, not just the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sim.spec.decoder_shape import missing_fields
+from sim.spec.faults import Fault
+from sim.spec.model import Model
+from sim.spec.scenario import Cluster
+from sim.spec.workload import SampleModel, Training
+
+MAX_TASKS = 3_000_000
+"""Passes one simulated step may have; beyond it a person has mistyped a batch size."""
+
+
+def cross_faults(cluster: Cluster | None, training: Training | None, where: str) -> list[Fault]:
+    """Faults between the cluster and the training section; a section that is itself faulty is None and not used."""
+    faults: list[Fault] = []
+    if cluster is not None:
+        if not cluster.pools:
+            faults.append(Fault(where, "cluster.pools", None, "is required: at least one pool"))
+        if len(cluster.pools) > 1 and training is not None:
+            faults.append(Fault(where, "cluster.pools", len(cluster.pools), "a training step runs on one pool"))
+    if training is None:
+        return faults
+    faults += _plan_faults(training, where)
+    if cluster is not None and len(cluster.pools) == 1:
+        faults += _fit_faults(cluster, training, where)
+    return faults
+
+
+def data_parallel(cluster: Cluster, training: Training) -> int:
+    """Copies of the model: the devices over those that hold one copy."""
+    return cluster.devices // training.plan.model_ranks
+
+
+def micro_batches(cluster: Cluster, training: Training) -> int:
+    """Micro-batches that one copy of the model works through in a step."""
+    return training.global_batch // (data_parallel(cluster, training) * training.plan.micro_batch)
+
+
+def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
+    plan, model = training.plan, training.model
+    key = f"{where}", "training.plan"
+    if plan.schedule == "gpipe" and plan.virtual_stages > 1:
+        yield Fault(key[0], f"{key[1]}.virtual_stages", plan.virtual_stages, "GPipe has no virtual stages: expected 1")
+    if plan.virtual_stages > 1 and plan.pipeline == 1:
+        yield Fault(key[0], f"{key[1]}.virtual_stages", plan.virtual_stages, "expected 1 without pipeline stages")
+    if isinstance(model, SampleModel):
+        if plan.model_ranks > 1:
+            yield Fault(*key, plan.model_ranks, "a model known only by its FLOP cannot be cut: tensor = pipeline = 1")
+        return
+    yield from _shape_faults(training, model, where)
+
+
+def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    plan = training.plan
+    if model.kind != "decoder":
+        yield Fault(where, "training.model", model.key, f"is a {model.kind} model; expected a dense decoder")
+        return
+    if gaps := missing_fields(model):
+        yield Fault(where, "training.model", model.key, f"is not a whole decoder: missing {', '.join(gaps)}")
+        return
+    if training.sequence < 2:
+        yield Fault(where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more")
+    for name, have in (("heads", model.heads), ("hidden", model.hidden), ("ffn_hidden", model.ffn_hidden)):
+        if have is None or have % plan.tensor:
+            yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of the model's {name} ({have})")
+    if plan.sequence_parallel and training.sequence % plan.tensor:
+        yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of sequence ({training.sequence})")
+    if model.layers is not None and plan.pipeline * plan.virtual_stages > model.layers:
+        have = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, f"{have} exceeds the model's {model.layers} layers")
+
+
+def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fault]:
+    plan, devices = training.plan, cluster.devices
+    accelerator = cluster.pools[0].accelerator
+    if devices % plan.model_ranks:
+        yield Fault(
+            where,
+            "training.plan",
+            f"tensor {plan.tensor} x pipeline {plan.pipeline}",
+            f"expected a divisor of the cluster's {devices:,} devices",
+        )
+        return
+    copies = devices // plan.model_ranks
+    share = copies * plan.micro_batch
+    if training.global_batch % share:
+        nearest = max(share, round(training.global_batch / share) * share)
+        text = f"expected a multiple of data parallel {copies:,} x micro_batch {plan.micro_batch}; nearest is {nearest:,}"
+        yield Fault(where, "training.global_batch", training.global_batch, text)
+        return
+    count = training.global_batch // share
+    if plan.virtual_stages > 1 and count % plan.pipeline:
+        text = f"interleaving needs the micro-batches of a copy ({count}) to be a multiple of pipeline"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, text)
+    if count * plan.pipeline * plan.virtual_stages > MAX_TASKS:
+        text = f"makes {count:,} micro-batches a copy, more than can be simulated; raise micro_batch or the devices"
+        yield Fault(where, "training.global_batch", training.global_batch, text)
+    rates = accelerator.device().flop_per_s
+    if training.precision not in rates:
+        text = f"{accelerator.key} computes in {', '.join(sorted(rates))}"
+        yield Fault(where, "training.precision", training.precision, text)

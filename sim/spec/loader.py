@@ -1,0 +1,374 @@
+"""The boundary: TOML comes in, a frozen ``Scenario`` goes out, or one list of everything that is wrong.
+
+Like passport control: every traveller is checked once, here, and nobody further inside asks again. The checks are
+derived from the nouns themselves (types, bounds and units by name), so a field is described in one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from sim import units
+from sim.spec.catalog import Catalog, UnknownName, load_catalog
+from sim.spec.checks import cross_faults
+from sim.spec.faults import Fault, ScenarioError
+from sim.spec.scenario import Pool, Scenario, as_document
+from sim.spec.workload import SampleModel
+
+MAX_FILE_BYTES = 2_000_000
+"""A scenario is written by a person; anything larger is some other file."""
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
+    """Read a scenario file, apply ``overrides`` (``"cluster.pools.0.nodes=64"``) and freeze it.
+
+    Raises:
+        ScenarioError: every fault found, each with file, key, value and expectation.
+    """
+    where = str(path)
+    try:
+        raw = Path(path).read_bytes()[: MAX_FILE_BYTES + 1]
+    except OSError as fault:
+        raise ScenarioError([Fault(where, "", None, f"cannot be read: {fault.strerror}")]) from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ScenarioError([Fault(where, "", None, f"is larger than {MAX_FILE_BYTES:,} bytes: not a scenario file")])
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ScenarioError([Fault(where, "", None, "is not UTF-8 text")]) from None
+    return loads(text, where, overrides)
+
+
+def loads(text: str, where: str = "scenario", overrides: Iterable[str] = ()) -> Scenario:
+    """Like :func:`load`, from TOML text."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+        raise ScenarioError([Fault(where, "", None, f"is not valid TOML: {fault}")]) from None
+    faults = [fault for item in overrides if (fault := _override(document, item)) is not None]
+    if faults:
+        raise ScenarioError(faults)
+    return resolve(document, where)
+
+
+def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
+    """Check a parsed document and freeze it; see :func:`load`."""
+    faults: list[Fault] = []
+    sections: dict[str, Any] = {}
+    known = {field.name: field for field in dataclasses.fields(Scenario)}
+    for key in document:
+        if key not in known:
+            faults.append(Fault(where, key, document[key], _unknown_key(key, known)))
+    for name, field in known.items():
+        if name in document:
+            sections[name], found = _section(name, document[name], where)
+            faults += found
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            faults.append(Fault(where, name, None, f"is required: {field.metadata.get('meaning', '')}"))
+    if "cluster" not in document:
+        faults.append(Fault(where, "cluster", None, "is required: the nodes, as [[cluster.pools]]"))
+    if "training" not in document:
+        faults.append(Fault(where, "training", None, "is required: nothing is asked without it"))
+    faults += cross_faults(sections.get("cluster"), sections.get("training"), where)
+    if faults:
+        raise ScenarioError(faults)
+    return Scenario(**sections)
+
+
+def _section(name: str, value: Any, where: str) -> tuple[Any, list[Fault]]:
+    model = cast(type[pydantic.BaseModel], _section_model(name))
+    try:
+        checked = model.model_validate({name: value})
+    except pydantic.ValidationError as error:
+        return None, [_fault(item, where) for item in error.errors() if item["input"] != _UNRESOLVED]
+    try:
+        return _freeze(_hints(Scenario)[name], getattr(checked, name)), []
+    except ValueError as fault:  # a catalogue noun refuses values that cannot go together
+        return None, [Fault(where, name, None, str(fault))]
+
+
+@cache
+def _section_model(name: str) -> type[pydantic.BaseModel]:
+    field = next(f for f in dataclasses.fields(Scenario) if f.name == name)
+    annotation, _ = _annotation(name, _hints(Scenario)[name], field.metadata)
+    return pydantic.create_model(f"Section_{name}", __config__=_CONFIG, **{name: (annotation, ...)})  # type: ignore[call-overload,no-any-return]
+
+
+_CONFIG = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+@cache
+def _hints(noun: type) -> dict[str, Any]:
+    return typing.get_type_hints(noun)
+
+
+@cache
+def _boundary(noun: type) -> type[pydantic.BaseModel]:
+    """The pydantic model that guards a frozen noun."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(noun):
+        annotation, optional = _annotation(field.name, _hints(noun)[field.name], field.metadata)
+        default: Any = ...
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING or optional:
+            default = _UNSET
+        fields[field.name] = (annotation, Field(default=default))
+    model = pydantic.create_model(noun.__name__, __config__=_CONFIG, **fields)
+    return cast(type[pydantic.BaseModel], model)
+
+
+class _Unset:
+    """Marks a key that the file leaves to the noun's own default."""
+
+
+_UNSET = _Unset()
+
+
+def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Pydantic annotation of one field, and whether None is allowed."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    optional = type(None) in members
+    core = [member for member in members if member is not type(None)]
+    if kind := metadata.get("catalogue"):
+        annotation: Any = _catalogued(kind, core)
+    elif typing.get_origin(core[0]) is tuple:
+        inner, _ = _annotation(name, typing.get_args(core[0])[0], metadata)
+        annotation = list[inner]  # type: ignore[valid-type]
+    elif typing.get_origin(core[0]) is not None:  # a mapping such as number format -> FLOP/s
+        annotation = dict[str, _scalar(name, float, metadata)]  # type: ignore[misc]
+    elif dataclasses.is_dataclass(core[0]):
+        annotation = _boundary(core[0])  # type: ignore[arg-type]
+        if core[0] is Pool:
+            annotation = Annotated[annotation, BeforeValidator(_own_accelerator)]
+    else:
+        annotation = _scalar(name, core[0], metadata)
+    return (annotation | None if optional else annotation), optional
+
+
+def _scalar(name: str, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    if options := metadata.get("options"):
+        return Annotated[str, BeforeValidator(lambda value: _word(value, options))]
+    if kind is float:
+        return Annotated[float, BeforeValidator(lambda value: _number(value, name, metadata))]
+    if kind is int:
+        return Annotated[int, Field(ge=metadata.get("low", 0), le=metadata.get("high", 10**15))]
+    return kind
+
+
+def _word(value: Any, options: Sequence[str]) -> str:
+    if isinstance(value, str) and value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"expected one of {', '.join(options)}{hint}")
+
+
+def _number(value: Any, name: str, metadata: Mapping[str, Any]) -> float:
+    dimension = units.dimension_of(name) or units.COUNT
+    number = units.parse(value, dimension)
+    low, high = metadata.get("low"), metadata.get("high")
+    if low is not None and (number < low or (metadata.get("above") and number <= low)):
+        raise ValueError(f"expected {'more than' if metadata.get('above') else 'at least'} {low:g}")
+    if high is not None and number > high:
+        raise ValueError(f"expected at most {high:g}")
+    return number
+
+
+def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
+    """A catalogue name, or a table: written out whole, or ``base = "name"`` with changes."""
+    entry = Annotated[_boundary(nouns[0]), BeforeValidator(lambda value: _entry(kind, value))]
+    if SampleModel not in nouns:
+        return entry
+
+    def which(value: Any) -> str:
+        return "sample" if isinstance(value, Mapping) and "sample_flop" in value and "base" not in value else "entry"
+
+    return Annotated[
+        Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")], Discriminator(which)
+    ]
+
+
+def _entry(kind: str, value: Any) -> Any:
+    catalog: Catalog = load_catalog()
+    if value == _UNRESOLVED:
+        raise ValueError("is the system's own, and the system is not known")
+    lookup = {"accelerator": catalog.accelerator, "system": catalog.system, "model": catalog.model}[kind]
+    if isinstance(value, str):
+        return _spread(lookup, value, kind, {})
+    if isinstance(value, Mapping) and "base" in value:
+        changes = {key: item for key, item in value.items() if key != "base"}
+        return _spread(lookup, value["base"], kind, changes)
+    if isinstance(value, Mapping):
+        return INLINE[kind] | dict(value)
+    raise ValueError(f"expected the name of a catalogue {kind} or a table")
+
+
+_WRITTEN_OUT = {"key": "inline", "name": "written in the scenario", "source": "the scenario file"}
+INLINE: Mapping[str, Mapping[str, Any]] = {
+    "accelerator": {
+        **_WRITTEN_OUT,
+        "kind": "assumed",
+        "vendor": "",
+        "generation": "unknown",
+        "year": 0,
+        "sm_count": 1.0,
+        "scale_up_fabric": "pcie",
+        "scale_up_domain_size": 1,
+        "host_link_bytes_per_s": 16e9,
+        "assumed": ["sm_count", "scale_up_fabric", "host_link_bytes_per_s"],
+    },
+    "system": {
+        **_WRITTEN_OUT,
+        "kind": "assumed",
+        "accelerator": "inline",
+        "nics_per_node": 1,
+        "nic_bytes_per_s": 1.25e9,
+        "fabric": "ethernet",
+        "fabric_name": "10 Gbit/s Ethernet",
+        "topology": "one switch",
+        "scale_up_domain_size": 1,
+        "assumed": ["nics_per_node", "nic_bytes_per_s", "fabric"],
+    },
+    "model": {**_WRITTEN_OUT, "family": "inline", "kind": "decoder", "params_total": 0, "params_kind": "derived"},
+}
+"""What a table written out in a scenario may leave unsaid, and then is marked ``assumed``."""
+
+
+def _own_accelerator(pool: Any) -> Any:
+    """A pool that names no accelerator has the one of its system."""
+    if not isinstance(pool, Mapping) or "system" not in pool:
+        return pool
+    system = pool["system"]
+    name = system.get("base", system.get("accelerator")) if isinstance(system, Mapping) else system
+    if isinstance(system, Mapping) and "accelerator" in system:
+        own = system["accelerator"]
+    else:
+        try:
+            own = load_catalog().system(str(name)).accelerator
+        except UnknownName:
+            return pool if "accelerator" in pool else {**pool, "accelerator": _UNRESOLVED}
+    wanted = pool.get("accelerator", own)
+    if isinstance(wanted, Mapping) and "base" not in wanted and "flop_per_s" not in wanted:
+        wanted = {"base": own, **wanted}
+    return {**pool, "accelerator": wanted}
+
+
+_UNRESOLVED = "(of the system)"
+
+
+def _spread(lookup: Any, name: Any, kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        noun = lookup(str(name))
+    except UnknownName as fault:
+        raise ValueError(str(fault)) from None
+    values = {key: item for key, item in as_document(noun).items() if item is not None}
+    if changes:
+        values["source"] = f"{values.get('source', '')} (changed here: {', '.join(changes)})"
+    nested = {key: {"base": values[key], **item} if isinstance(values.get(key), str) and isinstance(item, Mapping)
+              else {**values[key], **item} if isinstance(values.get(key), dict) and isinstance(item, Mapping) else item
+              for key, item in changes.items()}
+    return {**values, **nested}
+
+
+def _freeze(hint: Any, value: Any) -> Any:
+    """A checked pydantic value as the frozen noun it guards."""
+    if isinstance(value, list):
+        inner = next((a for a in _members(hint) if typing.get_origin(a) is tuple), hint)
+        item = typing.get_args(inner)[0] if typing.get_args(inner) else Any
+        return tuple(_freeze(item, entry) for entry in value)
+    if not isinstance(value, pydantic.BaseModel):
+        return value
+    noun = next(a for a in _members(hint) if dataclasses.is_dataclass(a) and _boundary(cast(type, a)) is type(value))
+    hints = _hints(noun)
+    given = {name: getattr(value, name) for name in type(value).model_fields}
+    kept = {name: _freeze(hints[name], item) for name, item in given.items() if item is not _UNSET}
+    return noun(**kept)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _fault(item: Any, where: str) -> Fault:
+    path = ".".join(str(part) for part in item["loc"] if part not in ("entry", "sample"))
+    kind, value = item["type"], item["input"]
+    if kind == "missing":
+        return Fault(where, path, None, "is required")
+    if kind == "extra_forbidden":
+        return Fault(where, path, value, _unknown_key(str(item["loc"][-1]), _siblings(item["loc"])))
+    text = str(item.get("ctx", {}).get("error", "")) if kind == "value_error" else item["msg"]
+    text = text.removeprefix(repr(value)).lstrip(" :;")  # the fault shows the value itself
+    return Fault(where, path, value, text.replace("Input should be", "expected").replace("Input", "input"))
+
+
+def _siblings(path: Sequence[Any]) -> Iterable[str]:
+    """Valid keys beside the last part of ``path``."""
+    noun: Any = Scenario
+    for part in path[:-1]:
+        if part in ("entry", "sample"):
+            noun = SampleModel if part == "sample" else noun
+            continue
+        members = [noun]
+        if isinstance(part, str):
+            members = list(_members(_hints(noun).get(part, Any))) if dataclasses.is_dataclass(noun) else []
+        flat = [typing.get_args(m)[0] if typing.get_origin(m) is tuple else m for m in members]
+        noun = next((m for m in flat if dataclasses.is_dataclass(m)), None)
+        if noun is None:
+            return ()
+    return [field.name for field in dataclasses.fields(noun)]
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    if near:
+        return f"is not a key here; did you mean {near[0]!r}?"
+    return f"is not a key here; keys are {', '.join(names)}" if names else "is not a key here"
+
+
+def _override(document: dict[str, Any], item: str) -> Fault | None:
+    """Apply one ``path=value`` to the document; the value is TOML, or text when it is not."""
+    path, separator, text = item.partition("=")
+    if not separator or not path.strip():
+        return Fault("--set", item, None, "expected PATH=VALUE, for example cluster.pools.0.nodes=64")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value = text
+    parts = path.strip().split(".")
+    here: Any = document
+    for depth, part in enumerate(parts[:-1]):
+        step = _step(here, part)
+        if step is _UNSET:
+            return Fault("--set", ".".join(parts[: depth + 1]), text, "there is nothing under this path")
+        if isinstance(step, str):  # a catalogue name on the way: change the entry it names
+            step = {"base": step}
+            here[int(part) if isinstance(here, list) else part] = step
+        here = step
+    if isinstance(here, list):
+        if not parts[-1].isdigit() or int(parts[-1]) >= len(here):
+            return Fault("--set", path, text, f"expected a number from 0 to {len(here) - 1} as the last part")
+        here[int(parts[-1])] = value
+    elif isinstance(here, dict):
+        here[parts[-1]] = value
+    else:
+        return Fault("--set", path, text, "there is nothing under this path")
+    return None
+
+
+def _step(here: Any, part: str) -> Any:
+    if isinstance(here, dict):
+        return here.setdefault(part, {})
+    if isinstance(here, list) and part.isdigit() and int(part) < len(here):
+        return here[int(part)]
+    return _UNSET

@@ -1,0 +1,223 @@
+"""One training step, from scenario to answer.
+
+The stations are always the same: write down the work (``layers``), price it (``pricing``), order it (``program``),
+play it (``engine``), keep the books (``results.timeline``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sim.cost.device import Device
+from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
+from sim.results.timeline import Timeline, account
+from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.ops import Block, Message, Op
+from sim.spec.profile import Fit
+from sim.spec.scenario import Scenario
+from sim.spec.workload import SampleModel, Training
+from sim.training.engine import play
+from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
+from sim.training.memory import MemoryUse, layers_by_rank, memory_use
+from sim.training.overheads import Overheads, overheads
+from sim.training.placement import groups
+from sim.training.pricing import Pricer
+from sim.spec.decoder_shape import DecoderShape, decoder_shape
+from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.system_links import system_links
+from sim.training.weights import stage_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How one kind of op was priced: total seconds a micro-batch, and the calibration behind it."""
+
+    name: str
+    seconds: float
+    lower_bound_s: float
+    leans_on: str
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The log of a step with what is needed to read it."""
+
+    scenario: Scenario
+    timeline: Timeline
+    parts_s: Mapping[str, float]
+    """Seconds by cause; they add up to the step."""
+    memory: tuple[MemoryUse, ...]
+    data: int
+    micro_batches: int
+    uses: tuple[Use, ...]
+    overheads: Overheads
+    recompute_frac: float
+    """Share of backward seconds that is recomputation."""
+
+    @property
+    def step_s(self) -> float:
+        """Predicted time of one step."""
+        return self.timeline.step_s
+
+    @property
+    def devices(self) -> int:
+        """Accelerators that the job holds."""
+        return self.scenario.cluster.devices
+
+
+def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
+    """Simulate one step of the scenario's training job.
+
+    Raises:
+        ValueError: the scenario has no training section.
+    """
+    training = scenario.training
+    if training is None:
+        raise ValueError("the scenario has no [training] section")
+    pool = scenario.cluster.pools[0]
+    data, count = data_parallel(scenario.cluster, training), micro_batches(scenario.cluster, training)
+    device = pool.accelerator.device()
+    links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
+    pricer = Pricer(
+        device,
+        links,
+        fits,
+        training.precision,
+        groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node)),
+        ideal=scenario.profile == "ideal",
+        engines=TRAINING_ENGINES,
+    )
+    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal)
+    options = Options(
+        training.plan.pipeline,
+        count,
+        training.plan.virtual_stages,
+        training.plan.schedule,
+        training.plan.overlap_gradients,
+        training.plan.overlap_pipeline,
+        training.loader.prefetch if training.loader else 0,
+    )
+    if isinstance(training.model, SampleModel):
+        cost, uses, memory, again = _sample_cost(training, training.model, device, data), (), (), 0.0
+    else:
+        shape = decoder_shape(training.model)
+        cost, uses, again = _transformer_cost(shape, training, pricer, extra, data)
+        memory = memory_use(shape, training, count, data, device.memory_bytes)
+    timeline = play(build(cost, options))
+    return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra, again)
+
+
+TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
+"""Backends a training framework calls; a profile without them lends its nearest."""
+
+
+def _sample_cost(training: Training, model: SampleModel, device: Device, data: int) -> StepCost:
+    per_device = training.plan.micro_batch * model.sample_flop / device.peak(training.precision)
+    loader = training.loader
+    load = loader.sample_serial_s * training.plan.micro_batch * data if loader else 0.0
+    return StepCost([[ChunkCost(per_device / 3, per_device * 2 / 3)]], load_s=load)
+
+
+def _transformer_cost(
+    shape: DecoderShape, training: Training, pricer: Pricer, extra: Overheads, data: int
+) -> tuple[StepCost, tuple[Use, ...], float]:
+    plan = training.plan
+    layer, first, last = transformer_layer(shape, training), embedding(shape, training), head(shape, training)
+    priced = {block.name: _block_cost(block, pricer, extra) for block in (layer, first, last)}
+    layers = layers_by_rank(shape.layers, plan.pipeline, plan.virtual_stages)
+    chunks = []
+    for rank, counts in enumerate(layers):
+        costs = []
+        for chunk, number in enumerate(counts):
+            cost = _times(priced["layer"], number)
+            if rank == 0 and chunk == 0:
+                cost = _plus(cost, priced["embedding"])
+            if rank == plan.pipeline - 1 and chunk == plan.virtual_stages - 1:
+                cost = _plus(cost, priced["head"])
+            costs.append(cost)
+        chunks.append(costs)
+    send = Message("sendrecv", boundary_bytes(shape, training), "pipeline", "activations")
+    held = [stage_parameters(shape, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
+    reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
+    update = _optimizer(held, training, pricer, extra, data)
+    backward = priced["layer"].backward_s
+    again = pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
+    cost = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
+    uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
+    return cost, uses, again / backward if backward > 0 else 0.0
+
+
+def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
+    forward, forward_messages = _split(block.forward)
+    backward, backward_messages = _split(block.recompute + block.backward)
+    return ChunkCost(
+        extra.block_s(pricer.seconds(forward), len(forward)),
+        extra.block_s(pricer.seconds(backward), len(backward)),
+        pricer.seconds(forward_messages) * extra.message_factor,
+        pricer.seconds(backward_messages) * extra.message_factor,
+    )
+
+
+def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
+    return [op for op in ops if not isinstance(op, Message)], [op for op in ops if isinstance(op, Message)]
+
+
+def _times(cost: ChunkCost, number: int) -> ChunkCost:
+    return ChunkCost(
+        cost.forward_s * number,
+        cost.backward_s * number,
+        cost.forward_tensor_s * number,
+        cost.backward_tensor_s * number,
+    )
+
+
+def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
+    return ChunkCost(
+        a.forward_s + b.forward_s,
+        a.backward_s + b.backward_s,
+        a.forward_tensor_s + b.forward_tensor_s,
+        a.backward_tensor_s + b.backward_tensor_s,
+    )
+
+
+def _data_parallel(
+    held: Sequence[float], layers: Sequence[Sequence[int]], training: Training, pricer: Pricer
+) -> tuple[list[list[float]], list[float]]:
+    """Seconds of gradient reduction by rank and chunk, and of the weight gather under ZeRO 1 by rank."""
+    sharded = training.plan.zero_stage >= 1
+    kind = "reduce_scatter" if sharded else "all_reduce"
+    reduce_s, gather_s = [], []
+    for parameters, counts in zip(held, layers, strict=True):
+        total = sum(counts)
+        messages = [Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts]
+        reduce_s.append([float(pricer.price(message).seconds) for message in messages])
+        weights = Message("all_gather", WEIGHT_BYTES * parameters, "data", "weights")
+        gather_s.append(float(pricer.price(weights).seconds) if sharded else 0.0)
+    return reduce_s, gather_s
+
+
+def _optimizer(
+    held: Sequence[float], training: Training, pricer: Pricer, extra: Overheads, data: int
+) -> list[float]:
+    shard = data if training.plan.zero_stage >= 1 else 1
+    rule = RULES[training.optimizer]
+    rate = pricer.device.memory_bytes_per_s
+    share = 1.0 if pricer.ideal else extra.optimizer_bandwidth_frac
+    return [float(update_s(parameters / shard, rule, rate, share)) for parameters in held]
+
+
+def _uses(block: Block, pricer: Pricer) -> list[Use]:
+    uses: dict[str, Use] = {}
+    for op in block.forward + block.recompute + block.backward:
+        found = pricer.price(op)
+        name = f"{block.name}: {op.name}"
+        use = Use(name, float(found.seconds), float(found.lower_bound_s), found.leans_on, found.fit)
+        earlier = uses.get(name)
+        if earlier is not None:
+            use = replace(
+                use, seconds=use.seconds + earlier.seconds, lower_bound_s=use.lower_bound_s + earlier.lower_bound_s
+            )
+        uses[name] = use
+    return list(uses.values())

@@ -1,0 +1,1 @@
+"""Predicted against measured: how far to believe the model, row by row."""
