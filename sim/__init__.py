@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sim.spec.scenario import Scenario
-    from sim.training.step import StepResult
+    from sim.results.step import StepResult
 
 __all__ = ["load", "run"]
 

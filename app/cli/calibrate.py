@@ -1,7 +1,7 @@
 """``rackcast calibrate``: measure this machine, and fit what was measured into a profile.
 
-A thin front of the ``calibrate`` package, which also runs by itself (``python -m calibrate``). What it adds is the
-catalogue, whose datasheets take the place of stand-ins for devices it knows.
+A thin front of the ``calibrate`` package, which also runs by itself (``python -m calibrate``). What it adds
+is the catalogue, whose datasheets take the place of stand-ins for devices it knows.
 """
 
 from __future__ import annotations
@@ -89,13 +89,14 @@ def catalogue_devices(gpus: list[str]) -> dict[str, Device]:
 
 
 def _match(gpu: str, words: dict[str, set[str]]) -> str | None:
-    """The one key whose words hold all of the name's, e.g. ``NVIDIA H100 80GB HBM3``; None if none or several.
+    """The one key whose words hold all of the name's (``NVIDIA H100 80GB HBM3``); None if none or several.
 
-    Drivers name the form factor of cards (PCIe, NVL) but not always of modules, so a name without one is a module.
+    Drivers name the form factor of cards (PCIe, NVL), not always of modules: a name without one is a module.
+    Processors are left to their stand-ins: what is measured is seldom the whole socket of a datasheet.
     """
     wanted = _words(gpu)
-    cards = {"pcie", "nvl"} - wanted
-    fits = [key for key, have in words.items() if wanted and wanted <= have and not cards & have]
+    others = {"pcie", "nvl", "cpu"} - wanted
+    fits = [key for key, have in words.items() if wanted and wanted <= have and not others & have]
     return fits[0] if len(fits) == 1 else None
 
 

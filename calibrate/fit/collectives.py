@@ -57,6 +57,8 @@ class Observation:
     message_bytes: float
     seconds: float
     algorithm: str = ""
+    harness: str = ""
+    """Who timed it (the repository of the source): systems timed alike share their surplus."""
 
     @property
     def series(self) -> tuple[str, str, int]:
@@ -101,6 +103,7 @@ def observation(row: Mapping[str, Any], devices: Mapping[str, Device]) -> Observ
         float(text["size_bytes"]),
         seconds,
         text.get("algorithm", ""),
+        re.split(r"[@#\s]", text.get("source", ""))[0] or text.get("system", ""),
     )
 
 
@@ -190,16 +193,18 @@ def cross_validate(seen: Sequence[Observation], source: str = "cross-validation"
 def levels(seen: Sequence[Observation]) -> dict[tuple[str, str, int], tuple[float, float]]:
     """Small-message seconds of each series: measured, and as a middling harness would have shown.
 
-    A linear mixed model in log time: (collective, ranks) + generation + cell of the generation + system, each pulled
-    to zero by its believed spread. A harness adds time, so a system may lie far above the rest but hardly below. The
-    middling level is everything but the system.
+    A linear mixed model in log time: (collective, ranks) + generation + cell of the generation + harness, each pulled
+    to zero by its believed spread. A harness adds time, so one may lie far above the rest but hardly below; a harness
+    that timed several generations tells them apart. The middling level is everything but the harness.
     """
     times: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     generation: dict[tuple[str, str, int], str] = {}
+    harness: dict[tuple[str, str, int], str] = {}
     for o in seen:
         if o.message_bytes <= SMALL_BYTES:
             times[o.series].append(np.log(o.seconds))
             generation[o.series] = o.links.generation
+            harness[o.series] = o.harness or o.system
     series = list(times)
     level = np.array([np.median(times[s]) for s in series])
     if len({s[0] for s in series}) < 2:
@@ -208,7 +213,7 @@ def levels(seen: Sequence[Observation]) -> dict[tuple[str, str, int], tuple[floa
         ([(c, n) for _, c, n in series], 10.0),
         ([generation[s] for s in series], GENERATION_SPREAD),
         ([(generation[s], s[1], s[2]) for s in series], CELL_SPREAD),
-        ([s[0] for s in series], SLOW_SPREAD),
+        ([harness[s] for s in series], SLOW_SPREAD),
     ]
     design, spread = [], []
     for labels, scale in blocks:
@@ -216,7 +221,7 @@ def levels(seen: Sequence[Observation]) -> dict[tuple[str, str, int], tuple[floa
         design.append(np.array([[float(label == name) for name in names] for label in labels]))
         spread += [scale] * len(names)
     matrix, pull = np.hstack(design), 1 / np.array(spread)
-    systems = slice(matrix.shape[1] - design[-1].shape[1], matrix.shape[1])
+    harnesses = slice(matrix.shape[1] - design[-1].shape[1], matrix.shape[1])
     solution = np.zeros(matrix.shape[1])
     centre = level.mean()
     weight = np.ones(len(level))
@@ -225,22 +230,24 @@ def levels(seen: Sequence[Observation]) -> dict[tuple[str, str, int], tuple[floa
         right = np.concatenate([(level - centre) * weight / NOISE, np.zeros(len(pull))])
         solution = np.linalg.lstsq(system, right, rcond=None)[0]
         weight = (1 + ((level - centre - matrix @ solution) / (2 * NOISE)) ** 2) ** -0.25
-        pull[systems] = np.where(solution[systems] > 0, 1 / SLOW_SPREAD, 1 / FAST_SPREAD)
-    middling = centre + np.delete(matrix, np.r_[systems], axis=1) @ np.delete(solution, np.r_[systems])
+        pull[harnesses] = np.where(solution[harnesses] > 0, 1 / SLOW_SPREAD, 1 / FAST_SPREAD)
+    middling = centre + np.delete(matrix, np.r_[harnesses], axis=1) @ np.delete(solution, np.r_[harnesses])
     return {s: (float(np.exp(a)), float(np.exp(b))) for s, a, b in zip(series, level, middling, strict=True)}
 
 
 def _without_harness(seen: Sequence[Observation]) -> list[Observation]:
     """Observations as a middling harness would have timed them: the surplus taken out in quadrature.
 
-    A slow host hides behind a long collective, so the surplus fades with size; at least half of the time stays.
+    A slow host hides behind a long collective, so the surplus fades with size; half of the time stays, or as much as
+    a small message takes.
     """
     level = levels(seen)
     result = []
     for o in seen:
         measured, middling = level.get(o.series, (0.0, 0.0))
         squared = o.seconds**2 - measured**2 + middling**2
-        result.append(replace(o, seconds=float(np.sqrt(max(squared, (0.5 * o.seconds) ** 2)))))
+        floor = min(0.5 * o.seconds, middling) if middling else o.seconds
+        result.append(replace(o, seconds=float(np.sqrt(max(squared, floor**2)))))
     return result
 
 
@@ -259,7 +266,42 @@ def _domain_fits(seen: Sequence[Observation], source: str, prior: tuple[Fit, ...
                 fits.append(_fit_domain(these, key, source, (*prior, pooled)))
             if len(generations) > 1:
                 fits.append(pooled)
+        fits += _borrowed([f for f in fits if f.key["fabric"] == fabric], members, source)
     return fits
+
+
+def _borrowed(fits: Sequence[Fit], seen: Sequence[Observation], source: str) -> list[Fit]:
+    """For a generation that lacks a collective: the curve of all generations, its latencies scaled.
+
+    The scale is how the generation's small messages compare in the collectives it does have (median), because
+    latency is mostly launch and hop, which collectives share.
+    """
+    pooled = {f.op: f for f in fits if "generation" not in f.key}
+    known = {(f.key["generation"], f.op): f for f in fits if "generation" in f.key}
+    links = {o.links.generation: o.links for o in seen if o.message_bytes <= SMALL_BYTES}
+    result = []
+    for generation, node in links.items():
+        ratios = []
+        for op in dict.fromkeys(o.collective for o in seen if o.links.generation == generation):
+            ranks = [o.ranks for o in seen if o.links.generation == generation and o.collective == op]
+            if op in pooled and (generation, op) in known:
+                own, all_ = (
+                    collective([f], node, op, SMALL_BYTES / 4, max(ranks)).seconds
+                    for f in (known[generation, op], pooled[op])
+                )
+                ratios.append(float(own / all_))
+        for op, base in pooled.items():
+            if ratios and (generation, op) not in known:
+                result.append(_slowed(base, generation, float(np.median(ratios)), source))
+    return result
+
+
+def _slowed(base: Fit, generation: str, ratio: float, source: str) -> Fit:
+    constants = dict(base.parameters)
+    for name in ("base_s", "step_s", "extra_s"):
+        old = constants[name]
+        constants[name] = Constant(float(f"{old.value * ratio:.4g}"), old.unit, "assumed", f"{source}, other collectives")
+    return Fit(base.op, {**base.key, "generation": generation}, constants, base.grid, base.error)
 
 
 def _fit_domain(seen: Sequence[Observation], key: Mapping[str, str], source: str, prior: tuple[Fit, ...]) -> Fit:
@@ -280,7 +322,11 @@ def _fit_domain(seen: Sequence[Observation], key: Mapping[str, str], source: str
             parts.append(domain(known, o.links, o.collective, m, n, o.algorithm).seconds)
         return np.concatenate(parts)
 
-    start = base.values() if base else {}
+    start = complete(DOMAIN_PARAMETERS, base.values() if base else {})
+    small = message <= SMALL_BYTES
+    if np.any(small) and len(set(ranks)) == 1:  # one group size cannot tell launch from hops: both scale alike
+        ratio = float(np.median(measured[small] / physics(start)[small]))
+        start |= {name: start[name] * ratio for name in ("base_s", "step_s")}
     free = [p for p in DOMAIN_PARAMETERS if _told(p, seen)]
     constants = fit_parameters(free, physics, measured, source, start=start, prior_weight=0.05)
     constants |= {

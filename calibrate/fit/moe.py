@@ -37,6 +37,7 @@ FEWEST_FOR_GRID = 24
 GRID_STEPS = (("log2_tokens_per_expert", 2.0), ("log2_active", 2.0), ("log2_ffn", 2.0))
 SMOOTHNESS, RIDGE = 0.5, 0.5
 PRIOR_WEIGHT = 0.1
+FEW = 20.0
 """How stiff grids and departures from the common parameters are; chosen by five-fold cross-validation."""
 
 
@@ -138,7 +139,8 @@ def _fit_all(table: Mapping[str, NDArray[Any]], devices: Mapping[str, Device], s
         for kernel, generation in np.unique(names, axis=1).T:
             at = (names[0] == kernel) & (names[1] == generation)
             group = {n: c[at] for n, c in of_dtype.items()}
-            own = _fit_group(group, devices, source, start, PRIOR_WEIGHT)
+            stiff = PRIOR_WEIGHT * (1 + (FEW / at.sum()) ** 1.5)
+            own = _fit_group(group, devices, source, start, stiff)
             left = np.log(group["seconds"] / _physics(group, devices, {n: c.value for n, c in own.items()}))
             key = {"dtype": str(dtype), "generation": str(generation), "kernel": str(kernel)}
             found.append((int(at.sum()), Fit("moe", key, own, _grid(group, left))))

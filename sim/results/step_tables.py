@@ -8,12 +8,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from sim.spec.flop import model_flop
+from sim.results.step import StepResult, Use
+from sim.spec.flop_count import Attention, forward_flop_per_token, training_flop_per_token
 from sim.spec.model import Model
 from sim.spec.scenario import as_document
 from sim.spec.workload import Training
-from sim.training.memory import USABLE_FRAC
-from sim.training.step import StepResult, Use
 
 PARTS = {
     "forward": "forward kernels",
@@ -74,13 +73,16 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
         return []
     device = result.scenario.cluster.pools[0].accelerator.device()
     budget = result.step_s * result.devices * device.peak(training.precision)
+    tokens = training.global_batch * training.sequence
+    conventions: tuple[tuple[str, str, Attention, bool], ...] = (
+        ("MFU", "forward + backward, full attention square (PaLM, Megatron papers)", "full", False),
+        ("MFU, causal", "forward + backward, half the attention square (Megatron-LM log)", "causal", False),
+        ("HFU", "recomputation included, full attention square", "full", True),
+    )
     rows = []
-    for name, convention, causal, again in (
-        ("MFU", "PaLM: forward + backward, full attention square", False, "none"),
-        ("MFU, causal", "Megatron-LM: forward + backward, half the attention square", True, "none"),
-        ("HFU", "hardware FLOP: recomputation included, full attention square", False, training.plan.recompute),
-    ):
-        flop = model_flop(training.model, training.global_batch, training.sequence, causal=causal, recompute=again)
+    for name, convention, attention, hardware in conventions:
+        again = training.plan.recompute if hardware else "none"
+        flop = tokens * _flop_per_token(training.model, training.sequence, attention, again)
         rows.append(
             {
                 "name": name,
@@ -91,6 +93,17 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def _flop_per_token(model: Model, sequence: int, attention: Attention, recompute: str) -> float:
+    """FLOP of a token, forward and backward, and what is recomputed of it."""
+    if recompute == "full":
+        return float(training_flop_per_token(model, sequence, attention, "full"))
+    flop = float(training_flop_per_token(model, sequence, attention))
+    if recompute == "selective":  # the attention core once more: what of a forward pass grows with the sequence
+        forward = forward_flop_per_token(model, [float(sequence), 1e-6], attention)
+        flop += float(forward[0] - forward[1])
+    return flop
 
 
 def _bound_by(result: StepResult) -> str:
@@ -108,7 +121,7 @@ def _memory(result: StepResult) -> dict[str, Any]:
         "fits": all(use.fits for use in result.memory),
         "capacity_bytes": worst.capacity_bytes,
         "usable_bytes": worst.usable_bytes,
-        "usable_frac": USABLE_FRAC,
+        "usable_frac": worst.usable_bytes / worst.capacity_bytes,
         "worst_rank": worst.rank,
         "worst_total_bytes": worst.total_bytes,
         "binding_part": worst.largest_part,
@@ -152,7 +165,7 @@ def _use(use: Use) -> dict[str, Any]:
 
 
 def _overheads(result: StepResult) -> list[dict[str, Any]]:
-    fit = result.overheads.fit
+    fit = result.overheads
     if fit is None:
         return []
     return [{"name": name} | as_document(constant) for name, constant in fit.parameters.items()]

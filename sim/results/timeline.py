@@ -7,13 +7,10 @@ cause, like a ledger that must close to the cent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from sim.training.program import Task
 
 CAUSES = (
     "forward",
@@ -29,6 +26,20 @@ CAUSES = (
 
 _WAIT = {"tensor": "tensor communication", "send": "pipeline communication", "gradients": "data communication",
          "parameters": "data communication", "load": "loader"}  # fmt: skip
+
+
+class Task(NamedTuple):
+    """One task; its place in the list is its number."""
+
+    rank: int
+    """Pipeline rank (stage); stands for all tensor and data ranks that do the same."""
+    stream: str
+    kind: str
+    """``forward``, ``backward``, ``tensor``, ``send``, ``gradients``, ``optimizer``, ``parameters``, ``load``."""
+    micro_batch: int
+    chunk: int
+    duration_s: float
+    after: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def _tables(text: str, where: str, faults: list[str]) -> dict[str, Any]:
 def _model_tables(families: Mapping[str, Any], faults: list[str]) -> dict[str, dict[str, Any]]:
     """One table per model from tables per family.
 
-    A family's own fields hold for all its models; the first row of ``models`` names the columns of the rest (an
+    A family's fields hold for all its models; the first row of ``models`` names the columns of the rest (an
     empty cell says nothing); ``sources`` and ``notes`` hold the long texts of single models.
     """
     tables: dict[str, dict[str, Any]] = {}

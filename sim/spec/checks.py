@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.spec.decoder_shape import missing_fields
 from sim.spec.faults import Fault
 from sim.spec.model import Model
 from sim.spec.scenario import Cluster
@@ -15,6 +14,9 @@ from sim.spec.workload import SampleModel, Training
 
 MAX_TASKS = 3_000_000
 """Passes one simulated step may have; beyond it a person has mistyped a batch size."""
+
+DECODER_FIELDS = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn_hidden", "vocab")
+"""What the step of a dense decoder multiplies."""
 
 
 def cross_faults(cluster: Cluster | None, training: Training | None, where: str) -> list[Fault]:
@@ -62,17 +64,17 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
     if model.kind != "decoder":
         yield Fault(where, "training.model", model.key, f"is a {model.kind} model; expected a dense decoder")
         return
-    if gaps := missing_fields(model):
+    if gaps := [name for name in DECODER_FIELDS if not getattr(model, name)]:
         yield Fault(where, "training.model", model.key, f"is not a whole decoder: missing {', '.join(gaps)}")
         return
     if training.sequence < 2:
         yield Fault(where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more")
     for name, have in (("heads", model.heads), ("hidden", model.hidden), ("ffn_hidden", model.ffn_hidden)):
-        if have is None or have % plan.tensor:
+        if have % plan.tensor:
             yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of the model's {name} ({have})")
     if plan.sequence_parallel and training.sequence % plan.tensor:
         yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of sequence ({training.sequence})")
-    if model.layers is not None and plan.pipeline * plan.virtual_stages > model.layers:
+    if plan.pipeline * plan.virtual_stages > model.layers:
         have = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
         yield Fault(where, "training.plan.pipeline", plan.pipeline, f"{have} exceeds the model's {model.layers} layers")
 

@@ -13,7 +13,7 @@ KINDS = (
     *("cnn", "unet3d", "detector", "recommender"),
 )
 BIASES = ("none", "qkv", "qvo", "qkvo", "ffn", "all")
-"""Which linear layers carry a bias: ``qkv`` the projections into attention, ``qvo`` all but the key (Whisper),
+"""Which linear layers carry a bias: ``qkv`` those into attention, ``qvo`` all but the key (Whisper),
 ``qkvo`` attention alone, ``ffn`` the MLP alone, ``all`` attention and MLP."""
 NORMS = ("rms", "ln")
 """``rms`` has a scale (h weights), ``ln`` a scale and a shift (2 h); one without shift goes as ``rms``."""
@@ -142,7 +142,7 @@ class Model:
 
     @property
     def kv_values_per_token(self) -> int:
-        """Numbers a token leaves in the KV cache : K (d + d_v) a block, kv rank + rope under MLA."""
+        """Numbers a token leaves in the KV cache: K (d + d_v) a block, kv rank + rope under MLA."""
         blocks = self.decoder_layers or self.layers
         if self.kv_lora_rank:
             return blocks * (self.kv_lora_rank + self.rope_dim)

@@ -11,8 +11,8 @@ from collections.abc import Generator
 import numpy as np
 import simpy
 
-from sim.results.timeline import Timeline
-from sim.training.program import Program, Task
+from sim.results.timeline import Task, Timeline
+from sim.training.program import Program
 
 
 def play(program: Program) -> Timeline:

@@ -6,15 +6,15 @@ activations come and go with the micro-batches that are under way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sim.cost.device import BYTES_PER_VALUE
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
 from sim.spec.workload import Training
 from sim.training.layers import activation_dtype
 from sim.training.schedules import in_flight
-from sim.spec.decoder_shape import DecoderShape
+from sim.results.step import MemoryUse
+from sim.spec.model import Model
 from sim.training.weights import stage_parameters
 
 USABLE_FRAC = 0.94
@@ -22,32 +22,7 @@ USABLE_FRAC = 0.94
 SimuMax budgets the same)."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryUse:
-    """Bytes on one device of one pipeline rank, by part."""
-
-    rank: int
-    parts_bytes: Mapping[str, float]
-    capacity_bytes: float
-    usable_bytes: float
-
-    @property
-    def total_bytes(self) -> float:
-        """Peak use."""
-        return sum(self.parts_bytes.values())
-
-    @property
-    def fits(self) -> bool:
-        """Whether the peak stays within what is usable."""
-        return self.total_bytes <= self.usable_bytes
-
-    @property
-    def largest_part(self) -> str:
-        """The part that takes most: the one to cut first."""
-        return max(self.parts_bytes, key=lambda part: self.parts_bytes[part])
-
-
-def layer_activation_bytes(shape: DecoderShape, training: Training) -> float:
+def layer_activation_bytes(model: Model, training: Training) -> float:
     """Bytes that one layer keeps for the backward pass of one micro-batch, on one tensor rank.
 
     Korthikanti et al. 2022 (arXiv 2205.05198) Table 2, written out by tensor so that grouped-query attention and
@@ -57,24 +32,24 @@ def layer_activation_bytes(shape: DecoderShape, training: Training) -> float:
     """
     plan, tokens = training.plan, training.plan.micro_batch * training.sequence
     scale = BYTES_PER_VALUE[activation_dtype(training.precision)] / 2
-    t, h = plan.tensor, float(shape.hidden)
+    t, h = plan.tensor, float(model.hidden)
     split = t if plan.sequence_parallel else 1
     if plan.recompute == "full":
         return scale * 2 * tokens * h / split
-    query, value = shape.query_width, shape.key_width
+    query, value = model.heads * model.head_dim, model.kv_heads * model.head_dim
     whole = 8 * h + (2 * h if training.dropout else 0.0)
-    mlp = shape.ffn_hidden * (6.0 if shape.gated_ffn else 4.0)
+    mlp = model.ffn_hidden * (6.0 if model.gated_ffn else 4.0)
     sharded = 4.0 * query + 4.0 * value + mlp
     scores = 0.0
     if plan.flash_attention:
-        sharded += 4.0 * shape.heads  # log-sum-exp in fp32
+        sharded += 4.0 * model.heads  # log-sum-exp in fp32
     elif plan.recompute == "none":
-        scores = 5.0 * shape.heads * training.sequence
+        scores = 5.0 * model.heads * training.sequence
     return scale * tokens * (whole / split + sharded / t + scores / t)
 
 
 def memory_use(
-    shape: DecoderShape, training: Training, micro_batches: int, data: int, capacity_bytes: float
+    model: Model, training: Training, micro_batches: int, data: int, capacity_bytes: float
 ) -> tuple[MemoryUse, ...]:
     """Peak memory of a device in each pipeline rank.
 
@@ -88,14 +63,14 @@ def memory_use(
     shard = data if plan.zero_stage >= 1 else 1
     tokens = plan.micro_batch * training.sequence
     size = BYTES_PER_VALUE[activation_dtype(training.precision)]
-    layers = layers_by_rank(shape.layers, plan.pipeline, plan.virtual_stages)
+    layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
     uses = []
     for rank in range(plan.pipeline):
-        parameters = stage_parameters(shape, plan, sum(layers[rank]), rank)
+        parameters = stage_parameters(model, plan, sum(layers[rank]), rank)
         held = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
-        activations = layer_activation_bytes(shape, training) * sum(layers[rank]) * held
+        activations = layer_activation_bytes(model, training) * sum(layers[rank]) * held
         if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
-            activations += _unfolded(shape, training)
+            activations += _unfolded(model, training)
         parts = {
             "weights": WEIGHT_BYTES * parameters,
             "gradients": GRADIENT_BYTES * parameters,
@@ -103,7 +78,7 @@ def memory_use(
             "activations": activations,
         }
         if rank == plan.pipeline - 1:  # logits in 16 bit, and in fp32 for the loss
-            parts["logits"] = (size + 4.0) * tokens * shape.vocab / plan.tensor
+            parts["logits"] = (size + 4.0) * tokens * model.vocab / plan.tensor
         uses.append(MemoryUse(rank, parts, capacity_bytes, USABLE_FRAC * capacity_bytes))
     return tuple(uses)
 
@@ -115,5 +90,5 @@ def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
     return [[share + (1 if chunk * stages + rank < extra else 0) for chunk in range(chunks)] for rank in range(stages)]
 
 
-def _unfolded(shape: DecoderShape, training: Training) -> float:
+def _unfolded(model: Model, training: Training) -> float:
     return layer_activation_bytes(model, replace(training, plan=replace(training.plan, recompute="none")))

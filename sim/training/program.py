@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from sim.results.timeline import Task
 from sim.training.schedules import BACKWARD, FORWARD, order_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
@@ -20,20 +20,6 @@ COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
     "gradients",
     "loader",
 )
-
-
-class Task(NamedTuple):
-    """One task; its place in ``Program.tasks`` is its number."""
-
-    rank: int
-    """Pipeline rank (stage); stands for all tensor and data ranks that do the same."""
-    stream: str
-    kind: str
-    """``forward``, ``backward``, ``tensor``, ``send``, ``gradients``, ``optimizer``, ``parameters``, ``load``."""
-    micro_batch: int
-    chunk: int
-    duration_s: float
-    after: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

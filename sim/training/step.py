@@ -6,65 +6,28 @@ play it (``engine``), keep the books (``results.timeline``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sim.cost.device import Device
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
-from sim.results.timeline import Timeline, account
+from sim.results.step import StepResult, Use
+from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.model import Model
 from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
-from sim.training.memory import MemoryUse, layers_by_rank, memory_use
+from sim.training.memory import layers_by_rank, memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer
-from sim.spec.decoder_shape import DecoderShape, decoder_shape
 from sim.training.program import ChunkCost, Options, StepCost, build
 from sim.training.system_links import system_links
 from sim.training.weights import stage_parameters
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """How one kind of op was priced: total seconds a micro-batch, and the calibration behind it."""
-
-    name: str
-    seconds: float
-    lower_bound_s: float
-    leans_on: str
-    fit: Fit | None
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """The log of a step with what is needed to read it."""
-
-    scenario: Scenario
-    timeline: Timeline
-    parts_s: Mapping[str, float]
-    """Seconds by cause; they add up to the step."""
-    memory: tuple[MemoryUse, ...]
-    data: int
-    micro_batches: int
-    uses: tuple[Use, ...]
-    overheads: Overheads
-    recompute_frac: float
-    """Share of backward seconds that is recomputation."""
-
-    @property
-    def step_s(self) -> float:
-        """Predicted time of one step."""
-        return self.timeline.step_s
-
-    @property
-    def devices(self) -> int:
-        """Accelerators that the job holds."""
-        return self.scenario.cluster.devices
 
 
 def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
@@ -102,11 +65,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if isinstance(training.model, SampleModel):
         cost, uses, memory, again = _sample_cost(training, training.model, device, data), (), (), 0.0
     else:
-        shape = decoder_shape(training.model)
-        cost, uses, again = _transformer_cost(shape, training, pricer, extra, data)
-        memory = memory_use(shape, training, count, data, device.memory_bytes)
+        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
+        memory = memory_use(training.model, training, count, data, device.memory_bytes)
     timeline = play(build(cost, options))
-    return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra, again)
+    return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
 
 
 TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
@@ -121,12 +83,12 @@ def _sample_cost(training: Training, model: SampleModel, device: Device, data: i
 
 
 def _transformer_cost(
-    shape: DecoderShape, training: Training, pricer: Pricer, extra: Overheads, data: int
+    model: Model, training: Training, pricer: Pricer, extra: Overheads, data: int
 ) -> tuple[StepCost, tuple[Use, ...], float]:
     plan = training.plan
-    layer, first, last = transformer_layer(shape, training), embedding(shape, training), head(shape, training)
+    layer, first, last = transformer_layer(model, training), embedding(model, training), head(model, training)
     priced = {block.name: _block_cost(block, pricer, extra) for block in (layer, first, last)}
-    layers = layers_by_rank(shape.layers, plan.pipeline, plan.virtual_stages)
+    layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
     chunks = []
     for rank, counts in enumerate(layers):
         costs = []
@@ -138,8 +100,8 @@ def _transformer_cost(
                 cost = _plus(cost, priced["head"])
             costs.append(cost)
         chunks.append(costs)
-    send = Message("sendrecv", boundary_bytes(shape, training), "pipeline", "activations")
-    held = [stage_parameters(shape, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
+    send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
+    held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
     reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
     update = _optimizer(held, training, pricer, extra, data)
     backward = priced["layer"].backward_s

@@ -1,8 +1,8 @@
 """Time of a matrix product C[m, n] = A[m, k] B[k, n]: the workhorse under nearly every layer.
 
 The lower bound is FLOP / peak or bytes / bandwidth. Above it stand whole tiles and whole waves of tiles
-(``sim.cost.kernels.tiles``), a launch, and in low precision the pass that quantises A. A profile gives the efficiencies
-and, where it pays, a smooth residual over the shape.
+(``sim.cost.kernels.tiles``), a launch, and in low precision the pass that quantises A. A profile gives the
+efficiencies and, where it pays, a smooth residual over the shape.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ FORMATS: Mapping[str, Format] = {
     "bf16": Format(_16, 2.0, 2.0, similar=("fp16", "tf32", "fp32")),
     "fp16": Format(("fp16", *_16), 2.0, 2.0, similar=("bf16", "tf32", "fp32")),
     "fp8": Format(_FP8, 1.0, 1.0, True, similar=("fp8_block", "int8", "mxfp8", "bf16")),
-    "fp8_block": Format(_FP8, 1.0 + 4 / 128, 1.0 + 4 / 128**2, True, similar=("fp8", "mxfp8", "int8", "bf16")),
+    "fp8_block": Format(
+        _FP8, 1.0 + 4 / 128, 1.0 + 4 / 128**2, True, similar=("fp8", "mxfp8", "int8", "bf16")
+    ),
     "mxfp8": Format(_FP8, 1.0 + 1 / 32, 1.0 + 1 / 32, True, similar=("fp8_block", "fp8", "int8", "bf16")),
     "fp4": Format(_FP4, 0.5 + 1 / 16, 0.5 + 1 / 16, True, similar=("mxfp8", "fp8_block", "fp8", "bf16")),
     "int8": Format(("int8", *_16), 1.0, 1.0, True, similar=("fp8", "bf16", "fp16")),
@@ -61,8 +63,9 @@ FORMATS: Mapping[str, Format] = {
     "fp4_wo": Format(_16, 2.0, 0.5 + 1 / 32, similar=("int4_wo", "int8_wo", "bf16", "fp16")),
     "fp4_fp8": Format(_FP8, 1.0 + 1 / 32, 0.5 + 1 / 32, True, similar=("mxfp8", "fp8_block", "fp8", "bf16")),
 }
-"""By name. ``_wo`` = weights only (A and the arithmetic stay in 16 bit); ``_block`` = 1 x 128 scales on A, 128 x 128 on
-B (DeepSeek-V3 report, arXiv 2412.19437, section 3.3); mx = OCP microscaling, blocks of 32; fp4 = NVFP4, blocks of 16."""
+"""By name. ``_wo`` = weights only (A and the arithmetic stay in 16 bit); ``_block`` = 1 x 128 scales on A, 128 x 128
+on B (DeepSeek-V3 report, arXiv 2412.19437, section 3.3); mx = OCP microscaling, blocks of 32; fp4 = NVFP4, blocks
+of 16 (NVIDIA, "Introducing NVFP4", 2025)."""
 ALIASES: Mapping[str, str] = {
     "float64": "fp64",
     "float32": "fp32",
@@ -82,7 +85,14 @@ LINEAGES = (
 """Generations of one maker in order: an uncalibrated one borrows from its nearest neighbour."""
 
 PARAMETERS = (
-    Parameter("compute_frac", "1", "share of the peak rate that the multipliers sustain in a large tile", 0.8, 0.2, 1.15),
+    Parameter(
+        "compute_frac",
+        "1",
+        "share of the peak rate that the multipliers sustain in a large tile",
+        0.8,
+        0.2,
+        1.15,
+    ),
     Parameter("memory_frac", "1", "share of the memory bandwidth that streaming reaches", 0.85, 0.3, 1.1),
     Parameter("launch_s", "s", "fixed time of a call: launch, first fetch, drain", 2.5e-6, 3e-7, 4e-5),
     Parameter("k_step_s", "s", "latency of 128 bytes of K in the main loop", 8e-8, 5e-9, 2e-6),
@@ -90,12 +100,32 @@ PARAMETERS = (
     Parameter("l2_ratio", "1", "bandwidth of the L2 over that of the memory", 3.0, 1.0, 15.0),
     Parameter("sm_share", "1", "bandwidth one core can draw over its even share", 2.0, 1.0, 8.0),
     Parameter("split_s", "s", "fixed time of cutting K: second kernel or semaphore", 2e-6, 1e-7, 3e-4),
-    Parameter("wave_frac", "1", "share of a last, partial wave that is lost; 0 = work spreads evenly", 0.6, 0.02, 1.0),
-    Parameter("exposed_frac", "1", "share of the shorter of compute and memory that is not hidden", 0.2, 0.01, 1.0),
-    Parameter("resident_frac", "1", "share of the L2 that keeps operands from before the call", 0.3, 0.02, 2.0),
-    Parameter("reread_frac", "1", "share of panels needed again by a later wave that the L2 has lost", 0.1, 0.001, 1.0),
+    Parameter(
+        "wave_frac",
+        "1",
+        "share of a last, partial wave that is lost; 0 = work spreads evenly",
+        0.6,
+        0.02,
+        1.0,
+    ),
+    Parameter(
+        "exposed_frac", "1", "share of the shorter of compute and memory that is not hidden", 0.2, 0.01, 1.0
+    ),
+    Parameter(
+        "resident_frac", "1", "share of the L2 that keeps operands from before the call", 0.3, 0.02, 2.0
+    ),
+    Parameter(
+        "reread_frac",
+        "1",
+        "share of panels needed again by a later wave that the L2 has lost",
+        0.1,
+        0.001,
+        1.0,
+    ),
     Parameter("quantise_bytes", "byte", "memory traffic of quantising one element of A", 5.0, 0.3, 60.0),
-    Parameter("quantise_row_s", "s", "fixed work of quantising one row of A, over all cores", 1e-9, 1e-11, 1e-7),
+    Parameter(
+        "quantise_row_s", "s", "fixed work of quantising one row of A, over all cores", 1e-9, 1e-11, 1e-7
+    ),
 )
 """What a calibration fits, with the range physics allows. The last two count only where A is quantised."""
 
@@ -113,7 +143,7 @@ def canonical(dtype: str) -> str:
 
 
 def peak_flop_per_s(device: Device, dtype: str) -> float:
-    """Datasheet rate that a product in ``dtype`` runs at, FLOP/s; a lacking format is computed in a wider one.
+    """Datasheet rate that a product in ``dtype`` runs at, FLOP/s; a format lacking is computed in a wider one.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it nor for any wider one.
@@ -129,12 +159,20 @@ def peak_flop_per_s(device: Device, dtype: str) -> float:
 
 
 def lower_bound_s(
-    device: Device, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str, *, batch: ArrayLike = 1
+    device: Device,
+    m: ArrayLike,
+    n: ArrayLike,
+    k: ArrayLike,
+    dtype: str,
+    *,
+    batch: ArrayLike = 1,
+    c_bytes: ArrayLike | None = None,
 ) -> Floats:
     """The longer of 2 m n k / peak and bytes / bandwidth, seconds (roofline; Williams et al., CACM 2009)."""
     form = FORMATS[canonical(dtype)]
-    m, n, k, batch = (np.asarray(x, dtype=float) for x in (m, n, k, batch))
-    moved = batch * (m * k * form.a_bytes + n * k * form.b_bytes + m * n * form.c_bytes)
+    c = form.c_bytes if c_bytes is None else c_bytes
+    m, n, k, batch, c = (np.asarray(x, dtype=float) for x in (m, n, k, batch, c))
+    moved = batch * (m * k * form.a_bytes + n * k * form.b_bytes + m * n * c)
     flop = 2.0 * batch * m * n * k
     return np.asarray(np.maximum(flop / peak_flop_per_s(device, dtype), moved / device.memory_bytes_per_s))
 
@@ -148,11 +186,13 @@ def gemm_s(
     parameters: Mapping[str, float],
     *,
     batch: ArrayLike = 1,
+    c_bytes: ArrayLike | None = None,
 ) -> Floats:
-    """Seconds of ``batch`` independent products in one launch; all of ``m n k batch`` broadcast, scalars welcome.
+    """Seconds of ``batch`` independent products in one launch; all arrays broadcast, scalars welcome.
 
-    ``parameters`` are values by name (see ``PARAMETERS``; a missing one takes its start). Formula and sources:
-    ``sim.cost.kernels.tiles``.
+    ``c_bytes`` is the traffic per element of C: 8 where fp32 gradients are accumulated (read and written); by
+    default the width of the format's own output. ``parameters`` are values by name (see ``PARAMETERS``; a missing
+    one takes its start). Formula and sources: ``sim.cost.kernels.tiles``.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it.
@@ -166,15 +206,15 @@ def gemm_s(
         device.l2_bytes,
         form.a_bytes,
         form.b_bytes,
-        form.c_bytes,
     )
-    columns = np.broadcast_arrays(*[np.asarray(x, dtype=float) for x in (m, n, k, batch)])
+    c = form.c_bytes if c_bytes is None else c_bytes
+    columns = np.broadcast_arrays(*[np.asarray(x, dtype=float) for x in (m, n, k, batch, c)])
     flat = [np.ascontiguousarray(column).ravel() for column in columns]
     seconds = np.empty(flat[0].shape)
     for start in range(0, seconds.size, CHUNK):
         part = slice(start, start + CHUNK)
-        rows, outs, inner, groups = (column[part] for column in flat)
-        seconds[part] = best_tile_s(rates, rows, outs, inner, groups, p) + p["launch_s"]
+        rows, outs, inner, groups, width = (column[part] for column in flat)
+        seconds[part] = best_tile_s(rates, rows, outs, inner, groups, width, p) + p["launch_s"]
         if form.quantises:
             quantised_s = p["quantise_bytes"] * inner / (device.memory_bytes_per_s * p["memory_frac"])
             seconds[part] += groups * rows * (quantised_s + p["quantise_row_s"])
@@ -187,18 +227,27 @@ def coordinates(m: ArrayLike, n: ArrayLike, k: ArrayLike) -> dict[str, Floats]:
 
 
 def choose(fits: Iterable[Fit], device: Device, dtype: str, engine: str = "") -> Fit | None:
-    """The fit to lean on: first the generation, then the format (or a similar one), the engine, the accelerator.
+    """The fit to lean on: first the generation, then the format (or a similar one), engine, accelerator.
 
-    The generation goes first because kernels are written for it; a fit for a whole generation serves an accelerator
-    nobody measured. Where the generation has no usable fit, its nearest neighbour in the maker's line is asked.
+    The generation goes first because kernels are written for it; a fit for a whole generation serves an
+    accelerator nobody measured. An engine of the same family (``vllm 0.20`` for ``vllm 0.24``) is preferred to any
+    other. Where the generation has no usable fit, its nearest neighbour in the maker's line is asked.
     """
     known = [fit for fit in fits if fit.op == OP]
     name = canonical(dtype)
-    prefer = [("engine", engine), ("accelerator", device.key)]
+    family = engine.split(" ")[0]
+    engines = sorted(
+        {fit.key.get("engine", "") for fit in known}, key=lambda e: (e != engine, e.split(" ")[0] != family)
+    )
+    prefer = [("engine", other) for other in engines[:1]] + [("accelerator", device.key)]
     for generation in _nearest(device.generation):
         for wanted in (name, *FORMATS[name].similar):
             want = {"generation": generation, "dtype": wanted}
-            some = [fit for fit in known if all(fit.key.get(field, value) == value for field, value in want.items())]
+            some = [
+                fit
+                for fit in known
+                if all(fit.key.get(field, value) == value for field, value in want.items())
+            ]
             if some:
                 return find(some, OP, prefer)
     return find(known, OP, [("dtype", name), *prefer])
@@ -222,21 +271,30 @@ def gemm(
     engine: str = "",
     *,
     batch: ArrayLike = 1,
+    c_bytes: ArrayLike | None = None,
 ) -> Estimate:
-    """Duration of ``batch`` products in one launch with what the profile knows (see :func:`choose`), broadcasting.
+    """Duration of ``batch`` products in one launch with what the profile knows (see :func:`choose`).
 
-    A residual grid counts only on the generation it was measured on: elsewhere kernels differ and the physics alone
-    carries over. For ``batch`` products it is read at the rows of all of them together.
+    Broadcasts. A residual grid counts only on the generation it was measured on: elsewhere kernels differ and the
+    physics alone carries over. For ``batch`` products it is read at the rows of all of them together.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it.
     """
     fit = choose(fits, device, dtype, engine)
-    seconds = gemm_s(device, m, n, k, dtype, {} if fit is None else fit.values(), batch=batch)
+    seconds = gemm_s(
+        device, m, n, k, dtype, {} if fit is None else fit.values(), batch=batch, c_bytes=c_bytes
+    )
     leans_on = "assumed defaults" if fit is None else "parameters"
-    if fit is not None and fit.grid is not None and fit.key.get("generation", device.generation) == device.generation:
+    if (
+        fit is not None
+        and fit.grid is not None
+        and fit.key.get("generation", device.generation) == device.generation
+    ):
         where = coordinates(np.multiply(m, batch), n, k)
         seconds = np.asarray(seconds * fit.grid.factor(where))
         leans_on = "parameters and residual grid"
-    bound = np.broadcast_to(lower_bound_s(device, m, n, k, dtype, batch=batch), seconds.shape)
+    bound = np.broadcast_to(
+        lower_bound_s(device, m, n, k, dtype, batch=batch, c_bytes=c_bytes), seconds.shape
+    )
     return Estimate(seconds, bound, fit, leans_on)

@@ -1,12 +1,12 @@
-"""How a matrix product is cut into tiles, and how long the best cut takes: like laying a floor with whole boards only.
+"""How a matrix product is cut into tiles and how long the best cut takes: like laying a floor with whole boards.
 
 A library covers C[m, n] with tiles, one tile per multiprocessor at a time, and may cut K as well so that all
-multiprocessors have work. The time of each cut follows from a few rates of the device; the answer is the shortest,
-because libraries choose their kernel by trial or by a heuristic that imitates one.
+multiprocessors have work. The time of each cut follows from a few rates of the device; the answer is the
+shortest, because libraries choose their kernel by trial or by a heuristic that imitates one.
 
-Sources: tile and wave quantisation, NVIDIA, "Matrix Multiplication Background User's Guide" (2023), sections 2.2 and
-3.2; split-K and its reduction, CUTLASS documentation, "Efficient GEMM in CUDA"; roofline, Williams, Waterman and
-Patterson, CACM 52(4), 2009.
+Sources: tile and wave quantisation, NVIDIA, "Matrix Multiplication Background User's Guide" (2023), sections
+2.2 and 3.2; split-K and its reduction, CUTLASS documentation, "Efficient GEMM in CUDA"; roofline, Williams,
+Waterman and Patterson, CACM 52(4), 2009.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TILES: tuple[tuple[int, int], ...] = (
     (16, 128),
     (16, 64),
 )
-"""Rows and columns of C that one multiprocessor works on, as in the kernel names of cuBLAS, CUTLASS and hipBLASLt."""
+"""Rows and columns of C that one multiprocessor works on, as in the kernel names of cuBLAS and CUTLASS."""
 K_STEP_BYTES = 128.0
 """One step of the main loop: a 128-byte line of each row of A and of each column of B."""
 SPLIT_MIN_BYTES = 512.0
@@ -55,7 +55,7 @@ LARGE_CORES = 96.0
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the tiles run on, all fields per device; ``a``, ``b`` and ``c`` are bytes per element of each matrix."""
+    """What the tiles run on, per device; ``a`` and ``b`` are bytes per element of those matrices."""
 
     flop_per_s: float
     memory_bytes_per_s: float
@@ -63,17 +63,21 @@ class Rates:
     l2_bytes: float
     a: float
     b: float
-    c: float
 
 
 def tiles_for(cores: float) -> tuple[tuple[int, int], ...]:
-    """Candidate tiles for a device of ``cores`` multiprocessors: doubled in side while cores are few and large."""
+    """Candidate tiles for a device of ``cores`` multiprocessors: doubled in side where cores are few and large."""
     scale = int(2 ** max(0, math.floor(math.log2(math.sqrt(LARGE_CORES / min(cores, LARGE_CORES))))))
     return tuple((rows * scale, columns * scale) for rows, columns in TILES)
 
 
-def best_tile_s(rates: Rates, m: Floats, n: Floats, k: Floats, batch: Floats, p: Mapping[str, float]) -> Floats:
-    """Seconds of the fastest tile and split of K, without launch; ``m n k batch`` are flat arrays of one length."""
+def best_tile_s(
+    rates: Rates, m: Floats, n: Floats, k: Floats, batch: Floats, c_bytes: Floats, p: Mapping[str, float]
+) -> Floats:
+    """Seconds of the fastest tile and split of K, without launch; all arrays flat and of one length.
+
+    ``c_bytes``: traffic per element of C.
+    """
     bandwidth = rates.memory_bytes_per_s * p["memory_frac"]
     l2_bandwidth = rates.memory_bytes_per_s * p["l2_ratio"]
     cores = rates.cores if rates.cores <= SYSTOLIC_CORES else 1.0
@@ -82,12 +86,11 @@ def best_tile_s(rates: Rates, m: Floats, n: Floats, k: Floats, batch: Floats, p:
     per_step = K_STEP_BYTES / widest
     operands = batch * (m * k * rates.a + n * k * rates.b)
     outputs = batch * m * n
-    total = operands + outputs * rates.c
-    # Between repeats (or from the operator before) part of the operands is still in the L2: a soft step at capacity.
+    total = operands + outputs * c_bytes
+    # From the repeat (or the operator) before, part of the operands is still in the L2: a soft step at capacity.
     hit = 1.0 / (1.0 + (total / (rates.l2_bytes * p["resident_frac"])) ** 3)
     miss_s = (1.0 - hit) / bandwidth
     stream_s = total * (hit / l2_bandwidth + miss_s)
-    split_s = p["split_s"] * 1.0
     sum_s = outputs * (2 * ACCUMULATOR_BYTES / l2_bandwidth)
     splits_allowed = k * (widest / SPLIT_MIN_BYTES)
     latency = p["k_step_s"] / per_step
@@ -108,14 +111,20 @@ def best_tile_s(rates: Rates, m: Floats, n: Floats, k: Floats, batch: Floats, p:
         if cut.size:
             parts = filling[cut]
             some = _cut_s(tiles[cut] * parts, k[cut] / parts, step_s, per_step, memory_s[cut], cores, p)
-            best[cut] = np.minimum(best[cut], some + split_s + parts * sum_s[cut])
+            best[cut] = np.minimum(best[cut], some + p["split_s"] + parts * sum_s[cut])
     return best
 
 
 def _cut_s(
-    tiles: Floats, k: Floats, step_s: float, per_step: float, memory_s: Floats, cores: float, p: Mapping[str, float]
+    tiles: Floats,
+    k: Floats,
+    step_s: float,
+    per_step: float,
+    memory_s: Floats,
+    cores: float,
+    p: Mapping[str, float],
 ) -> Floats:
-    """Seconds of one cut: waves of tiles against the memory, the shorter of the two hidden but for a share."""
+    """Seconds of one cut: waves of tiles against the memory; of the shorter, a share is not hidden."""
     share = tiles / cores
     waves = np.maximum(share + p["wave_frac"] * (np.ceil(share) - share), 1.0)
     compute = waves * (p["wave_s"] + np.ceil(k / per_step) * (per_step * step_s))

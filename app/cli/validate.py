@@ -1,0 +1,113 @@
+"""``rackcast validate``: predicted against measured, on the tables that ship or on a user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.common import Json, print_json, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(no_args_is_help=True, help="Compare predictions with measurements, row by row.", rich_markup_mode=None)
+
+File = Annotated[Path, typer.Argument(help="CSV table (also .gz) of measurements.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", help="Write the rows with predicted, error_pct and skipped here.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="Profile file in front of the shipped ones.")]
+
+
+@app.command()
+def kernels(
+    file: File,
+    profile: ProfileName = "shipped",
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, max=20, help="Predict each shape by fits that never saw it, in so many folds.")
+    ] = 0,
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """Matrix products, attention, memory-bound kernels and experts: the kind follows from the columns."""
+    from calibrate.fit.shipped import cross_validate_kernels, predict_kernels
+    from sim.spec.catalog import load_catalog
+    from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+    from sim.validation.kernels import kind_of, validate_kernels
+    from sim.validation.outcome import ValidationError, read_rows
+
+    try:
+        rows = read_rows(file)
+        kind = kind_of(rows, str(file))
+        predict = cross_validate_kernels(folds) if folds else predict_kernels(fits_for(profile))
+        table = validate_kernels(rows, predict, load_catalog(), str(file))
+    except (ValidationError, ProfileError) as error:
+        refuse(str(error))
+    _answer(table, kind.group, json, out, f"{kind.name}, {'held out by shape' if folds else f'profile {profile}'}")
+
+
+@app.command()
+def collectives(
+    file: File,
+    profile: ProfileName = "shipped",
+    leave_out: Annotated[
+        str, typer.Option("--leave-out", help="Predict each system by fits that never saw it: system.", metavar="system")
+    ] = "",
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """Collectives, by kind of link and size of message."""
+    from calibrate.fit.shipped import leave_out_collectives, predict_collectives
+    from sim.spec.catalog import load_catalog
+    from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+    from sim.validation.collectives import validate_collectives
+    from sim.validation.outcome import ValidationError, read_rows
+
+    if leave_out not in ("", "system"):
+        refuse(f"--leave-out = {leave_out!r}: expected system")
+    try:
+        rows = read_rows(file)
+        devices = {name: entry.device() for name, entry in load_catalog().accelerator_names().items()}
+        predict = leave_out_collectives(devices) if leave_out else predict_collectives(fits_for(profile), devices)
+        table = validate_collectives(rows, predict, str(file))
+    except (ValidationError, ProfileError) as error:
+        refuse(str(error))
+    _answer(table, "class", json, out, "each system left out of the fit" if leave_out else f"profile {profile}")
+
+
+def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
+    from sim.validation.outcome import summary
+
+    document = summary(table, group)
+    if out is not None:
+        try:
+            table.to_csv(out, index=False)
+        except OSError as error:
+            refuse(f"{out}: cannot be written: {error.strerror}")
+    if json:
+        print_json(document)
+    else:
+        _print(document, group, title)
+
+
+def _print(document: dict[str, Any], group: str, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"[bold]{title}[/bold]: {document['predicted']:,} of {document['rows']:,} rows predicted")
+    for reason, count in document["skipped"].items():
+        console.print(f"  {count:,} skipped: {reason}", style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("absolute error, %")
+    for name in ("points", "median", "p90", "max", "bias"):
+        table.add_column(name, justify="right")
+    everything = {"all": document, **document["by_gpu"]} | {f"{group} {k}": v for k, v in document["by_group"].items()}
+    for name, row in everything.items():
+        if row["median_ape"] is None:
+            continue
+        cells = (row["median_ape"], row["p90_ape"], row["max_ape"])
+        table.add_row(name, f"{row['points']:,}", *(f"{cell:.1f}" for cell in cells), f"{row['bias_pct']:+.1f}")
+    console.print(table)

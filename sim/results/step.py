@@ -1,0 +1,74 @@
+"""The log of one training step: everything the tables are made from, and nothing that has to be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sim.results.timeline import Timeline
+from sim.spec.profile import Fit
+from sim.spec.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes on one device of one pipeline rank, by part."""
+
+    rank: int
+    parts_bytes: Mapping[str, float]
+    capacity_bytes: float
+    usable_bytes: float
+
+    @property
+    def total_bytes(self) -> float:
+        """Peak use."""
+        return sum(self.parts_bytes.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak stays within what is usable."""
+        return self.total_bytes <= self.usable_bytes
+
+    @property
+    def largest_part(self) -> str:
+        """The part that takes most: the one to cut first."""
+        return max(self.parts_bytes, key=lambda part: self.parts_bytes[part])
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How one kind of op was priced: total seconds a micro-batch, and the calibration behind it."""
+
+    name: str
+    seconds: float
+    lower_bound_s: float
+    leans_on: str
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The log of a step with what is needed to read it."""
+
+    scenario: Scenario
+    timeline: Timeline
+    parts_s: Mapping[str, float]
+    """Seconds by cause; they add up to the step."""
+    memory: tuple[MemoryUse, ...]
+    data: int
+    micro_batches: int
+    uses: tuple[Use, ...]
+    overheads: Fit | None
+    """Overhead constants of the software stack, None where none apply."""
+    recompute_frac: float
+    """Share of backward seconds that is recomputation."""
+
+    @property
+    def step_s(self) -> float:
+        """Predicted time of one step."""
+        return self.timeline.step_s
+
+    @property
+    def devices(self) -> int:
+        """Accelerators that the job holds."""
+        return self.scenario.cluster.devices
