@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("measurements", type=Path)
     fit.add_argument("--out", type=Path, help="default: beside the measurements, ending in .profile.json")
     fit.add_argument("--name", default="", help="of the profile")
+    fit.add_argument("--prior", type=Path, help="profile to lean on where the measurements are thin")
     return top
 
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0, 1 a part failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
     given = parser().parse_args(arguments)
     if given.verb == "fit":
-        return fit_file(given.measurements, given.out, given.name, tell)
+        return fit_file(given.measurements, given.out, given.name, tell, prior=given.prior)
     return run_here(vars(given), tell)
 
 
@@ -108,7 +109,7 @@ def fit_file(path: Path, out: Path | None, name: str, say: Tell, datasheets: Dat
         from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
 
         devices = datasheets(gpu_names(measurements)) if datasheets else {}
-        profile = fit_measurements(measurements, devices, name=name)
+        profile = fit_measurements(measurements, devices, prior=lean_on, name=name)
     except ImportError as fault:
         say(f"fitting needs scipy, which does not import here ({fault}); install it with: pip install scipy")
         return BAD_INPUT
@@ -117,7 +118,7 @@ def fit_file(path: Path, out: Path | None, name: str, say: Tell, datasheets: Dat
         return BAD_INPUT
     out = out or path.with_name(f"{path.name.removesuffix('.json')}.profile.json")
     try:
-        write_text(out, to_json(profile))
+        write_text(out, profiles.to_json(profile))
     except OSError as fault:
         say(f"cannot write {out}: {fault.strerror or fault}")
         return BAD_INPUT

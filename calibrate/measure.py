@@ -189,13 +189,13 @@ def sweep(
     random.Random(seed).shuffle(order)
     every = max(1, math.ceil(len(order) / max(1, sentinel_visits - 1)))
     first: Timing | None = None
-    done = 0
+    done, worst = 0, drift_frac
     for number, point in enumerate([*order, None]):
         spent = clock() - begin
         if sentinel is not None and (number % every == 0 or point is None):
             now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
             first = first or now
-            _compare(first, now, sentinel, spent, drift_frac, warn)
+            worst = _compare(first, now, sentinel, spent, worst, warn)
         if point is None or clock() - begin >= budget_s:
             break
         left = len(order) - number
@@ -205,15 +205,18 @@ def sweep(
         warn(f"the budget of {budget_s:.3g} s ended after {done} of {len(order)} points")
 
 
-def _compare(first: Timing, now: Timing, sentinel: Point, at_s: float, drift_frac: float, warn: Warn) -> None:
+def _compare(first: Timing, now: Timing, sentinel: Point, at_s: float, told_frac: float, warn: Warn) -> float:
+    """Warn of a move beyond ``told_frac``; the move above which the next one is news."""
     move = now.median_s / first.median_s - 1
     apart = now.low_s > first.high_s or now.high_s < first.low_s
-    if abs(move) > drift_frac and apart:
-        what = ", ".join(f"{name} {value}" for name, value in sentinel.columns.items())
-        warn(
-            f"drift: the sentinel ({what}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
-            "or other programs share the machine, and points measured around then scatter by as much"
-        )
+    if abs(move) <= told_frac or not apart:
+        return told_frac
+    what = ", ".join(f"{name} {value}" for name, value in sentinel.columns.items())
+    warn(
+        f"drift: the sentinel ({what}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
+        "or other programs share the machine, and points measured around then scatter by as much"
+    )
+    return 1.5 * abs(move)
 
 
 def wall_block(call: Callable[[], Any]) -> Block:

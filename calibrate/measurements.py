@@ -154,6 +154,7 @@ def stand_in_devices(
             sm_count=units,
             l2_bytes=cache_bytes,
             scale_up_bytes_per_s=max(ring, default=0.0),
+            host_bytes_per_s=max(ring, default=0.0),
         )
     return found
 

@@ -42,7 +42,7 @@ class Options:
 
     out: Path = Path("measurements.json")
     budget_s: float = 60.0
-    """Time for measuring; starting torch comes on top."""
+    """Time for measuring; starting torch, here and in the ranks of the collectives, comes on top."""
     parts: tuple[str, ...] = tuple(PARTS)
     processes: int = 0
     """Ranks of the collectives; 0 = one a CUDA device, else two."""
@@ -187,7 +187,7 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         draft.warnings.append(text)
         tell(f"warning: {text}")
 
-    order = list(draft.options.parts)
+    order = [part for part in PARTS if part in draft.options.parts]
     if collective.launched_rank() is not None and "collective" in order:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
     end, code = time.monotonic() + draft.options.budget_s, 0

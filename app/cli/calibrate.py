@@ -30,6 +30,7 @@ Hostname = Annotated[
 Name = Annotated[str, typer.Option(help="Of the profile.")]
 Out = Annotated[Path, typer.Option(help="Measurement file.")]
 ProfileOut = Annotated[Path | None, typer.Option(help="Profile; default: beside the measurement file.")]
+Prior = Annotated[Path | None, typer.Option(help="Profile to lean on where the measurements are thin.")]
 Measured = Annotated[Path, typer.Argument(help="Measurement file (JSON).", show_default=False)]
 
 
@@ -67,11 +68,11 @@ def run(
 
 
 @app.command("fit")
-def fit(measurements: Measured, out: ProfileOut = None, name: Name = "") -> None:
+def fit(measurements: Measured, out: ProfileOut = None, name: Name = "", prior: Prior = None) -> None:
     """Fit a profile to a measurement file."""
     from calibrate.__main__ import fit_file, tell
 
-    raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices))
+    raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices, prior))
 
 
 def catalogue_devices(gpus: list[str]) -> dict[str, Device]:

@@ -22,6 +22,10 @@ Columns = Mapping[str, Any]
 """Column arrays, as :meth:`calibrate.measurements.Measurements.columns` gives them."""
 
 
+Fitter = Callable[[Columns, Mapping[str, Device], str, Sequence[Fit]], tuple[Sequence[Fit], Sequence[str]]]
+"""(columns, devices, source, prior) -> (fits, what was left out and why)."""
+
+
 class NothingToFitError(ValueError):
     """The measurements hold too little for any fit."""
 
@@ -30,6 +34,7 @@ def fit_measurements(
     measurements: Measurements,
     devices: Mapping[str, Device] | None = None,
     *,
+    prior: Sequence[Fit] = (),
     name: str = "",
     source: str = "",
 ) -> Profile:
@@ -39,6 +44,7 @@ def fit_measurements(
         measurements: what a run found.
         devices: datasheets by the ``gpu`` name in the rows; names without one use the stand-in that the file
             carries (best rates seen), and the provenance says so.
+        prior: fits to start from and to lean on where the measurements are thin (the shipped ones, say).
         name: of the profile; default: the devices' names.
         source: for every fitted constant; default: where and when it was measured.
 
@@ -54,7 +60,7 @@ def fit_measurements(
         f"{environment.get('measured_at', 'date unknown')}"
     )
     tables = {table: measurements.columns(table) for table in measurements.tables}
-    fits, left_out = fit_tables(tables, known, source)
+    fits, left_out = fit_tables(tables, known, source, prior)
     if not fits:
         raise NothingToFitError("nothing to fit: " + ("; ".join(left_out) or "the file has no rows"))
     provenance = {
@@ -74,7 +80,7 @@ def fit_measurements(
 
 
 def fit_tables(
-    tables: Mapping[str, Columns], devices: Mapping[str, Device], source: str
+    tables: Mapping[str, Columns], devices: Mapping[str, Device], source: str, prior: Sequence[Fit] = ()
 ) -> tuple[list[Fit], list[str]]:
     """Fits of every known table, and one sentence for each thing that was left out.
 
@@ -82,8 +88,9 @@ def fit_tables(
         tables: ``gemm``, ``memory``, ``launch``, ``collectives`` as column arrays.
         devices: datasheet or stand-in of each name in the ``gpu`` columns.
         source: for every fitted constant.
+        prior: fits to lean on.
     """
-    fitters: dict[str, Callable[[Columns, Mapping[str, Device], str], tuple[list[Fit], list[str]]]] = {
+    fitters: dict[str, Fitter] = {
         "gemm": _fit_gemm,
         "memory": _fit_memory,
         "launch": _fit_launch,
@@ -96,7 +103,7 @@ def fit_tables(
         rows = len(next(iter(columns.values()), ()))
         fewest = 1 if table == "launch" else FEWEST_ROWS
         if rows >= fewest:
-            found, unused = fitter(columns, devices, source)
+            found, unused = fitter(columns, devices, source, prior)
             fits += found
             left_out += [f"{table}: {reason}" for reason in unused]
         elif rows:
@@ -131,17 +138,24 @@ def _keep(columns: Columns, keep: Sequence[bool]) -> dict[str, Any]:
     return {name: values[chosen] for name, values in columns.items()}
 
 
-def _fit_gemm(columns: Columns, devices: Mapping[str, Device], source: str) -> tuple[list[Fit], list[str]]:
+def _fit_gemm(
+    columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+) -> tuple[list[Fit], list[str]]:
     from calibrate.fit import gemm
 
     rows, left_out = _with_device(columns, devices)
-    return (list(gemm.fit(rows, devices, source)) if len(rows["gpu"]) >= FEWEST_ROWS else []), left_out
+    own = [fit for fit in prior if fit.op == "gemm"]
+    fits = gemm.fit(rows, devices, source, prior=own) if len(rows["gpu"]) >= FEWEST_ROWS else []
+    return fits, left_out
 
 
-def _fit_memory(columns: Columns, devices: Mapping[str, Device], source: str) -> tuple[list[Fit], list[str]]:
+def _fit_memory(
+    columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+) -> tuple[list[Fit], list[str]]:
     from calibrate.fit import memory_bound
     from sim.cost.kernels.memory_bound import PASSES
 
+    del prior
     rows, left_out = _with_device(columns, devices)
     unknown = sorted({str(op) for op in rows["op"] if op not in PASSES})
     if unknown:
@@ -153,8 +167,11 @@ def _fit_memory(columns: Columns, devices: Mapping[str, Device], source: str) ->
     return memory_bound.with_errors(fits, rows, memory_bound.cross_validate(rows, devices), devices), left_out
 
 
-def _fit_launch(columns: Columns, devices: Mapping[str, Device], source: str) -> tuple[list[Fit], list[str]]:
+def _fit_launch(
+    columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+) -> tuple[list[Fit], list[str]]:
     """Launch cost is read off, not fitted: one number a mode, with the interval it was measured with."""
+    del prior
     parameters: dict[tuple[str, str], dict[str, Constant]] = {}
     for number, gpu in enumerate(columns["gpu"]):
         time_s, low_s, high_s = (
@@ -173,7 +190,7 @@ def _fit_launch(columns: Columns, devices: Mapping[str, Device], source: str) ->
 
 
 def _fit_collectives(
-    columns: Columns, devices: Mapping[str, Device], source: str
+    columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
 ) -> tuple[list[Fit], list[str]]:
     from calibrate.fit import collectives
 
@@ -183,7 +200,8 @@ def _fit_collectives(
     refused = [one for one in seen if isinstance(one, str)]
     timed = [one for one in seen if not isinstance(one, str)]
     left_out = [f"{refused.count(reason)} rows: {reason}" for reason in dict.fromkeys(refused)]
-    return (collectives.fit(timed, source) if len(timed) >= FEWEST_ROWS else []), left_out
+    fits = collectives.fit(timed, source, prior=prior) if len(timed) >= FEWEST_ROWS else []
+    return fits, left_out
 
 
 def _with_device(columns: Columns, devices: Mapping[str, Device]) -> tuple[dict[str, Any], list[str]]:

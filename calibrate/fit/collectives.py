@@ -26,6 +26,7 @@ from sim.cost.collectives import (
     domain_fit,
     network,
     network_values,
+    saturated,
 )
 from sim.cost.device import Device
 from sim.cost.links import Links, measured_links, place
@@ -38,7 +39,7 @@ SMALL_BYTES = 32 * 1024
 """Up to here a collective is all latency: where the harness shows."""
 GRID_BYTES = (9, 12, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 33)
 """Nodes in log2 bytes: dense where protocols change."""
-GENERATION_SPREAD, CELL_SPREAD, SLOW_SPREAD, FAST_SPREAD, NOISE = 0.3, 0.15, 0.6, 0.15, 0.1
+GENERATION_SPREAD, CELL_SPREAD, SLOW_SPREAD, FAST_SPREAD, NOISE = 0.35, 0.15, 0.75, 0.12, 0.1
 """How far, in log time, latencies are believed to differ: between generations, between a generation's collectives and
 group sizes, harnesses slower and faster than the middling one, repeats. NCCL's table has one latency for all
 generations; host launch against graph launch is a factor of 1.5 to 2.5, and nothing is much faster than a graph."""
@@ -391,7 +392,8 @@ def _fit_network(
     inner = []
     for group in groups:
         base = domain_fit(domain_fits, seen[group[0]].links, seen[group[0]].collective)
-        inner.append(complete(DOMAIN_PARAMETERS, base.values() if base else {}))
+        lying = place(seen[group[0]].links, [seen[i].ranks for i in group])
+        inner.append(saturated(base, lying.ranks_per_domain))
 
     def physics(values: Mapping[str, float]) -> Floats:
         known = complete(NETWORK_PARAMETERS, values)
@@ -404,7 +406,7 @@ def _fit_network(
         return np.concatenate(parts)
 
     free = [p for p in NETWORK_PARAMETERS if p.name != "in_network_frac" or any(o.algorithm == "sharp" for o in seen)]
-    constants = fit_parameters(free, physics, measured, source, start=start, prior_weight=0.15)
+    constants = fit_parameters(free, physics, measured, source, start=start, prior_weight=1.5)
     for p in NETWORK_PARAMETERS:
         constants.setdefault(p.name, Constant(start.get(p.name, p.start), p.unit, "assumed", p.source))
     fitted = physics({name: c.value for name, c in constants.items()})

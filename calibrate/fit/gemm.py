@@ -1,8 +1,8 @@
 """Fit the cost of matrix products to measured ones: the physics, then a smooth leftover, each pooled first.
 
-Siblings of a generation run the same kernels, so their rows are fitted together and each accelerator then departs
-from the common answer only as far as its own rows insist; the same holds for the residual grid. A small measurement
-of a user's own departs in the same way from a profile given as ``prior``.
+Siblings of a generation run the same kernels, so their rows are fitted together and each accelerator then
+departs from the common answer only as far as its own rows insist; the same holds for the residual grid. A
+small measurement of a user's own departs in the same way from a profile given as ``prior``.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def fit(
 ) -> list[Fit]:
     """Fits of every (generation, format, engine) in ``rows``: one per accelerator, and one they share.
 
-    ``rows`` has the columns gpu, dtype, m, n, k, time_us and may have engine and layout; ``devices`` maps every
-    gpu name to its datasheet. ``prior`` are fits to start from and lean on. Errors are held out in ``folds`` folds
-    by shape; ``folds=0`` leaves them out and takes a sixth of the time.
+    ``rows`` has the columns gpu, dtype, m, n, k, time_us and may have engine and layout; ``devices`` maps
+    every gpu name to its datasheet. ``prior`` are fits to start from and lean on. Errors are held out in
+    ``folds`` folds by shape; ``folds=0`` leaves them out and takes a sixth of the time.
 
     Raises:
         ValueError: a column or device is missing, or a number format unknown; every missing one is named.
@@ -286,7 +286,7 @@ def _by_device(
 
 
 def _physics(table: Table, devices: Mapping[str, Device], values: Mapping[str, float]) -> Floats:
-    def time(device: Device, dtype: str, engine: str, some: Table) -> Floats:
+    def time(device: Device, dtype: str, _engine: str, some: Table) -> Floats:
         return gemm_s(device, *some.shape.T, dtype, values, c_bytes=some.c_bytes)
 
     return _by_device(table, devices, time)

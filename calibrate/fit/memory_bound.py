@@ -1,187 +1,261 @@
 """Fits memory-bound kernels: how close norms, activations and additions come to the memory bandwidth.
 
-Works from the general to the particular, like a tailor with a standard cut: first one set of parameters for an
-operation and engine on all accelerators together, then efficiency and launch time of each accelerator, last a small
-grid of what remains by row count and row length, shared by all accelerators because they run the same kernel.
+Works from the general to the particular, like a tailor with a standard cut: first one set of parameters for
+an operation and engine on all accelerators together, then efficiency and launch time of each accelerator,
+last a small grid of what remains by row count and row length, shared by all and corrected for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibrate.fit.common import errors, fit_grid, fit_parameters, folds
+from calibrate.fit import common
+from calibrate.fit.common import fit_grid, fit_parameters
 from sim.cost.device import Device
-from sim.cost.kernels.memory_bound import PARAMETERS, coordinates, kind, memory_bound, memory_bound_s
+from sim.cost.kernels.memory_bound import (
+    OP,
+    PARAMETERS,
+    choose,
+    coordinates,
+    family,
+    ideal_bytes,
+    kind,
+    memory_bound,
+    memory_bound_s,
+)
 from sim.spec.profile import Constant, Fit, FitError, ResidualGrid
 
 Floats = NDArray[np.float64]
 Rows = Mapping[str, ArrayLike]
+Table = dict[str, NDArray[Any]]
 
 DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 """Names of measurement files to names of ``sim.cost.device``; others pass unchanged."""
 
-PER_ACCELERATOR = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
+OWN = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
 """Parameters that each accelerator fits for itself when it has measurements; the rest describe the kernel."""
 
 FEWEST_FOR_GRID = 12
+GRID_FOLDS = 5
+GRID_STEPS = (("log2_rows", 4.0), ("log2_cols", 0.5))
+SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.2, 0.2
+PRIOR_WEIGHT, OWN_PRIOR_WEIGHT = 0.02, 0.3
+"""How stiff grids and departures are; chosen by cross-validation on 1,099 kernels of 14 accelerators."""
 
-GRID_STEPS = (("log2_rows", 3.0), ("log2_cols", 0.5))
-SMOOTHNESS, RIDGE, OWN_RIDGE = 0.3, 0.3, 0.6
-"""How stiff the grids are; chosen by cross-validation on 1,099 kernels of 14 accelerators."""
 
-
-def fit(rows: Rows, devices: Mapping[str, Device], source: str) -> list[Fit]:
-    """Fit every (operation, engine) in ``rows``: one entry for all accelerators, one for each measured one.
+def fit(
+    rows: Rows,
+    devices: Mapping[str, Device],
+    source: str,
+    *,
+    prior: Sequence[Fit] = (),
+    folds: int = 5,
+) -> list[Fit]:
+    """Fit every (operation, engine) in ``rows``: one entry for each accelerator, one for all of them.
 
     Args:
-        rows: columns gpu, op, dtype, rows, cols, bytes, time_us, engine, as in ``memory_measured`` files.
+        rows: columns gpu, op, dtype, rows, cols and time_us; engine may be absent.
         devices: datasheet of each name in column gpu.
         source: where the rows come from, for the provenance of each constant.
+        prior: fits to start from where they know the operation: a small measurement then only corrects them.
+        folds: folds by (op, rows, cols) for the errors; 0 leaves them out and takes a sixth of the time.
+
+    Raises:
+        ValueError: a column or a device is missing (all missing ones are named), or an unknown operation.
     """
-    table = _table(rows)
-    result: list[Fit] = []
-    for family, engine in sorted({(f, e) for f, e in zip(table["family"], table["engine"], strict=True)}):
-        chosen = (table["family"] == family) & (table["engine"] == engine)
-        group = {name: column[chosen] for name, column in table.items()}
-        result += _fit_group(group, devices, str(family), str(engine), source)
-    return result
+    table = _table(rows, devices)
+    fits = _fit_all(table, devices, source, prior)
+    if folds == 0:
+        return fits
+    predicted = _held_out(table, devices, prior, folds)
+    return [replace(one, error=_error(one, table, predicted, folds)) for one in fits]
 
 
-def cross_validate(rows: Rows, devices: Mapping[str, Device], count: int = 5) -> Floats:
-    """Seconds predicted for each row by a fit that has not seen its (op, rows, cols)."""
-    table = _table(rows)
-    keys = [f"{o}|{r:g}|{c:g}" for o, r, c in zip(table["op"], table["rows"], table["cols"], strict=True)]
-    fold = folds(keys, count)
-    predicted = np.full(len(fold), np.nan)
-    for number in range(count):
-        out = fold == number
-        if out.any() and not out.all():
-            fits = fit({name: column[~out] for name, column in table.items()}, devices, "cross-validation")
-            predicted[out] = predict(fits, {name: column[out] for name, column in table.items()}, devices)
-    return predicted
+def cross_validate(
+    rows: Rows, devices: Mapping[str, Device], folds: int = 5, *, prior: Sequence[Fit] = ()
+) -> Floats:
+    """Seconds predicted for each row by fits that have not seen its (op, rows, cols)."""
+    return _held_out(_table(rows, devices), devices, prior, folds)
 
 
 def predict(fits: Sequence[Fit], rows: Rows, devices: Mapping[str, Device]) -> Floats:
-    """Seconds of each row, by :func:`sim.cost.kernels.memory_bound.memory_bound`."""
-    table = _table(rows)
-    names = np.stack([table[name].astype(str) for name in ("gpu", "op", "dtype", "engine")])
-    predicted = np.zeros(names.shape[1])
-    for gpu, op, dtype, engine in np.unique(names, axis=1).T:
-        at = np.all(names == np.array([[gpu], [op], [dtype], [engine]]), axis=0)
-        estimate = memory_bound(
-            fits, devices[gpu], op, table["rows"][at], table["cols"][at], DTYPES.get(dtype, dtype), engine
-        )
-        predicted[at] = estimate.seconds
+    """Seconds of each row of the form that :func:`fit` takes (time_us may be absent)."""
+    return _predict(fits, _table(rows, devices), devices)
+
+
+def _held_out(table: Table, devices: Mapping[str, Device], prior: Sequence[Fit], count: int) -> Floats:
+    keys = [f"{o}|{r:g}|{c:g}" for o, r, c in zip(table["op"], table["rows"], table["cols"], strict=True)]
+    fold = common.folds(keys, count)
+    predicted = np.full(len(fold), np.nan)
+    for number in np.unique(fold):
+        out = fold == number
+        seen = _take(table, ~out)
+        fits = list(prior) if out.all() else _fit_all(seen, devices, "cross-validation", prior)
+        predicted[out] = _predict(fits, _take(table, out), devices)
     return predicted
 
 
-def with_errors(fits: Sequence[Fit], rows: Rows, predicted: ArrayLike, devices: Mapping[str, Device]) -> list[Fit]:
-    """The fits, each with the cross-validated error of the rows that would be predicted by it."""
-    table, guess = _table(rows), np.asarray(predicted, dtype=float)
-    keys = np.array([devices[gpu].key for gpu in table["gpu"]])
-    result = []
-    for one in fits:
-        mine = (table["engine"] == one.key["engine"]) & (table["family"] == one.key.get("kernel", one.key["kind"]))
-        if "accelerator" in one.key:
-            mine &= keys == one.key["accelerator"]
-        mine &= np.isfinite(guess)
-        error: FitError | None = None
-        if mine.any():
-            error = errors(guess[mine], table["seconds"][mine], "5 folds by (op, rows, cols)")
-        result.append(Fit(one.op, one.key, one.parameters, one.grid, error))
-    return result
+def _predict(fits: Sequence[Fit], table: Table, devices: Mapping[str, Device]) -> Floats:
+    names = np.stack([table[name] for name in ("gpu", "op", "dtype", "engine")])
+    predicted = np.zeros(names.shape[1])
+    for case in np.unique(names, axis=1).T:
+        at = np.all(names == case[:, None], axis=0)
+        gpu, op, dtype, engine = (str(name) for name in case)
+        shape = table["rows"][at], table["cols"][at]
+        predicted[at] = memory_bound(fits, devices[gpu], op, *shape, dtype, engine).seconds
+    return predicted
 
 
-def _table(rows: Rows) -> dict[str, NDArray[Any]]:
-    """Columns as arrays, with seconds and the family: elementwise operations of one engine are one kernel."""
-    table = {
-        name: np.asarray(rows[name]).astype(str) for name in ("gpu", "op", "dtype", "engine")
-    } | {name: np.asarray(rows[name], dtype=float) for name in ("rows", "cols", "time_us")}
-    table["seconds"] = table["time_us"] * 1e-6
-    table["family"] = np.array([_family(op) for op in table["op"]])
+def _error(one: Fit, table: Table, predicted: Floats, count: int) -> FitError:
+    mine = np.ones(len(predicted), dtype=bool)
+    for name in ("family", "engine", "accelerator"):
+        mine &= table[name] == one.key.get(name, table[name])
+    return common.errors(predicted[mine], table["seconds"][mine], f"{count} folds by (op, rows, cols)")
+
+
+def _take(table: Table, rows: NDArray[Any]) -> Table:
+    return {name: column[rows] for name, column in table.items()}
+
+
+def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
+    """Columns as arrays, with ideal bytes, seconds, family and accelerator."""
+    missing = [f"column {name}" for name in ("gpu", "op", "dtype", "rows", "cols") if name not in rows]
+    if not missing:
+        gpus = np.unique(np.asarray(rows["gpu"]).astype(str))
+        missing = [f"device {gpu}" for gpu in gpus if gpu not in devices]
+    if missing:
+        raise ValueError(f"memory-bound rows lack {', '.join(missing)}")
+    count = len(np.asarray(rows["gpu"]))
+    table: Table = {name: np.asarray(rows[name]).astype(str) for name in ("gpu", "op", "dtype")}
+    table["engine"] = np.asarray(rows.get("engine", [""] * count)).astype(str)
+    table["dtype"] = np.array([DTYPES.get(dtype, dtype) for dtype in table["dtype"]])
+    table |= {name: np.asarray(rows[name], dtype=float) for name in ("rows", "cols")}
+    table["seconds"] = np.asarray(rows.get("time_us", np.full(count, np.nan)), dtype=float) * 1e-6
+    table["family"] = np.array([family(op) for op in table["op"]])
+    table["accelerator"] = np.array([devices[gpu].key for gpu in table["gpu"]])
+    each = zip(*(table[name] for name in ("op", "rows", "cols", "dtype", "engine")), strict=True)
+    table["bytes"] = np.array([float(ideal_bytes(str(o), r, c, str(t), str(e))) for o, r, c, t, e in each])
     return table
 
 
-def _family(op: str) -> str:
-    own = kind(op) != "elementwise" or op in ("residual_add", "silu_and_mul")
-    return op if own else "elementwise"
+def _fit_all(table: Table, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]) -> list[Fit]:
+    result: list[Fit] = []
+    names = np.stack([table["family"], table["engine"]])
+    for case in np.unique(names, axis=1).T:
+        group = _take(table, np.all(names == case[:, None], axis=0))
+        known = choose(prior, devices[str(group["gpu"][0])], str(group["op"][0]), str(case[1]))
+        result += _fit_group(group, devices, source, {} if known is None else known.values())
+    return result
 
 
 def _fit_group(
-    group: Mapping[str, NDArray[Any]], devices: Mapping[str, Device], family: str, engine: str, source: str
+    group: Table, devices: Mapping[str, Device], source: str, before: Mapping[str, float]
 ) -> list[Fit]:
-    from sim.cost.kernels.memory_bound import ideal_bytes
-
-    gpus = [str(gpu) for gpu in np.unique(group["gpu"])]
-    at = {gpu: group["gpu"] == gpu for gpu in gpus}
-    moved = np.array(
-        [
-            float(ideal_bytes(op, r, c, DTYPES.get(dtype, dtype), engine))
-            for op, r, c, dtype in zip(group["op"], group["rows"], group["cols"], group["dtype"], strict=True)
-        ]
+    """One family on one engine: common parameters, those of each accelerator, grids."""
+    weight = OWN_PRIOR_WEIGHT if before else PRIOR_WEIGHT
+    pooled = fit_parameters(
+        PARAMETERS,
+        lambda values: _physics(group, devices, values),
+        group["seconds"],
+        source,
+        start=before,
+        prior_weight=weight,
     )
-
-    def predictor(only: Sequence[str], held: Mapping[str, float]) -> Callable[[Mapping[str, float]], Floats]:
-        def run(values: Mapping[str, float]) -> Floats:
-            both = dict(held) | dict(values)
-            return np.concatenate(
-                [memory_bound_s(devices[g], moved[at[g]], group["rows"][at[g]], **both) for g in only]
-            )
-
-        return run
-
-    def measured(only: Sequence[str]) -> Floats:
-        return np.concatenate([group["seconds"][at[g]] for g in only])
-
-    pooled = fit_parameters(PARAMETERS, predictor(gpus, {}), measured(gpus), source)
-    start = {name: constant.value for name, constant in pooled.items()}
-    own: dict[str, dict[str, Constant]] = {}
-    free = [p for p in PARAMETERS if p.name in PER_ACCELERATOR]
-    for gpu in gpus:
-        found = fit_parameters(
-            free, predictor([gpu], start), measured([gpu]), source, start=start, prior_weight=0.3
-        )
-        own[gpu] = {**pooled, **found}
-    residual = {
-        g: np.log(measured([g]) / predictor([g], {})({n: c.value for n, c in own[g].items()})) for g in gpus
+    parts = {str(gpu): _take(group, group["gpu"] == gpu) for gpu in np.unique(group["gpu"])}
+    own = {gpu: _own(part, devices, source, pooled) for gpu, part in parts.items()}
+    left = {
+        gpu: np.log(part["seconds"] / _physics(part, devices, _values(own[gpu])))
+        for gpu, part in parts.items()
     }
-    order = np.concatenate([np.flatnonzero(at[g]) for g in gpus])
-    grid = _grid(group["rows"][order], group["cols"][order], np.concatenate([residual[g] for g in gpus]))
-    key = {"kind": kind(family) if family != "elementwise" else family, "engine": engine}
-    if family != "elementwise":
-        key["kernel"] = family
-    result = [
-        Fit(
-            "memory_bound",
-            key | {"accelerator": devices[gpu].key, "generation": devices[gpu].generation},
-            own[gpu],
-            _refined(grid, group["rows"][at[gpu]], group["cols"][at[gpu]], residual[gpu]),
-        )
-        for gpu in gpus
-    ]
-    return [*result, Fit("memory_bound", key, pooled, grid)]
+    grid, each = _best_grids(parts, left)
+    name, engine = str(group["family"][0]), str(group["engine"][0])
+    key = {"kind": kind(name), "family": name, "engine": engine}
+    result = []
+    for gpu, part in parts.items():
+        device = devices[gpu]
+        mine = key | {"accelerator": device.key, "generation": device.generation}
+        result.append(Fit(OP, mine, own[gpu], each[gpu]))
+    return [*result, Fit(OP, key, pooled, grid)]
 
 
-def _grid(rows: Floats, cols: Floats, residual: Floats) -> ResidualGrid | None:
+def _own(
+    part: Table, devices: Mapping[str, Device], source: str, pooled: Mapping[str, Constant]
+) -> dict[str, Constant]:
+    start = _values(pooled)
+    found = fit_parameters(
+        [p for p in PARAMETERS if p.name in OWN],
+        lambda values: _physics(part, devices, start | dict(values)),
+        part["seconds"],
+        source,
+        start=start,
+        prior_weight=OWN_PRIOR_WEIGHT,
+    )
+    return {**pooled, **found}
+
+
+def _values(constants: Mapping[str, Constant]) -> dict[str, float]:
+    return {name: constant.value for name, constant in constants.items()}
+
+
+def _physics(group: Table, devices: Mapping[str, Device], values: Mapping[str, float]) -> Floats:
+    seconds = np.zeros(len(group["bytes"]))
+    for gpu in np.unique(group["gpu"]):
+        at = group["gpu"] == gpu
+        seconds[at] = memory_bound_s(devices[str(gpu)], group["bytes"][at], group["rows"][at], **values)
+    return seconds
+
+
+def _best_grids(
+    parts: Mapping[str, Table], left: Mapping[str, Floats]
+) -> tuple[ResidualGrid | None, dict[str, ResidualGrid | None]]:
+    """Shared grid and that of each accelerator: none, shared or refined, whichever predicts unseen shapes best."""
+    shapes = {
+        gpu: [f"{r:g}|{c:g}" for r, c in zip(p["rows"], p["cols"], strict=True)] for gpu, p in parts.items()
+    }
+    fold = {gpu: common.folds(names, GRID_FOLDS) for gpu, names in shapes.items()}
+    loss = np.zeros(3)
+    for number in range(GRID_FOLDS):
+        seen = {gpu: fold[gpu] != number for gpu in parts}
+        kept = {gpu: _take(part, seen[gpu]) for gpu, part in parts.items()}
+        grid = _grid(kept, {gpu: left[gpu][seen[gpu]] for gpu in parts})
+        for gpu, part in parts.items():
+            at = coordinates(part["rows"][~seen[gpu]], part["cols"][~seen[gpu]])
+            truth = left[gpu][~seen[gpu]]
+            refined = _refined(grid, kept[gpu]["rows"], kept[gpu]["cols"], left[gpu][seen[gpu]])
+            for place, one in enumerate((None, grid, refined)):
+                guess = np.zeros_like(truth) if one is None else np.log(one.factor(at))
+                loss[place] += np.abs(truth - guess).sum()
+    best = int(np.argmin(loss * (1.0, 1.02, 1.04)))  # a grid has to earn its numbers
+    grid = _grid(parts, left) if best else None
+    if best < 2:
+        return grid, dict.fromkeys(parts, grid)
+    return grid, {g: _refined(grid, part["rows"], part["cols"], left[g]) for g, part in parts.items()}
+
+
+def _grid(parts: Mapping[str, Table], left: Mapping[str, Floats]) -> ResidualGrid | None:
+    residual = np.concatenate([left[gpu] for gpu in parts])
     if len(residual) < FEWEST_FOR_GRID:
         return None
+    rows, cols = (np.concatenate([part[name] for part in parts.values()]) for name in ("rows", "cols"))
     at = coordinates(rows, cols)
     axes = [(name, _nodes(at[name], step)) for name, step in GRID_STEPS]
     return fit_grid(axes, at, residual, smoothness=SMOOTHNESS, ridge=RIDGE)
 
 
 def _refined(grid: ResidualGrid | None, rows: Floats, cols: Floats, residual: Floats) -> ResidualGrid | None:
-    """The shared grid plus what one accelerator leaves of it: cache sizes move the steps between row lengths."""
-    if grid is None:
-        return None
+    """The shared grid plus what one accelerator leaves of it: caches move the steps between row lengths."""
+    if grid is None or not len(rows):
+        return grid
     at = coordinates(rows, cols)
     left = residual - np.log(grid.factor(at))
     own = fit_grid(grid.axes, at, left, smoothness=SMOOTHNESS, ridge=OWN_RIDGE)
-    return ResidualGrid(grid.axes, tuple(round(a + b, 4) for a, b in zip(grid.values, own.values, strict=True)))
+    values = (round(a + b, 4) for a, b in zip(grid.values, own.values, strict=True))
+    return ResidualGrid(grid.axes, tuple(values))
 
 
 def _nodes(values: Floats, step: float) -> list[float]:

@@ -59,7 +59,7 @@ def measure(
 
     Args:
         machine: device under test.
-        budget_s: seconds, the start of the processes included.
+        budget_s: seconds from the moment the ranks have met; starting them comes on top.
         seed: of the order of points.
         warn: told what could not be measured.
         processes: ranks to start; 0 = one a CUDA device, else two.
@@ -172,7 +172,6 @@ class Group:
 
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Measure as one rank; only rank 0 yields rows and warns."""
-    begin_s = time.perf_counter()
     torch = import_torch()
     dist = torch.distributed
     warnings.simplefilter("ignore", FutureWarning)  # newer torch renames collectives; both names work
@@ -181,11 +180,12 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(max(1, plan.machine.units // plan.local_ranks))
-    timeout = datetime.timedelta(seconds=SILENCE_S / 2)
+    # ranks outside a group wait for it to finish, so longer than it may take
+    timeout = datetime.timedelta(seconds=SILENCE_S + plan.budget_s)
     dist.init_process_group(
         plan.backend, init_method=meeting, rank=rank, world_size=plan.ranks, timeout=timeout
     )
-    clock = AgreedClock()
+    begin_s, clock = time.perf_counter(), AgreedClock()
     everyone = Group(torch, None, plan.ranks, device, begin_s, clock)
     sizes = group_sizes(plan.ranks)
     try:

@@ -49,8 +49,8 @@ DOMAIN_PARAMETERS = (
 the full rate for 0.42 of the extra latency, Simple at the full rate (NCCL's ratios)."""
 
 NETWORK_PARAMETERS = (
-    Parameter("base_s", "s", "launch, proxy and first hop", 1.5e-5, 1e-6, 1e-3, f"{_TUNING}: base + flush, Simple"),
-    Parameter("hop_s", "s", "each hop between nodes", 5e-6, 5e-7, 1e-3, f"{_TUNING}: network hop 2.7-14 us"),
+    Parameter("base_s", "s", "launch, proxy and first hop", 1.2e-5, 5e-6, 3e-4, f"{_TUNING}: base + flush, Simple"),
+    Parameter("hop_s", "s", "each hop between nodes", 6e-6, 1e-6, 5e-4, f"{_TUNING}: network hop 2.7-14 us"),
     Parameter("bandwidth_frac", "1", "share of the cards' rate reached", 0.9, 0.05, 1.0, "RDMA verbs over line rate"),
     Parameter("depth_frac", "1", "how far chunks fail to fill the chain, 1 = Sanders' bound", 0.7, 0.05, 1.5),
     Parameter("lone_frac", "1", "share left to a rank alone on its node: few channels", 0.75, 0.3, 1.0),
@@ -65,6 +65,9 @@ FABRIC_STARTS: Mapping[str, Mapping[str, float]] = {
 }
 """Starting values that differ from the RDMA ones above: EFA's reliable datagrams (aws-ofi-nccl tells NCCL 35-75 us a
 message), kernel TCP sockets (wake-up, copies). Assumed; a fit moves them."""
+
+SATURATED_BYTES = 2.0**33
+"""Where every link measured so far has reached its full rate."""
 
 LL128_RATE, LL128_EXTRA = 0.92, 0.42
 """LL128 carries 120 data bytes in 128; its extra latency over LL relative to that of Simple (tuning.cc: ring over NVLink,
@@ -125,6 +128,7 @@ def collective(
         return _estimate(inside_s, inside.floor_s, inner_fit)
     outer_fit = find(entries, "network", [("fabric", links.scale_out), ("generation", links.generation)])
     outer_values = network_values(outer_fit, links.scale_out)
+    inner_values = saturated(inner_fit, lying.ranks_per_domain)
     across = network(outer_values, inner_values, links, collective, message, lying, algorithm, concurrent_groups)
     seconds = np.where(lying.domains > 1, across.seconds, inside_s)
     floor = np.where(lying.domains > 1, across.floor_s, inside.floor_s)
@@ -156,6 +160,19 @@ def domain_fit(fits: Iterable[Fit], links: Links, collective: str) -> Fit | None
         if found is not None:
             return found
     return None
+
+
+def saturated(fit: Fit | None, ranks: ArrayLike) -> dict[str, ArrayLike]:
+    """Domain parameters with the shares of the link rate that large messages really reach on ``ranks``.
+
+    The residual grid's last row is a correction of those shares; chunks that stream on to a network see just that.
+    """
+    values: dict[str, ArrayLike] = dict(complete(DOMAIN_PARAMETERS, fit.values() if fit else {}))
+    n = np.maximum(np.asarray(ranks, dtype=float), 2)
+    factor = _grid(fit, np.asarray(SATURATED_BYTES), n)
+    for name in ("bandwidth_frac", "in_switch_frac"):
+        values[name] = np.minimum(values[name] / factor, 1.0)
+    return values
 
 
 def _class(links: Links) -> str:
@@ -212,7 +229,7 @@ def hops(collective: str, ranks: ArrayLike, wiring: str = "switch") -> Floats:
 
 def network(
     values: Mapping[str, float],
-    inner: Mapping[str, float],
+    inner: Mapping[str, ArrayLike],
     links: Links,
     collective: str,
     message_bytes: ArrayLike,
@@ -233,7 +250,7 @@ def network(
     cards = np.maximum(cards * links.taper_frac(lying.nodes, every_pair=pairs), 1.0)
     rate = np.maximum(links.scale_up_rate(np.maximum(r, 2)), 1.0)
     hop_s = values["hop_s"] + links.tier_latency_s(lying.nodes)
-    inner_hops = inner["step_s"] * steps(collective, r)
+    inner_hops = np.asarray(inner["step_s"]) * steps(collective, r)
     chain = values["base_s"] + inner_hops
     ring_inner = np.where(r > 1, bus_factor(collective, n) * message / rate, 0.0)
     ring_outer = _outer_bytes(collective, message, lying) / cards

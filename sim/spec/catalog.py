@@ -48,6 +48,10 @@ class Catalog:
     systems: Mapping[str, System] = field(hash=False)
     models: Mapping[str, Model] = field(hash=False)
 
+    def accelerator_names(self) -> dict[str, Accelerator]:
+        """Every key and alias with its accelerator: to resolve whole columns of names."""
+        return {name: a for a in self.accelerators.values() for name in (a.key, *a.aliases)}
+
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of that key, alias or full name (any case).
 

@@ -12,7 +12,7 @@ from sim.spec.model import Model
 from sim.spec.scenario import Cluster
 from sim.spec.workload import SampleModel, Training
 
-MAX_TASKS = 3_000_000
+MAX_TASKS = 500_000
 """Passes one simulated step may have; beyond it a person has mistyped a batch size."""
 
 DECODER_FIELDS = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn_hidden", "vocab")
@@ -62,7 +62,7 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
     plan = training.plan
     if model.kind != "decoder":
-        yield Fault(where, "training.model", model.key, f"is a {model.kind} model; expected a dense decoder")
+        yield Fault(where, "training.model", model.key, f"is of kind {model.kind}; expected a dense decoder")
         return
     if gaps := [name for name in DECODER_FIELDS if not getattr(model, name)]:
         yield Fault(where, "training.model", model.key, f"is not a whole decoder: missing {', '.join(gaps)}")

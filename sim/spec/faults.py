@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,11 @@ class ScenarioError(ValueError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+def key_path(parts: Sequence[Any]) -> str:
+    """``cluster.pools.0.nodes``; a key that would not read well is quoted."""
+    return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shorten(str(part), 40) for part in parts)
 
 
 def _shorten(value: Any, limit: int = 60) -> str:

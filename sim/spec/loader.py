@@ -22,7 +22,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from sim import units
 from sim.spec.catalog import Catalog, UnknownName, load_catalog
 from sim.spec.checks import cross_faults
-from sim.spec.faults import Fault, ScenarioError
+from sim.spec.faults import Fault, ScenarioError, key_path
 from sim.spec.scenario import Pool, Scenario, as_document
 from sim.spec.workload import SampleModel
 
@@ -69,7 +69,7 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
     known = {field.name: field for field in dataclasses.fields(Scenario)}
     for key in document:
         if key not in known:
-            faults.append(Fault(where, key, document[key], _unknown_key(key, known)))
+            faults.append(Fault(where, key_path([key]), document[key], _unknown_key(key, known)))
     for name, field in known.items():
         if name in document:
             sections[name], found = _section(name, document[name], where)
@@ -300,7 +300,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _fault(item: Any, where: str) -> Fault:
-    path = ".".join(str(part) for part in item["loc"] if part not in ("entry", "sample"))
+    path = key_path([part for part in item["loc"] if part not in ("entry", "sample")])
     kind, value = item["type"], item["input"]
     if kind == "missing":
         return Fault(where, path, None, "is required")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sim.cost.collectives import collective
-from sim.cost.device import BYTES_PER_VALUE, Device
+from sim.cost.device import Device
 from sim.cost.estimate import Estimate
-from sim.cost.kernels.attention import attention, attention_flop
+from sim.cost.kernels.attention import attention
 from sim.cost.kernels.gemm import gemm
-from sim.cost.kernels.memory_bound import ideal_bytes, memory_bound
+from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.links import Links
 from sim.spec.ops import Attention, Gemm, Kernel, MemoryBound, Message, Op
 from sim.spec.profile import Fit
@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pricer:
-    """Prices ops on one device; ``ideal`` prices every kernel at its lower bound and every message at zero."""
+    """Prices ops on one device; ``ideal`` takes every kernel at its lower bound and every message as free."""
 
     device: Device
     links: Links
@@ -49,15 +49,16 @@ class Pricer:
         """Seconds of one op, with its lower bound and the profile entry it leans on."""
         if isinstance(op, Message):
             return self._message(op)
-        return self._kernel(op)
+        found = self._kernel(op)
+        if self.ideal:
+            return Estimate(found.lower_bound_s, found.lower_bound_s, None, "lower bound by assumption")
+        return found
 
     def seconds(self, ops: Iterable[Op]) -> float:
         """Seconds of several ops, one after another."""
         return float(sum(np.sum(self.price(op).seconds) for op in ops))
 
     def _kernel(self, op: Kernel) -> Estimate:
-        if self.ideal:
-            return _lower_bound(self.device, op, self.dtype)
         if isinstance(op, Gemm):
             return gemm(
                 self.fits, self.device, op.m, op.n, op.k, self.dtype, self.engines.get("gemm", ""), batch=op.batch
@@ -95,17 +96,3 @@ class Pricer:
             ranks_per_domain=group.ranks_per_domain,
             concurrent_groups=group.concurrent,
         )
-
-
-def _lower_bound(device: Device, op: Kernel, dtype: str) -> Estimate:
-    """FLOP at the datasheet peak, or bytes at the datasheet bandwidth."""
-    if isinstance(op, MemoryBound):
-        seconds = ideal_bytes(op.op, op.rows, op.cols, op.dtype) / device.memory_bytes_per_s
-    elif isinstance(op, Gemm):
-        m, n, k, batch = (np.asarray(x, dtype=float) for x in (op.m, op.n, op.k, op.batch))
-        moved = (m * k + k * n + m * n) * batch * BYTES_PER_VALUE[dtype]
-        seconds = np.maximum(2 * m * n * k * batch / device.peak(dtype), moved / device.memory_bytes_per_s)
-    else:
-        flop = attention_flop(op.phase, op.batch, op.heads, op.head_dim, op.sequence, causal=op.causal)
-        seconds = np.asarray(flop / device.peak("bf16" if dtype.startswith("fp8") else dtype))
-    return Estimate(np.asarray(seconds), np.asarray(seconds), None, "lower bound by assumption")

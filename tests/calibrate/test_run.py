@@ -1,4 +1,4 @@
-"""Whole runs as a person starts them: budget, Ctrl-C, killed children, bad options, and the fit that follows."""
+"""Whole runs as a person starts them: budget, Ctrl-C, killed children, bad options, and the fit after."""
 
 from __future__ import annotations
 
@@ -252,6 +252,20 @@ def test_nothing_to_fit_is_refused_with_the_reason(tmp_path, capsys):
     save(few, tmp_path / "m.json")
     assert command.main(["fit", str(tmp_path / "m.json")]) == 2
     assert "fewer than 4" in capsys.readouterr().err
+
+
+def test_a_prior_profile_is_read_and_refused_like_any_file(tmp_path, capsys):
+    save(simulated(), tmp_path / "m.json")
+    (tmp_path / "prior.json").write_text("{}")
+    words = ["fit", str(tmp_path / "m.json"), "--prior"]
+    assert command.main([*words, str(tmp_path / "prior.json")]) == 2
+    assert command.main([*words, str(tmp_path / "absent.json")]) == 2
+    told = capsys.readouterr().err
+    assert "expected a profile of schema 1" in told
+    assert "absent.json: No such file" in told
+    assert command.main(["fit", str(tmp_path / "m.json")]) == 0
+    assert command.main([*words, str(tmp_path / "m.profile.json"), "--out", str(tmp_path / "p.json")]) == 0
+    assert (tmp_path / "p.json").exists()
 
 
 def test_a_faulty_file_is_refused_with_every_fault(tmp_path, capsys):

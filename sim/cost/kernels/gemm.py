@@ -21,7 +21,7 @@ from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
 OP = "gemm"
-CHUNK = 2048
+CHUNK = 512
 """Shapes worked on at once: the intermediate arrays then stay in the processor's cache."""
 
 
@@ -63,9 +63,9 @@ FORMATS: Mapping[str, Format] = {
     "fp4_wo": Format(_16, 2.0, 0.5 + 1 / 32, similar=("int4_wo", "int8_wo", "bf16", "fp16")),
     "fp4_fp8": Format(_FP8, 1.0 + 1 / 32, 0.5 + 1 / 32, True, similar=("mxfp8", "fp8_block", "fp8", "bf16")),
 }
-"""By name. ``_wo`` = weights only (A and the arithmetic stay in 16 bit); ``_block`` = 1 x 128 scales on A, 128 x 128
-on B (DeepSeek-V3 report, arXiv 2412.19437, section 3.3); mx = OCP microscaling, blocks of 32; fp4 = NVFP4, blocks
-of 16 (NVIDIA, "Introducing NVFP4", 2025)."""
+"""By name. ``_wo`` = weights only (A and the arithmetic stay in 16 bit); ``_block`` = 1 x 128 scales on A and
+128 x 128 on B (DeepSeek-V3 report, arXiv 2412.19437, section 3.3); mx = OCP microscaling, blocks of 32; fp4 =
+NVFP4, blocks of 16 (NVIDIA, "Introducing NVFP4", 2025)."""
 ALIASES: Mapping[str, str] = {
     "float64": "fp64",
     "float32": "fp32",
@@ -143,7 +143,7 @@ def canonical(dtype: str) -> str:
 
 
 def peak_flop_per_s(device: Device, dtype: str) -> float:
-    """Datasheet rate that a product in ``dtype`` runs at, FLOP/s; a format lacking is computed in a wider one.
+    """Datasheet rate that a product in ``dtype`` runs at, FLOP/s; or of a wider format the device has.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it nor for any wider one.
@@ -191,8 +191,8 @@ def gemm_s(
     """Seconds of ``batch`` independent products in one launch; all arrays broadcast, scalars welcome.
 
     ``c_bytes`` is the traffic per element of C: 8 where fp32 gradients are accumulated (read and written); by
-    default the width of the format's own output. ``parameters`` are values by name (see ``PARAMETERS``; a missing
-    one takes its start). Formula and sources: ``sim.cost.kernels.tiles``.
+    default the width of the format's own output. ``parameters`` are values by name (see ``PARAMETERS``); a
+    missing one takes its start. Formula and sources: ``sim.cost.kernels.tiles``.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it.
@@ -229,9 +229,9 @@ def coordinates(m: ArrayLike, n: ArrayLike, k: ArrayLike) -> dict[str, Floats]:
 def choose(fits: Iterable[Fit], device: Device, dtype: str, engine: str = "") -> Fit | None:
     """The fit to lean on: first the generation, then the format (or a similar one), engine, accelerator.
 
-    The generation goes first because kernels are written for it; a fit for a whole generation serves an
-    accelerator nobody measured. An engine of the same family (``vllm 0.20`` for ``vllm 0.24``) is preferred to any
-    other. Where the generation has no usable fit, its nearest neighbour in the maker's line is asked.
+    The generation goes first because kernels are written for it; a fit for a whole generation serves one that
+    nobody measured. An engine of the same family (``vllm 0.20`` for ``vllm 0.24``) is preferred to any other.
+    Where the generation has no usable fit, its nearest neighbour in the maker's line is asked.
     """
     known = [fit for fit in fits if fit.op == OP]
     name = canonical(dtype)
@@ -275,8 +275,8 @@ def gemm(
 ) -> Estimate:
     """Duration of ``batch`` products in one launch with what the profile knows (see :func:`choose`).
 
-    Broadcasts. A residual grid counts only on the generation it was measured on: elsewhere kernels differ and the
-    physics alone carries over. For ``batch`` products it is read at the rows of all of them together.
+    Broadcasts. A residual grid counts only on the generation it was measured on: elsewhere kernels differ and
+    the physics alone carries over. For ``batch`` products it is read at the rows of all of them together.
 
     Raises:
         ValueError: unknown format, or the device has no rate for it.

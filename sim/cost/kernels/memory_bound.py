@@ -1,8 +1,9 @@
 """Kernels that only move data: norms, activations, additions, soft-max.
 
-Such a kernel is like emptying a warehouse through one door: a fixed time to open the door (launch), then the goods at
-the rate of the door (memory bandwidth, faster while everything still lies on the ramp, the L2 cache), unless the
-hands that carry them are the slower part (rows handled one after another by each multiprocessor).
+Such a kernel is like emptying a warehouse through one door: a fixed time to open the door (launch), then
+the goods at the rate of the door (memory bandwidth, faster while everything still lies on the ramp, the L2
+cache), unless the hands that carry them are the slower part (rows handled one after another by each
+multiprocessor).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from sim.spec.profile import Fit, find
 Floats = NDArray[np.float64]
 
 PASSES: Mapping[str, float] = {
-    **dict.fromkeys(("add", "mul", "div", "sub", "pow"), 3.0),  # two operands in (pow: exponent too), one result out
+    **dict.fromkeys(
+        ("add", "mul", "div", "sub", "pow"), 3.0
+    ),  # two operands in (pow: exponent too), one result out
     **dict.fromkeys(("addu", "mulu", "divu", "powu", "relu", "tanh", "gelu", "silu", "sigmoid"), 2.0),
     **dict.fromkeys(("exp", "cast", "copy", "transpose", "dropout"), 2.0),
     **dict.fromkeys(("softmax", "ln", "layer_norm_fwd", "rms_norm", "rms_norm_fwd"), 2.0),
@@ -30,19 +33,28 @@ PASSES: Mapping[str, float] = {
     "silu_and_mul": 3.0,  # gate, up in; product out; cols = width of the product
     "rope": 2.0,
 }
-"""Times each value crosses the memory interface in the ideal: operands read once, results written once, everything
-else kept on chip. Counted from the definition of each operation; row statistics and norm weights are left out
-(1 / cols and 1 / rows of the traffic)."""
+"""Times each value crosses the memory interface in the ideal: operands read once, results written once,
+everything else kept on chip. Counted from the definition of each operation; row statistics and norm weights
+are left out (1 / cols and 1 / rows of the traffic)."""
 
 KINDS: Mapping[str, str] = {
-    **dict.fromkeys(("softmax", "ln", "layer_norm_fwd", "rms_norm", "rms_norm_fwd", "fused_add_rms_norm"), "row"),
+    **dict.fromkeys(
+        ("softmax", "ln", "layer_norm_fwd", "rms_norm", "rms_norm_fwd", "fused_add_rms_norm"), "row"
+    ),
     **dict.fromkeys(("layer_norm_bwd", "rms_norm_bwd", "softmax_bwd"), "row backward"),
 }
 """Kind of an operation: ``row`` kernels reduce along a row first, all others are ``elementwise``."""
 
+FUSED = ("residual_add", "silu_and_mul", "rope")
+"""Elementwise operations that serving engines write as kernels of their own."""
+
+OP = "memory_bound"
+
 PARAMETERS = (
     Parameter("launch_s", "s", "start and drain of one kernel", 3e-6, 5e-7, 4e-5),
-    Parameter("memory_eff_frac", "1", "share of the memory bandwidth reached by large tensors", 0.85, 0.1, 1.1),
+    Parameter(
+        "memory_eff_frac", "1", "share of the memory bandwidth reached by large tensors", 0.85, 0.1, 1.1
+    ),
     Parameter("row_s", "s", "time one multiprocessor needs per row, however short", 1e-8, 1e-10, 1e-5),
     Parameter("core_bytes_per_s", "byte/s", "rate at which one multiprocessor can work", 5e10, 2e9, 4e11),
     Parameter("l2_ratio", "1", "cache rate over memory rate", 3.0, 1.2, 8.0),
@@ -51,9 +63,7 @@ PARAMETERS = (
 """What a calibration may turn. Published streaming tests reach 0.8 to 0.9 of the datasheet bandwidth."""
 
 SOFTNESS = 4.0
-"""Exponent of the soft maximum between streaming and row work: they overlap, but not perfectly near balance."""
-
-GRID_AXES = ("log2_rows", "log2_cols")
+"""Exponent of the soft maximum between streaming and row work: near balance they overlap imperfectly."""
 
 
 def kind(op: str) -> str:
@@ -61,8 +71,15 @@ def kind(op: str) -> str:
     return KINDS.get(op, "elementwise")
 
 
+def family(op: str) -> str:
+    """Operations that share one kernel template: all plain elementwise ones, else the operation itself."""
+    plain = kind(op) == "elementwise" and op not in FUSED
+    return "elementwise" if plain else op
+
+
 def passes(op: str, engine: str = "") -> float:
-    """Memory crossings per value of ``op`` (see :data:`PASSES`); vLLM's ``rms_norm`` is fused with the residual add.
+    """Memory crossings per value of ``op`` (see :data:`PASSES`); vLLM's ``rms_norm`` is fused with the
+    residual add.
 
     Raises:
         ValueError: an operation that the table lacks.
@@ -76,6 +93,8 @@ def passes(op: str, engine: str = "") -> float:
 
 def ideal_bytes(op: str, rows: ArrayLike, cols: ArrayLike, dtype: str, engine: str = "") -> Floats:
     """Bytes a perfect kernel would read and write: passes x rows x cols x bytes per value."""
+    if dtype not in BYTES_PER_VALUE:
+        raise ValueError(f"unknown number format {dtype!r}; known: {', '.join(BYTES_PER_VALUE)}")
     values = np.asarray(rows, dtype=float) * np.asarray(cols, dtype=float)
     return np.asarray(passes(op, engine) * values * BYTES_PER_VALUE[dtype])
 
@@ -94,9 +113,10 @@ def memory_bound_s(
 ) -> Floats:
     """Seconds of one memory-bound kernel.
 
-    launch + soft maximum of (bytes at the bandwidth of the tier they live in) and (rows and bytes at the rate of
-    the multiprocessors). The roofline is Williams et al. 2009 (doi:10.1145/1498765.1498785); the tier follows the
-    share of the tensors that the cache still holds from the call before, 1 / (1 + (bytes / usable cache)^2).
+    launch + soft maximum of (bytes at the bandwidth of the tier they live in) and (rows and bytes at the
+    rate of the multiprocessors). The roofline is Williams et al. 2009 (doi:10.1145/1498765.1498785); the
+    tier follows the share of the tensors that the cache still holds from the call before, 1 / (1 + (bytes /
+    usable cache)^2).
 
     Args:
         device: datasheet rates.
@@ -113,6 +133,17 @@ def memory_bound_s(
     return np.asarray(launch_s + (stream**SOFTNESS + core**SOFTNESS) ** (1 / SOFTNESS))
 
 
+def choose(fits: Iterable[Fit], device: Device, op: str, engine: str = "") -> Fit | None:
+    """The fit to lean on: the same operation before the same kind, the engine before the accelerator.
+
+    Without a named engine the accelerator decides. An accelerator nobody measured gets the entry that all
+    accelerators of that operation and engine share.
+    """
+    own = (("accelerator", device.key), ("generation", device.generation))
+    prefer = (("engine", engine), *own) if engine else own
+    return find(fits, OP, (("kind", kind(op)), ("family", family(op)), *prefer))
+
+
 def memory_bound(
     fits: Iterable[Fit],
     device: Device,
@@ -124,37 +155,30 @@ def memory_bound(
 ) -> Estimate:
     """Predict one memory-bound kernel from a profile.
 
-    An operation or engine nobody measured borrows the nearest: the same operation of another engine, else another
-    operation of its kind; ``leans_on`` then names the lender.
+    An operation or engine nobody measured borrows the nearest: the same operation of another engine, else
+    another operation of its kind; ``leans_on`` then names the lender.
 
     Raises:
-        ValueError: an operation that :data:`PASSES` lacks.
+        ValueError: an operation that :data:`PASSES` or a number format that the byte table lacks.
     """
     moved = ideal_bytes(op, rows, cols, dtype, engine)
-    wanted = (
-        ("kind", kind(op)),
-        ("kernel", op),
-        ("engine", engine),
-        ("accelerator", device.key),
-        ("generation", device.generation),
-    )
-    fit = find(fits, "memory_bound", wanted)
-    values = complete(PARAMETERS, fit.values() if fit else {})
-    seconds = memory_bound_s(device, moved, rows, **values)
+    fit = choose(fits, device, op, engine)
+    seconds = memory_bound_s(device, moved, rows, **complete(PARAMETERS, fit.values() if fit else {}))
     leans_on = "assumed defaults"
     if fit is not None:
         leans_on = "parameters"
         if fit.grid is not None:
             seconds = seconds * fit.grid.factor(coordinates(rows, cols))
             leans_on = "parameters and residual grid"
-        lender = fit.key.get("kernel", op), fit.key.get("engine", engine)
-        if lender != (op, engine):
+        lender = fit.key.get("family", family(op)), fit.key.get("engine", engine)
+        if lender[0] != family(op) or (engine and lender[1] != engine):
             leans_on += f" borrowed from {lender[0]} ({lender[1] or 'any engine'})"
-    return Estimate(np.asarray(seconds), np.asarray(moved / device.memory_bytes_per_s), fit, leans_on)
+    bound = np.broadcast_to(moved / device.memory_bytes_per_s, np.shape(seconds))
+    return Estimate(np.asarray(seconds), np.asarray(bound), fit, leans_on)
 
 
 def coordinates(rows: ArrayLike, cols: ArrayLike) -> dict[str, Floats]:
-    """Coordinates of the residual grid: which row length a kernel is written for is most of what physics misses."""
+    """Coordinates of the residual grid: kernels are written for row lengths, which physics does not know."""
     return {
         "log2_rows": np.log2(np.maximum(np.asarray(rows, dtype=float), 1)),
         "log2_cols": np.log2(np.maximum(np.asarray(cols, dtype=float), 1)),

@@ -1,68 +1,52 @@
-"""One mixture-of-experts layer on one GPU: gather tokens by expert, two grouped matrix products, scatter back.
+"""One mixture-of-experts layer on one GPU: gather tokens by expert, two grouped products, scatter back.
 
-It is like a kitchen with many cooks, each with a heavy cookbook: with few orders the time goes into opening the books
-(weights of every expert that got a token), with many into the cooking (FLOP, in batches of a tile), and the slowest
-kitchen of the chain (the busiest expert-parallel rank) sets the pace.
+It is like a kitchen with many cooks, each with a heavy cookbook: with few orders the time goes into opening
+the books (weights of every expert that got a token), with many into the cooking (FLOP, in batches of a
+tile), and the slowest kitchen of the chain (the busiest expert-parallel rank) sets the pace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.cost.device import Device
 from sim.cost.estimate import Estimate
+from sim.cost.kernels.gemm import FORMATS, canonical, peak_flop_per_s
 from sim.cost.kernels.routing import BLOCKS, RankLoad, rank_load
 from sim.cost.parameters import Parameter, complete
 from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How a quantisation kind stores weights, moves activations and multiplies."""
-
-    math: str
-    """Number format of the peak rate."""
-    weight_bytes: float
-    """Per weight, with its share of block scales."""
-    activation_bytes: float
-
-
-FORMATS: Mapping[str, Format] = {
-    "fp32": Format("fp32", 4.0, 4.0),
-    "bf16": Format("bf16", 2.0, 2.0),
-    "fp16": Format("fp16", 2.0, 2.0),
-    "fp8": Format("fp8", 1.0, 1.0),
-    "fp8_block": Format("fp8", 1.0 + 4 / 128**2, 1.0 + 4 / 128),  # fp32 scale per 128 x 128 weights, 128 inputs
-    "mxfp8": Format("fp8", 1.0 + 1 / 32, 1.0 + 1 / 32),  # 8-bit scale per 32: OCP MX v1.0
-    "nvfp4": Format("fp4", 0.5 + 1 / 16, 0.5 + 1 / 16),  # fp8 scale per 16
-    "w4a16_mxfp4": Format("bf16", 0.5 + 1 / 32, 2.0),
-    "w4a8_mxfp4_mxfp8": Format("fp8", 0.5 + 1 / 32, 1.0 + 1 / 32),
-    "int4_wo": Format("bf16", 0.5 + 2 / 128, 2.0),  # 16-bit scale per 128
-    "int8_wo": Format("bf16", 1.0, 2.0),
-    "int8": Format("int8", 1.0, 1.0),
-}
-"""Quantisation kinds; ``bfloat16``, ``float16`` and ``float32`` are accepted as other names of theirs."""
-
-ALIASES: Mapping[str, str] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+OP = "moe"
+BACKENDS = ("marlin", "cutlass", "trtllm", "deepgemm", "triton", "xpu")
 
 UNGATED_EXPERTS = ((1856, 6, 128), (2688, 22, 512), (5120, 22, 512))
-"""(ffn, topk, experts) of the Nemotron 3 models, whose experts are up, squared ReLU, down (NVIDIA Nemotron 3 white
-paper, 2025: ``mlp_hidden_act = relu2``)."""
+"""(ffn, topk, experts) of the Nemotron 3 models, whose experts are up, squared ReLU, down (``mlp_hidden_act``
+``relu2`` in their configurations); measured times agree with two matrices, not three."""
 
 PARAMETERS = (
     Parameter("launch_s", "s", "start of all kernels of the layer", 1.5e-5, 1e-6, 3e-4),
     Parameter("compute_eff_frac", "1", "share of the peak reached by full tiles", 0.6, 0.02, 1.1),
-    Parameter("memory_eff_frac", "1", "share of the memory bandwidth reached when streaming weights", 0.75, 0.1, 1.1),
-    Parameter("block_max", "tokens", "largest token block; an expert's tokens are padded to blocks", 128, 16, 256),
+    Parameter(
+        "memory_eff_frac", "1", "share of the memory bandwidth reached when streaming weights", 0.75, 0.1, 1.1
+    ),
+    Parameter(
+        "block_max", "tokens", "largest token block; an expert's tokens are padded to blocks", 128, 16, 256
+    ),
     Parameter("block_ratio", "1", "token block over the mean tokens of a touched expert", 1.5, 0.25, 16),
-    Parameter("fill_frac", "1", "tiles per multiprocessor at which half of the bandwidth is reached", 0.3, 0.01, 8),
-    Parameter("pair_eff_frac", "1", "share of the bandwidth reached by gather, activation, scatter", 0.5, 0.03, 2.0),
-    Parameter("idle_pair_frac", "1", "cost of a pair routed elsewhere, relative to one served here", 0.05, 1e-3, 1),
+    Parameter(
+        "fill_frac", "1", "tiles per multiprocessor at which half of the bandwidth is reached", 0.3, 0.01, 8
+    ),
+    Parameter(
+        "pair_eff_frac", "1", "share of the bandwidth reached by gather, activation, scatter", 0.5, 0.03, 2.0
+    ),
+    Parameter(
+        "idle_pair_frac", "1", "cost of a pair routed elsewhere, relative to one served here", 0.05, 1e-3, 1
+    ),
     Parameter("expert_s", "s", "scheduling time per expert touched", 2e-8, 1e-10, 1e-5),
     Parameter("l2_frac", "1", "share of the cache that holds weights between calls", 0.3, 0.02, 2.0),
 )
@@ -72,7 +56,9 @@ TILE_N = 128
 """Output columns of a tile, as in CUTLASS and Triton grouped GEMM defaults; only ratios to it matter."""
 SOFTNESS = 3.0
 L2_RATIO = 3.0
-"""Cache rate over memory rate; measured 2.5 to 4 on NVIDIA parts from Ampere to Blackwell."""
+"""Cache rate over memory rate: assumed, of the order seen on NVIDIA parts; the share of hits is fitted."""
+
+
 def moe_s(
     device: Device,
     load: RankLoad,
@@ -80,7 +66,7 @@ def moe_s(
     topk: ArrayLike,
     hidden: ArrayLike,
     ffn: ArrayLike,
-    form: Format,
+    dtype: str,
     *,
     matrices: ArrayLike = 3,
     launch_s: float,
@@ -96,9 +82,10 @@ def moe_s(
 ) -> Floats:
     """Seconds of one fused MoE layer.
 
-    launch + experts + soft maximum of (padded FLOP in whole waves of tiles) and (weights of the experts touched) +
-    activation traffic. Padding to blocks and grouped tiles: Gale et al. 2022 (MegaBlocks, arXiv:2211.15841); waves:
-    NVIDIA, Matrix Multiplication Background User's Guide; roofline: Williams et al. 2009.
+    launch + experts + soft maximum of (padded FLOP in whole waves of tiles) and (weights of the experts
+    touched) + activation traffic. Padding to blocks and grouped tiles: Gale et al. 2022 (MegaBlocks,
+    arXiv:2211.15841); waves: NVIDIA, Matrix Multiplication Background User's Guide; roofline: Williams et
+    al. 2009.
 
     Args:
         device: datasheet rates.
@@ -107,10 +94,11 @@ def moe_s(
         topk: experts of each token.
         hidden: model width.
         ffn: width of one expert on this GPU (after tensor sharding).
-        form: storage and arithmetic, from :data:`FORMATS`.
+        dtype: quantisation kind, a name of ``sim.cost.kernels.gemm.FORMATS`` or its aliases.
         matrices: 3 for gated experts (gate, up, down), 2 otherwise.
         launch_s and the rest: see :data:`PARAMETERS`.
     """
+    form = FORMATS[canonical(dtype)]
     h, f = np.asarray(hidden, dtype=float), np.asarray(ffn, dtype=float)
     up = (np.asarray(matrices, dtype=float) - 1) * f
     rate = device.memory_bytes_per_s * memory_eff_frac
@@ -118,18 +106,18 @@ def moe_s(
     block, blocks = _block(load, block_max, block_ratio)
     columns = np.ceil(up / TILE_N), np.ceil(h / TILE_N)
     tiles = blocks * (columns[0] + columns[1]) / 2
-    peak = device.peak(form.math) * compute_eff_frac
+    peak = peak_flop_per_s(device, dtype) * compute_eff_frac
     compute = sum(
         2 * block * TILE_N * depth / (peak / sms) * _waves(blocks * n / sms)
         for n, depth in ((columns[0], h), (columns[1], f))
     )
-    weights = load.active * h * (up + f) * form.weight_bytes
+    weights = load.active * h * (up + f) * form.b_bytes
     hit = 1 / (1 + (weights / max(l2_frac * device.l2_bytes, 1.0)) ** 2)
     fill = tiles / (tiles + fill_frac * sms)
     stream = weights * (1 - hit + hit / L2_RATIO) / (rate * fill)
     t, pairs = np.asarray(tokens, dtype=float), load.pairs
     idle = np.maximum(t * np.asarray(topk, dtype=float) - pairs, 0)
-    per_pair = h * form.activation_bytes + up * 2 + f * (2 + form.activation_bytes) + h * 2 * 2
+    per_pair = h * form.a_bytes + up * 2 + f * (2 + form.a_bytes) + h * 2 * 2
     moved = t * h * 2 * 2 + (pairs + idle_pair_frac * idle) * per_pair
     gemm = (compute**SOFTNESS + stream**SOFTNESS) ** (1 / SOFTNESS)
     return np.asarray(
@@ -138,12 +126,12 @@ def moe_s(
 
 
 def _waves(tiles_per_sm: Floats) -> Floats:
-    """Waves of tiles: whole for the first, then half-way to whole, since persistent kernels even out the tail."""
+    """Waves of tiles: the first whole, then half-way to whole: persistent kernels even out the tail."""
     return np.asarray(np.maximum(1.0, 0.5 * (tiles_per_sm + np.ceil(tiles_per_sm))))
 
 
 def _block(load: RankLoad, block_max: float, block_ratio: float) -> tuple[Floats, Floats]:
-    """Token block the kernel takes for this load and the number of blocks, interpolated between built sizes."""
+    """Token block the kernel takes for this load, and their number, interpolated between built sizes."""
     mean = load.pairs / np.maximum(load.active, 1e-9)
     size = np.clip(block_ratio * mean, BLOCKS[1], max(block_max, BLOCKS[1]))
     place = np.log2(size / BLOCKS[0])
@@ -166,16 +154,33 @@ def expert_matrices(ffn: ArrayLike, topk: ArrayLike, experts: ArrayLike, kernel:
     return np.where(ungated & (np.asarray(kernel) != "vllm_fused_moe"), 2.0, 3.0)
 
 
-def format_of(dtype: str) -> Format:
-    """Storage and arithmetic of a quantisation kind.
+def backend(kernel: str) -> str:
+    """The library a kernel name points to: triton, cutlass, trtllm, marlin, deepgemm, xpu, or nothing."""
+    lower = kernel.lower()
+    return next((name for name in BACKENDS if name in lower), "")
 
-    Raises:
-        ValueError: an unknown kind.
+
+def choose(fits: Iterable[Fit], device: Device, dtype: str, kernel: str = "") -> Fit | None:
+    """The fit to lean on: of the device's generation and the format (or a similar one), else of the format
+    alone.
+
+    Among those the same kernel goes first, then the same library, then the best documented (earliest) one.
     """
-    name = ALIASES.get(dtype, dtype)
-    if name not in FORMATS:
-        raise ValueError(f"unknown MoE number format {dtype!r}; known: {', '.join(sorted(FORMATS))}")
-    return FORMATS[name]
+    known = [fit for fit in fits if fit.op == OP]
+    name = canonical(dtype)
+    prefer = (("kernel", kernel), ("backend", backend(kernel)), ("accelerator", device.key))
+    formats = (name, *FORMATS[name].similar)
+    for own in (True, False):
+        for wanted in formats:
+            some = [
+                fit
+                for fit in known
+                if fit.key.get("dtype", wanted) == wanted
+                and (fit.key.get("generation") == device.generation if own else "generation" not in fit.key)
+            ]
+            if some:
+                return find(some, OP, prefer)
+    return find(known, OP, (("dtype", name), *prefer))
 
 
 def moe(
@@ -196,36 +201,30 @@ def moe(
 ) -> Estimate:
     """Predict one GPU's share of an MoE layer (no router, no all-to-all) from a profile.
 
-    ``ffn`` and ``experts`` are those of the whole layer: a GPU holds experts / expert_parallel experts of width
-    ffn / tensor. An unmeasured kernel, format or accelerator borrows the nearest entry.
+    ``ffn`` and ``experts`` are those of the whole layer: a GPU holds experts / expert_parallel experts of
+    width ffn / tensor. An unmeasured kernel, format or accelerator borrows the nearest entry.
 
     Raises:
-        ValueError: an unknown format or distribution.
-        KeyError: the device has no peak rate for the format.
+        ValueError: an unknown format or distribution, or a device without a rate for the format or a wider
+            one.
     """
-    form = format_of(dtype)
+    form = FORMATS[canonical(dtype)]
     load = rank_load(tokens, topk, experts, expert_parallel, distribution)
     own = np.asarray(ffn, dtype=float) / np.asarray(tensor, dtype=float)
-    wanted = (
-        ("dtype", ALIASES.get(dtype, dtype)),
-        ("generation", device.generation),
-        ("kernel", kernel),
-        ("accelerator", device.key),
-    )
-    fit = find(fits, "moe", wanted)
+    fit = choose(fits, device, dtype, kernel)
     values = complete(PARAMETERS, fit.values() if fit else {})
-    seconds = moe_s(device, load, tokens, topk, hidden, own, form, matrices=matrices, **values)
+    seconds = moe_s(device, load, tokens, topk, hidden, own, dtype, matrices=matrices, **values)
     leans_on = "assumed defaults" if fit is None else "parameters"
-    if fit is not None and fit.grid is not None:
+    if fit is not None and fit.grid is not None and fit.key.get("generation", "") == device.generation:
         seconds = seconds * fit.grid.factor(coordinates(load, tokens, hidden, own))
         leans_on = "parameters and residual grid"
-    if fit is not None and fit.key.get("kernel", kernel) != kernel and kernel:
-        leans_on += f" borrowed from {fit.key['kernel']}"
+    if fit is not None and kernel and fit.key.get("kernel") != kernel:
+        leans_on += f" borrowed from {fit.key.get('kernel', 'all kernels of the format')}"
     h = np.asarray(hidden, dtype=float)
     work = np.asarray(matrices, dtype=float) * h * own
     flop = 2 * load.pairs * work
-    weights = load.active * work * form.weight_bytes
-    bound = np.maximum(flop / device.peak(form.math), weights / device.memory_bytes_per_s)
+    weights = load.active * work * form.b_bytes
+    bound = np.maximum(flop / peak_flop_per_s(device, dtype), weights / device.memory_bytes_per_s)
     return Estimate(np.asarray(seconds), np.asarray(bound), fit, leans_on)
 
 

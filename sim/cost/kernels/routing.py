@@ -1,7 +1,7 @@
 """Which experts get how many tokens: the load of the busiest rank of an expert-parallel group.
 
-Routing is like guests choosing among restaurants: with even taste every kitchen is equally busy, with skewed taste
-one is full while others wait, and the street is done only when the fullest kitchen is.
+Routing is like guests choosing among restaurants: with even taste every kitchen is equally busy, with
+skewed taste one is full while others wait, and the street is done only when the fullest kitchen is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class RankLoad:
 def touched_experts(tokens: ArrayLike, topk: ArrayLike, experts: ArrayLike) -> Floats:
     """Expected distinct experts when each token picks ``topk`` of ``experts`` at random.
 
-    experts x (1 - (1 - topk / experts)^tokens): each token misses an expert with probability 1 - topk / experts.
+    experts x (1 - (1 - topk / experts)^tokens): each token misses an expert with probability 1 - topk /
+    experts.
     """
     e = np.asarray(experts, dtype=float)
     miss = 1 - np.asarray(topk, dtype=float) / e
@@ -48,14 +49,16 @@ def rank_load(
     """Pairs, experts and token blocks of the busiest rank.
 
     ``distribution``: ``balanced`` (pairs dealt out evenly), ``random`` (independent uniform choices), or
-    ``power_law_A``: expert loads drawn from a density x^-A on 1 .. 0.8 tokens (0.01 .. 2 with fewer pairs than
-    experts) and scaled to the number of pairs, no expert above one pair per token; as in the benchmark of
-    ai-dynamo/aiconfigurator (collector/helper.py).
+    ``power_law_A``: expert loads drawn from a density x^-A on 1 .. 0.8 tokens (0.01 .. 2 with fewer pairs
+    than experts) and scaled to the number of pairs, no expert above one pair per token; as in the benchmark
+    of ai-dynamo/aiconfigurator (collector/helper.py).
 
     Raises:
         ValueError: an unknown distribution.
     """
-    columns = np.broadcast_arrays(*[np.asarray(c, dtype=float) for c in (tokens, topk, experts, expert_parallel)])
+    columns = np.broadcast_arrays(
+        *[np.asarray(c, dtype=float) for c in (tokens, topk, experts, expert_parallel)]
+    )
     cases, back = np.unique(np.stack([c.ravel() for c in columns], axis=1), axis=0, return_inverse=True)
     table = np.empty((len(cases), 2 + len(BLOCKS)))
     for row, (t, k, e, ranks) in zip(table, cases, strict=True):
@@ -81,13 +84,15 @@ def expert_loads(tokens: float, topk: float, experts: int, ranks: int, distribut
         raise ValueError(f"unknown distribution {distribution!r}; known: balanced, random, power_law_A")
     alpha = float(distribution.removeprefix("power_law_"))
     low, high = (1.0, max(0.8 * tokens, 1.0)) if pairs > experts else (0.01, 2.0)
-    # one value from each of `experts` equal slices of probability: the same skew with less noise than free draws
+    # one value from each of `experts` equal slices of probability: same skew, less noise than free draws
     slices = random.permuted(np.tile(np.arange(experts), (DRAWS, 1)), axis=1)
     u = (slices + random.random((DRAWS, experts))) / experts
     p = 1 - alpha
-    share = np.exp(np.log(low) + u * np.log(high / low)) if p == 0 else (
-        (high**p - low**p) * u + low**p
-    ) ** (1 / p)
+    share = (
+        np.exp(np.log(low) + u * np.log(high / low))
+        if p == 0
+        else ((high**p - low**p) * u + low**p) ** (1 / p)
+    )
     return _whole(share / share.sum(axis=1, keepdims=True) * pairs, pairs, tokens, ranks)
 
 
@@ -115,4 +120,4 @@ def _busiest(load: Floats, ranks: int) -> Floats:
     """Loads of the experts on the busiest rank, shape (draws, experts / ranks)."""
     per_rank = load.reshape(load.shape[0], ranks, -1)
     top = per_rank.sum(axis=2).argmax(axis=1)
-    return per_rank[np.arange(load.shape[0]), top]
+    return np.asarray(per_rank[np.arange(load.shape[0]), top])

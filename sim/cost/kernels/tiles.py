@@ -1,4 +1,4 @@
-"""How a matrix product is cut into tiles and how long the best cut takes: like laying a floor with whole boards.
+"""How a matrix product is cut into tiles and how long the best cut takes: like boards on a floor.
 
 A library covers C[m, n] with tiles, one tile per multiprocessor at a time, and may cut K as well so that all
 multiprocessors have work. The time of each cut follows from a few rates of the device; the answer is the
@@ -66,7 +66,7 @@ class Rates:
 
 
 def tiles_for(cores: float) -> tuple[tuple[int, int], ...]:
-    """Candidate tiles for a device of ``cores`` multiprocessors: doubled in side where cores are few and large."""
+    """Candidate tiles for a device of ``cores`` multiprocessors, doubled where these are few and large."""
     scale = int(2 ** max(0, math.floor(math.log2(math.sqrt(LARGE_CORES / min(cores, LARGE_CORES))))))
     return tuple((rows * scale, columns * scale) for rows, columns in TILES)
 
@@ -87,47 +87,40 @@ def best_tile_s(
     operands = batch * (m * k * rates.a + n * k * rates.b)
     outputs = batch * m * n
     total = operands + outputs * c_bytes
-    # From the repeat (or the operator) before, part of the operands is still in the L2: a soft step at capacity.
+    # Part of the operands is still in the L2 from the call before: a soft step at capacity.
     hit = 1.0 / (1.0 + (total / (rates.l2_bytes * p["resident_frac"])) ** 3)
     miss_s = (1.0 - hit) / bandwidth
     stream_s = total * (hit / l2_bandwidth + miss_s)
     sum_s = outputs * (2 * ACCUMULATOR_BYTES / l2_bandwidth)
     splits_allowed = k * (widest / SPLIT_MIN_BYTES)
     latency = p["k_step_s"] / per_step
-    best = np.full(m.shape, np.inf)
-    for rows, columns in tiles_for(cores):
-        tiles = batch * np.ceil(m / rows) * np.ceil(n / columns)
-        flop_s = 2.0 * rows * columns / core_flop_per_s
-        l2_s = (rows * rates.a + columns * rates.b) * cores / l2_bandwidth
-        step_s = math.sqrt(flop_s**2 + l2_s**2 + latency**2)
-        # A wave is nearly a square of tiles; its panels are read once and, where the L2 forgets them, again.
-        panel = 2.0 * math.sqrt(cores * rows * columns) * widest
-        again = np.maximum(np.maximum(tiles / cores, 1.0) * panel * k - operands, 0.0)
-        memory_s = stream_s + again * miss_s * p["reread_frac"]
-        filling = np.maximum(np.floor(np.minimum(cores / tiles, splits_allowed)), 1.0)
-        whole = _cut_s(tiles, k, step_s, per_step, memory_s, cores, p)
-        best = np.minimum(best, whole)
-        cut = np.flatnonzero(filling > 1.0)
-        if cut.size:
-            parts = filling[cut]
-            some = _cut_s(tiles[cut] * parts, k[cut] / parts, step_s, per_step, memory_s[cut], cores, p)
-            best[cut] = np.minimum(best[cut], some + p["split_s"] + parts * sum_s[cut])
-    return best
+    # One line per candidate tile, one column per product.
+    rows, columns = (np.array(side, dtype=float)[:, None] for side in zip(*tiles_for(cores), strict=True))
+    tiles = batch * np.ceil(m / rows) * np.ceil(n / columns)
+    flop_s = 2.0 * rows * columns / core_flop_per_s
+    l2_s = (rows * rates.a + columns * rates.b) * (cores / l2_bandwidth)
+    step_s = np.sqrt(flop_s**2 + l2_s**2 + latency**2) * per_step
+    # A wave is nearly a square of tiles; its panels are read once and, where the L2 forgets them, again.
+    panel = (2.0 * widest) * np.sqrt(cores * rows * columns)
+    again = np.maximum(np.maximum(tiles / cores, 1.0) * panel * k - operands, 0.0)
+    memory_s = stream_s + again * (miss_s * p["reread_frac"])
+    seconds = _cut_s(tiles, np.ceil(k / per_step) * step_s, memory_s, cores, p)
+    parts = np.maximum(np.floor(np.minimum(cores / tiles, splits_allowed)), 1.0)
+    if parts.max(initial=1.0) > 1.0:
+        cut = _cut_s(tiles * parts, np.ceil(k / (parts * per_step)) * step_s, memory_s, cores, p)
+        cut += (p["split_s"] + parts * sum_s) * (parts > 1.0)
+        seconds = np.minimum(seconds, cut)
+    return np.asarray(seconds.min(axis=0))
 
 
-def _cut_s(
-    tiles: Floats,
-    k: Floats,
-    step_s: float,
-    per_step: float,
-    memory_s: Floats,
-    cores: float,
-    p: Mapping[str, float],
-) -> Floats:
-    """Seconds of one cut: waves of tiles against the memory; of the shorter, a share is not hidden."""
+def _cut_s(tiles: Floats, tile_s: Floats, memory_s: Floats, cores: float, p: Mapping[str, float]) -> Floats:
+    """Seconds of one cut: waves of tiles against the memory; of the shorter, a share is not hidden.
+
+    ``tile_s``: main loop of one tile.
+    """
     share = tiles / cores
     waves = np.maximum(share + p["wave_frac"] * (np.ceil(share) - share), 1.0)
-    compute = waves * (p["wave_s"] + np.ceil(k / per_step) * (per_step * step_s))
+    compute = waves * (p["wave_s"] + tile_s)
     # Few tiles cannot draw the whole bandwidth: each core keeps only so many requests in flight.
     memory = memory_s / np.minimum(share * p["sm_share"], 1.0)
     seconds: Floats = np.maximum(compute, memory) + p["exposed_frac"] * np.minimum(compute, memory)

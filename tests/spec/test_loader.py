@@ -1,0 +1,154 @@
+"""The boundary: all faults at once, nearest names, overrides, frozen and hashed results."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sim.spec.faults import ScenarioError
+from sim.spec.loader import MAX_FILE_BYTES, load, loads
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
+
+
+def faults_of(text: str, overrides: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(ScenarioError) as caught:
+        loads(text, "x.toml", overrides)
+    return [str(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_shipped_scenario_loads_and_says_what_it_shows(path: Path) -> None:
+    scenario = load(path)
+    assert scenario.name
+    assert len(scenario.shows) > 20
+
+
+def test_quantities_may_carry_units_and_names_are_resolved(small: str) -> None:
+    scenario = loads(small)
+    pool = scenario.cluster.pools[0]
+    assert pool.devices == 16
+    assert pool.accelerator.key == "a100-sxm4-80gb"
+    assert scenario.cluster.fabric.tiers[0].latency_s == pytest.approx(3e-6)
+    assert scenario.published[0].step_time_s == 10.0
+
+
+def test_a_scenario_is_frozen(small: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loads(small).seed = 3  # type: ignore[misc]
+
+
+def test_the_hash_follows_the_content_not_the_text(small: str) -> None:
+    assert loads(small).content_hash == loads("# comment\n" + small).content_hash
+    assert loads(small).content_hash != loads(small, overrides=["seed=1"]).content_hash
+
+
+def test_all_faults_are_told_at_once_with_key_value_expectation_and_nearest_name(small: str) -> None:
+    told = faults_of(
+        small,
+        (
+            "cluster.pools.0.nodes=0",
+            "training.plan.tenser=4",
+            "training.model=gpt3-6.7x",
+            'training.sequence="4 GB"',
+            "training.optimizer=adan",
+            'cluster.fabric.tiers.0.latency_s="3 GB"',
+            "published.0.step_time_s=-1",
+        ),
+    )
+    text = "\n".join(told)
+    assert len(told) == 7
+    assert all(fault.startswith("x.toml: ") for fault in told)
+    for piece in (
+        "cluster.pools.0.nodes = 0: expected greater than or equal to 1",
+        "training.plan.tenser = 4: is not a key here; did you mean 'tensor'?",
+        "nearest: ",
+        "training.optimizer = 'adan': expected one of",
+        "did you mean 'adam'?",
+        "'GB' is a unit of a size in bytes; expected a time",
+        "published.0.step_time_s = -1: expected more than 0",
+    ):
+        assert piece in text
+
+
+def test_faults_between_sections_are_told_too(small: str) -> None:
+    told = "\n".join(faults_of(small, ("training.plan.tensor=3", "training.global_batch=63")))
+    assert "expected a divisor of the model's heads (32)" in told
+    assert "expected a divisor of the cluster's 16 devices" in told
+
+
+def test_a_batch_that_does_not_divide_names_the_nearest_that_does(small: str) -> None:
+    assert "nearest is 64" in faults_of(small, ("training.global_batch=65",))[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("nothing", "expected PATH=VALUE"),
+        ("cluster.pools.7.nodes=1", "nothing under this path"),
+        ("cluster.pools.0.nodes.x=1", "nothing under this path"),
+        ("cluster.pools.x=1", "expected a number from 0 to 0"),
+    ],
+)
+def test_an_override_that_leads_nowhere_is_refused(small: str, override: str, message: str) -> None:
+    assert message in faults_of(small, (override,))[0]
+
+
+def test_an_override_may_change_one_number_of_a_catalogue_entry(small: str) -> None:
+    scenario = loads(small, overrides=["cluster.pools.0.system.nics_per_node=4", 'cluster.pools.0.accelerator.memory_bytes="40 GiB"'])
+    pool = scenario.cluster.pools[0]
+    assert pool.system.nics_per_node == 4
+    assert pool.system.key == "dgx-a100-80gb"
+    assert "changed here: nics_per_node" in pool.system.source
+    assert pool.accelerator.memory_bytes == 40 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "name: is required"),
+        ("a = ", "is not valid TOML"),
+        ("name = 'x'\ntraining = 3", "training = 3"),
+        ("name = 'x'\n[cluster]\npools = []\n[training]\nmodel='gpt2'\nglobal_batch=1", "at least one pool"),
+    ],
+)
+def test_files_that_are_no_scenario(text: str, message: str) -> None:
+    assert message in "\n".join(faults_of(text))
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    for name, content, message in (
+        ("binary.toml", b"\xff\xfe\x00", "not UTF-8"),
+        ("large.toml", b"#" * (MAX_FILE_BYTES + 1), "larger than"),
+        ("deep.toml", b"a = " + b"[" * 5000, "not valid TOML"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ScenarioError, match=message):
+            load(path)
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load(tmp_path / "absent.toml")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.plan.schedule=gpipe", "GPipe has no virtual stages"),
+        ("training.plan.pipeline=1", "expected 1 without pipeline stages"),
+        ("training.model=bert-large", "is of kind encoder"),
+        ("training.precision=fp8", "a100-sxm4-80gb computes in"),
+        ("training.sequence=1", "2 or more"),
+        ("training.plan.virtual_stages=9", "exceeds the model's 32 layers"),
+        ("training.global_batch=3", "expected a multiple of data parallel"),
+        ("training.global_batch=100000000", "more than can be simulated"),
+        ("training.model.heads=0", "missing heads"),
+        ("training.model.kv_heads=5", "do not share"),
+    ],
+)
+def test_plans_that_cannot_be(small: str, override: str, message: str) -> None:
+    assert message in "\n".join(faults_of(small, (override,)))
