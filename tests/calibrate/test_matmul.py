@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrate.measurements import table_faults
 from calibrate.microbenchmarks import launch, matmul, memory
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(6, 60), st.integers(0, 10_000), st.floats(1e7, 1e14), st.floats(1e5, 1e9))
 def test_shapes_are_distinct_and_within_their_limits(count, seed, most_flop, most_values):
     found = matmul.shapes(count, seed, most_flop, most_values)
