@@ -7,6 +7,7 @@ without torch.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -95,22 +96,37 @@ def run_here(given: Mapping[str, object], say: Tell, datasheets: Datasheets | No
     return outcome.exit_code
 
 
-def fit_file(path: Path, out: Path | None, name: str, say: Tell, datasheets: Datasheets | None = None) -> int:
-    """Fit a measurement file and write the profile; returns the exit code."""
+def fit_file(
+    path: Path,
+    out: Path | None,
+    name: str,
+    say: Tell,
+    datasheets: Datasheets | None = None,
+    prior: Path | None = None,
+) -> int:
+    """Fit a measurement file and write the profile; returns the exit code.
+
+    ``prior`` is a profile file to lean on; ``say`` and ``datasheets`` are as in :func:`run_here`.
+    """
+    from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
     from calibrate.measurements import MeasurementsError, load, write_text
-    from sim.spec.profile import to_json
+    from sim.spec import profile as profiles
 
     try:
         measurements = load(path)
-    except MeasurementsError as fault:
+        lean_on = profiles.load(prior).fits if prior else ()
+    except (MeasurementsError, profiles.ProfileError) as fault:
         say(str(fault))
         return BAD_INPUT
+    except (OSError, UnicodeDecodeError) as fault:
+        say(f"cannot read {prior}: {getattr(fault, 'strerror', '') or fault}")
+        return BAD_INPUT
     try:
-        from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
-
         devices = datasheets(gpu_names(measurements)) if datasheets else {}
         profile = fit_measurements(measurements, devices, prior=lean_on, name=name)
-    except ImportError as fault:
+    except ModuleNotFoundError as fault:
+        if not str(fault.name).startswith("scipy"):
+            raise
         say(f"fitting needs scipy, which does not import here ({fault}); install it with: pip install scipy")
         return BAD_INPUT
     except NothingToFitError as fault:
@@ -129,9 +145,7 @@ def fit_file(path: Path, out: Path | None, name: str, say: Tell, datasheets: Dat
 
 
 def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
-    try:
-        import scipy  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("scipy") is None:
         say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
         return
     fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)

@@ -49,9 +49,7 @@ def list_entries(
     wanted = [known for known in KINDS if kind is None or kind.lower().removesuffix("s") + "s" == known]
     if not wanted:
         near = "".join(f"; nearest: {n}" for n in difflib.get_close_matches(str(kind), KINDS, n=1))
-        refuse(
-            f"{kind!r} is no part of the catalogue; expected {', '.join(KINDS)}; nearest: {', '.join(near)}"
-        )
+        refuse(f"{kind!r} is no part of the catalogue; expected {', '.join(KINDS)}{near}")
     catalog = load_catalog()
     entries = {part: list(getattr(catalog, part).values()) for part in wanted}
     if json:
@@ -149,6 +147,7 @@ def _document(noun: Any) -> dict[str, Any]:
     for field, value in _constants(noun):
         dimension = units.dimension_of(field.partition(".")[0])
         unit = _SI_UNITS.get(dimension.suffix, "1") if dimension else "1"
+        unit = "OP/s" if field.endswith(".int8") else unit
         constants[field] = {
             "value": value,
             "unit": unit,

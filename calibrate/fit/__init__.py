@@ -155,16 +155,14 @@ def _fit_memory(
     from calibrate.fit import memory_bound
     from sim.cost.kernels.memory_bound import PASSES
 
-    del prior
     rows, left_out = _with_device(columns, devices)
     unknown = sorted({str(op) for op in rows["op"] if op not in PASSES})
     if unknown:
         left_out.append(f"operations without a cost function: {', '.join(unknown)}")
         rows = _keep(rows, [op in PASSES for op in rows["op"]])
-    if len(rows["gpu"]) < FEWEST_ROWS:
-        return [], left_out
-    fits = memory_bound.fit(rows, devices, source)
-    return memory_bound.with_errors(fits, rows, memory_bound.cross_validate(rows, devices), devices), left_out
+    own = [fit for fit in prior if fit.op == "memory_bound"]
+    fits = memory_bound.fit(rows, devices, source, prior=own) if len(rows["gpu"]) >= FEWEST_ROWS else []
+    return fits, left_out
 
 
 def _fit_launch(

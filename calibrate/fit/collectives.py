@@ -173,7 +173,9 @@ def predict(fits: Sequence[Fit], seen: Sequence[Observation]) -> Floats:
     return result
 
 
-def cross_validate(seen: Sequence[Observation], source: str = "cross-validation", by: str = "system") -> Floats:
+def cross_validate(
+    seen: Sequence[Observation], source: str = "cross-validation", by: str = "system"
+) -> Floats:
     """Predicted seconds of every observation with its ``by`` attribute (``system`` or ``ranks``...) left out of the fit."""
     keys = [str(getattr(o, by)) for o in seen]
     result = np.empty(len(seen))
@@ -301,11 +303,15 @@ def _slowed(base: Fit, generation: str, ratio: float, source: str) -> Fit:
     constants = dict(base.parameters)
     for name in ("base_s", "step_s", "extra_s"):
         old = constants[name]
-        constants[name] = Constant(float(f"{old.value * ratio:.4g}"), old.unit, "assumed", f"{source}, other collectives")
+        constants[name] = Constant(
+            float(f"{old.value * ratio:.4g}"), old.unit, "assumed", f"{source}, other collectives"
+        )
     return Fit(base.op, {**base.key, "generation": generation}, constants, base.grid, base.error)
 
 
-def _fit_domain(seen: Sequence[Observation], key: Mapping[str, str], source: str, prior: tuple[Fit, ...]) -> Fit:
+def _fit_domain(
+    seen: Sequence[Observation], key: Mapping[str, str], source: str, prior: tuple[Fit, ...]
+) -> Fit:
     first = seen[0]
     base = domain_fit(prior, first.links, first.collective) if prior else None
     groups = _groups(seen)
@@ -325,7 +331,9 @@ def _fit_domain(seen: Sequence[Observation], key: Mapping[str, str], source: str
 
     start = complete(DOMAIN_PARAMETERS, base.values() if base else {})
     small = message <= SMALL_BYTES
-    if np.any(small) and len(set(ranks)) == 1:  # one group size cannot tell launch from hops: both scale alike
+    if (
+        np.any(small) and len(set(ranks)) == 1
+    ):  # one group size cannot tell launch from hops: both scale alike
         ratio = float(np.median(measured[small] / physics(start)[small]))
         start |= {name: start[name] * ratio for name in ("base_s", "step_s")}
     free = [p for p in DOMAIN_PARAMETERS if _told(p, seen)]
@@ -338,10 +346,16 @@ def _fit_domain(seen: Sequence[Observation], key: Mapping[str, str], source: str
     fitted = {name: c.value for name, c in constants.items()}
     residual = np.log(measured / physics(fitted))
     nodes = _rank_nodes(ranks)
-    axes = [("log2_bytes", GRID_BYTES), ("log2_ranks", nodes)] if len(nodes) > 1 else [("log2_bytes", GRID_BYTES)]
+    axes = (
+        [("log2_bytes", GRID_BYTES), ("log2_ranks", nodes)]
+        if len(nodes) > 1
+        else [("log2_bytes", GRID_BYTES)]
+    )
     coordinates = {"log2_bytes": np.log2(message), "log2_ranks": np.log2(ranks)}
     grid = fit_grid(axes, coordinates, residual, smoothness=0.3, ridge=0.2)
-    fit_error = errors(physics(fitted) * grid.factor(coordinates), measured, "on the fitted rows, harness taken out")
+    fit_error = errors(
+        physics(fitted) * grid.factor(coordinates), measured, "on the fitted rows, harness taken out"
+    )
     return Fit(first.collective, dict(key), constants, grid, fit_error)
 
 
@@ -371,7 +385,9 @@ def _network_fits(seen: Sequence[Observation], domain_fits: Sequence[Fit], sourc
     seen = [o for o in seen if o.system not in wrong]
     if not seen:
         return []
-    pooled = _fit_network([o for o in seen if o.links.scale_out != "ethernet"] or seen, {}, domain_fits, source, {})
+    pooled = _fit_network(
+        [o for o in seen if o.links.scale_out != "ethernet"] or seen, {}, domain_fits, source, {}
+    )
     fits = []
     for fabric in dict.fromkeys(o.links.scale_out for o in seen):
         these = [o for o in seen if o.links.scale_out == fabric]
@@ -405,7 +421,11 @@ def _fit_network(
             parts.append(network(known, inside, o.links, o.collective, message, lying, o.algorithm).seconds)
         return np.concatenate(parts)
 
-    free = [p for p in NETWORK_PARAMETERS if p.name != "in_network_frac" or any(o.algorithm == "sharp" for o in seen)]
+    free = [
+        p
+        for p in NETWORK_PARAMETERS
+        if p.name != "in_network_frac" or any(o.algorithm == "sharp" for o in seen)
+    ]
     constants = fit_parameters(free, physics, measured, source, start=start, prior_weight=1.5)
     for p in NETWORK_PARAMETERS:
         constants.setdefault(p.name, Constant(start.get(p.name, p.start), p.unit, "assumed", p.source))
@@ -413,7 +433,9 @@ def _fit_network(
     return Fit("network", dict(key), constants, None, errors(fitted, measured, "on the fitted rows"))
 
 
-def with_errors(fits: Sequence[Fit], seen: Sequence[Observation], predicted: Floats, method: str) -> list[Fit]:
+def with_errors(
+    fits: Sequence[Fit], seen: Sequence[Observation], predicted: Floats, method: str
+) -> list[Fit]:
     """``fits`` with the error that ``predicted`` (from :func:`cross_validate`) shows on each one's rows."""
     result = []
     for entry in fits:
@@ -430,7 +452,9 @@ def _covers(entry: Fit, o: Observation) -> bool:
         return entry.op == "network" and entry.key.get("fabric", o.links.scale_out) == o.links.scale_out
     fabric = "pcie" if o.links.scale_up == "pcie" else "nvlink"
     wanted = {"fabric": fabric, "generation": o.links.generation}
-    return entry.op == o.collective and all(wanted.get(name, value) == value for name, value in entry.key.items())
+    return entry.op == o.collective and all(
+        wanted.get(name, value) == value for name, value in entry.key.items()
+    )
 
 
 def _groups(seen: Sequence[Observation]) -> list[NDArray[np.intp]]:

@@ -41,7 +41,6 @@ OWN = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
 """Parameters that each accelerator fits for itself when it has measurements; the rest describe the kernel."""
 
 FEWEST_FOR_GRID = 12
-GRID_FOLDS = 5
 GRID_STEPS = (("log2_rows", 4.0), ("log2_cols", 0.5))
 SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.2, 0.2
 PRIOR_WEIGHT, OWN_PRIOR_WEIGHT = 0.02, 0.3
@@ -172,14 +171,15 @@ def _fit_group(
         gpu: np.log(part["seconds"] / _physics(part, devices, _values(own[gpu])))
         for gpu, part in parts.items()
     }
-    grid, each = _best_grids(parts, left)
+    grid = _grid(parts, left)
     name, engine = str(group["family"][0]), str(group["engine"][0])
     key = {"kind": kind(name), "family": name, "engine": engine}
     result = []
     for gpu, part in parts.items():
         device = devices[gpu]
+        refined = _refined(grid, part["rows"], part["cols"], left[gpu])
         mine = key | {"accelerator": device.key, "generation": device.generation}
-        result.append(Fit(OP, mine, own[gpu], each[gpu]))
+        result.append(Fit(OP, mine, own[gpu], refined))
     return [*result, Fit(OP, key, pooled, grid)]
 
 
@@ -210,33 +210,6 @@ def _physics(group: Table, devices: Mapping[str, Device], values: Mapping[str, f
     return seconds
 
 
-def _best_grids(
-    parts: Mapping[str, Table], left: Mapping[str, Floats]
-) -> tuple[ResidualGrid | None, dict[str, ResidualGrid | None]]:
-    """Shared grid and that of each accelerator: none, shared or refined, whichever predicts unseen shapes best."""
-    shapes = {
-        gpu: [f"{r:g}|{c:g}" for r, c in zip(p["rows"], p["cols"], strict=True)] for gpu, p in parts.items()
-    }
-    fold = {gpu: common.folds(names, GRID_FOLDS) for gpu, names in shapes.items()}
-    loss = np.zeros(3)
-    for number in range(GRID_FOLDS):
-        seen = {gpu: fold[gpu] != number for gpu in parts}
-        kept = {gpu: _take(part, seen[gpu]) for gpu, part in parts.items()}
-        grid = _grid(kept, {gpu: left[gpu][seen[gpu]] for gpu in parts})
-        for gpu, part in parts.items():
-            at = coordinates(part["rows"][~seen[gpu]], part["cols"][~seen[gpu]])
-            truth = left[gpu][~seen[gpu]]
-            refined = _refined(grid, kept[gpu]["rows"], kept[gpu]["cols"], left[gpu][seen[gpu]])
-            for place, one in enumerate((None, grid, refined)):
-                guess = np.zeros_like(truth) if one is None else np.log(one.factor(at))
-                loss[place] += np.abs(truth - guess).sum()
-    best = int(np.argmin(loss * (1.0, 1.02, 1.04)))  # a grid has to earn its numbers
-    grid = _grid(parts, left) if best else None
-    if best < 2:
-        return grid, dict.fromkeys(parts, grid)
-    return grid, {g: _refined(grid, part["rows"], part["cols"], left[g]) for g, part in parts.items()}
-
-
 def _grid(parts: Mapping[str, Table], left: Mapping[str, Floats]) -> ResidualGrid | None:
     residual = np.concatenate([left[gpu] for gpu in parts])
     if len(residual) < FEWEST_FOR_GRID:
@@ -249,8 +222,8 @@ def _grid(parts: Mapping[str, Table], left: Mapping[str, Floats]) -> ResidualGri
 
 def _refined(grid: ResidualGrid | None, rows: Floats, cols: Floats, residual: Floats) -> ResidualGrid | None:
     """The shared grid plus what one accelerator leaves of it: caches move the steps between row lengths."""
-    if grid is None or not len(rows):
-        return grid
+    if grid is None:
+        return None
     at = coordinates(rows, cols)
     left = residual - np.log(grid.factor(at))
     own = fit_grid(grid.axes, at, left, smoothness=SMOOTHNESS, ridge=OWN_RIDGE)

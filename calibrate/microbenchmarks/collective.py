@@ -8,7 +8,6 @@ same decisions without further talk.
 from __future__ import annotations
 
 import datetime
-import math
 import os
 import time
 import warnings
@@ -121,7 +120,7 @@ def group_sizes(ranks: int) -> list[int]:
 
 def message_sizes(points: int, top_bytes: float) -> list[int]:
     """About ``points`` sizes from 1 KiB to ``top_bytes``: powers of two, evenly spaced in the exponent."""
-    low, high = int(math.log2(SMALLEST_BYTES)), int(math.log2(max(top_bytes, LEAST_TOP_BYTES)))
+    low, high = (int(size).bit_length() - 1 for size in (SMALLEST_BYTES, max(top_bytes, LEAST_TOP_BYTES)))
     count = max(2, min(points, high - low + 1))
     return sorted({2 ** round(low + (high - low) * step / (count - 1)) for step in range(count)})
 

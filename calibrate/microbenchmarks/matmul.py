@@ -68,7 +68,7 @@ def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[
         (side, side, side),
         (side // 2, side, side),
         (1, side, side),
-        (side - 1, side + 1, side + 3),
+        (side - 1, side - 3, side - 5),
     ):
         if _fits(anchor, most_flop, most_values) and len(found) < count:
             found[anchor] = None

@@ -49,7 +49,9 @@ def algorithm_bytes_per_s(message_bytes: ArrayLike, seconds: ArrayLike) -> Float
     return np.asarray(np.asarray(message_bytes, dtype=float) / np.asarray(seconds, dtype=float))
 
 
-def bus_bytes_per_s(collective: str, message_bytes: ArrayLike, ranks: ArrayLike, seconds: ArrayLike) -> Floats:
+def bus_bytes_per_s(
+    collective: str, message_bytes: ArrayLike, ranks: ArrayLike, seconds: ArrayLike
+) -> Floats:
     """busbw of nccl-tests: algbw x :func:`bus_factor`, bytes/s; comparable with the rate of a link."""
     return np.asarray(algorithm_bytes_per_s(message_bytes, seconds) * bus_factor(collective, ranks))
 
@@ -112,7 +114,9 @@ def tree_all_reduce_s(
     """Double binary tree: :func:`tree_passes` x bytes / rate, and 2 log2(n) hops instead of the ring's 2(n-1)."""
     n = np.asarray(ranks, dtype=float)
     hops = 2 * np.ceil(np.log2(np.maximum(n, 1)))
-    return np.asarray(tree_passes(n) * np.asarray(message_bytes, dtype=float) / bytes_per_s + hops * latency_s)
+    return np.asarray(
+        tree_passes(n) * np.asarray(message_bytes, dtype=float) / bytes_per_s + hops * latency_s
+    )
 
 
 def in_switch_passes(ranks: ArrayLike) -> Floats:
@@ -150,7 +154,9 @@ def hierarchical_all_reduce_s(
     """
     g, k = np.asarray(ranks_per_domain, dtype=float), np.asarray(domains, dtype=float)
     inside = ring_s("reduce_scatter", message_bytes, g, inner_bytes_per_s, inner_latency_s)
-    across = ring_s("all_reduce", np.asarray(message_bytes, dtype=float) / g, k, outer_bytes_per_s, outer_latency_s)
+    across = ring_s(
+        "all_reduce", np.asarray(message_bytes, dtype=float) / g, k, outer_bytes_per_s, outer_latency_s
+    )
     return np.asarray(2 * inside + across)
 
 

@@ -37,24 +37,42 @@ _PEAKS = "large-message bus bandwidth of A100, H100 and B200 nodes over the link
 _STAGED = "each byte crosses the bus twice, out and in (1/2), and reads reach about 0.8 of what writes do"
 
 DOMAIN_PARAMETERS = (
-    Parameter("base_s", "s", "launch and first hop", 5e-6, 5e-7, 3e-4, f"{_TUNING}: base latency, ring LL 6.6 us"),
-    Parameter("step_s", "s", "each further hop", 1e-6, 1e-8, 3e-5, f"{_TUNING}: hop of ring LL over NVLink 0.6 us"),
+    Parameter(
+        "base_s", "s", "launch and first hop", 5e-6, 5e-7, 3e-4, f"{_TUNING}: base latency, ring LL 6.6 us"
+    ),
+    Parameter(
+        "step_s", "s", "each further hop", 1e-6, 1e-8, 3e-5, f"{_TUNING}: hop of ring LL over NVLink 0.6 us"
+    ),
     Parameter("extra_s", "s", "full-rate protocol over low-latency protocol", 1e-5, 5e-7, 3e-4, _TUNING),
     Parameter("bandwidth_frac", "1", "share of the link rate a ring reaches", 0.75, 0.05, 1.0, _PEAKS),
     Parameter("ll_frac", "1", "share of that rate the low-latency protocol reaches", 0.3, 0.03, 0.5, _TUNING),
-    Parameter("in_switch_frac", "1", "share of the link rate reached with additions in the switch", 0.64, 0.2, 1.0, _PEAKS),
+    Parameter(
+        "in_switch_frac",
+        "1",
+        "share of the link rate reached with additions in the switch",
+        0.64,
+        0.2,
+        1.0,
+        _PEAKS,
+    ),
     Parameter("staged_frac", "1", "share left where bytes go through host memory", 0.4, 0.1, 1.0, _STAGED),
 )
 """One domain. A hop's latency counts as often as the algorithm hops; protocols: LL at ``ll_frac``, LL128 at 0.92 of
 the full rate for 0.42 of the extra latency, Simple at the full rate (NCCL's ratios)."""
 
 NETWORK_PARAMETERS = (
-    Parameter("base_s", "s", "launch, proxy and first hop", 1.2e-5, 5e-6, 3e-4, f"{_TUNING}: base + flush, Simple"),
+    Parameter(
+        "base_s", "s", "launch, proxy and first hop", 1.2e-5, 5e-6, 3e-4, f"{_TUNING}: base + flush, Simple"
+    ),
     Parameter("hop_s", "s", "each hop between nodes", 6e-6, 1e-6, 5e-4, f"{_TUNING}: network hop 2.7-14 us"),
-    Parameter("bandwidth_frac", "1", "share of the cards' rate reached", 0.9, 0.05, 1.0, "RDMA verbs over line rate"),
+    Parameter(
+        "bandwidth_frac", "1", "share of the cards' rate reached", 0.9, 0.05, 1.0, "RDMA verbs over line rate"
+    ),
     Parameter("depth_frac", "1", "how far chunks fail to fill the chain, 1 = Sanders' bound", 0.7, 0.05, 1.5),
     Parameter("lone_frac", "1", "share left to a rank alone on its node: few channels", 0.75, 0.3, 1.0),
-    Parameter("in_network_frac", "1", "share of the cards' rate with additions in the network", 0.5, 0.1, 1.0),
+    Parameter(
+        "in_network_frac", "1", "share of the cards' rate with additions in the network", 0.5, 0.1, 1.0
+    ),
 )
 """Between domains, by fabric; shared by all collectives."""
 
@@ -116,7 +134,9 @@ def collective(
     """
     check(collective)
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm: found {algorithm!r}, expected one of {', '.join(map(repr, ALGORITHMS))}")
+        raise ValueError(
+            f"algorithm: found {algorithm!r}, expected one of {', '.join(map(repr, ALGORITHMS))}"
+        )
     entries = tuple(fits)
     lying = place(links, ranks, ranks_per_domain)
     message = np.asarray(message_bytes, dtype=float)
@@ -129,7 +149,9 @@ def collective(
     outer_fit = find(entries, "network", [("fabric", links.scale_out), ("generation", links.generation)])
     outer_values = network_values(outer_fit, links.scale_out)
     inner_values = saturated(inner_fit, lying.ranks_per_domain)
-    across = network(outer_values, inner_values, links, collective, message, lying, algorithm, concurrent_groups)
+    across = network(
+        outer_values, inner_values, links, collective, message, lying, algorithm, concurrent_groups
+    )
     seconds = np.where(lying.domains > 1, across.seconds, inside_s)
     floor = np.where(lying.domains > 1, across.floor_s, inside.floor_s)
     return _estimate(seconds, floor, outer_fit)
@@ -267,11 +289,11 @@ def network(
     share = inner["in_switch_frac"] if links.in_switch_reduction else inner["bandwidth_frac"]
     tree_inner, tree_outer = passes * message / rate, tree_passes(k) * message / cards
     latency = chain + hop_s * 2 * np.log2(np.maximum(k, 1))
-    tree_s = pipelined_s(
-        np.maximum(tree_inner / share, tree_outer / reached), latency, values["depth_frac"]
-    )
+    tree_s = pipelined_s(np.maximum(tree_inner / share, tree_outer / reached), latency, values["depth_frac"])
     sharp_s = pipelined_s(
-        np.maximum(tree_inner / share, message / cards / values["in_network_frac"]), latency, values["depth_frac"]
+        np.maximum(tree_inner / share, message / cards / values["in_network_frac"]),
+        latency,
+        values["depth_frac"],
     )
     if algorithm == "sharp":  # NCCL falls back on a ring where the plug-in does not pay
         return Priced(np.minimum(sharp_s, ring_s), np.maximum(tree_inner, message / cards))
@@ -282,7 +304,9 @@ def network(
 def _outer_bytes(collective: str, message: Floats, lying: Placement) -> Floats:
     """Bytes that leave a domain through its cards, one way."""
     if collective == "alltoall":
-        return np.asarray(lying.ranks_per_domain * message * (lying.ranks - lying.ranks_per_domain) / lying.ranks)
+        return np.asarray(
+            lying.ranks_per_domain * message * (lying.ranks - lying.ranks_per_domain) / lying.ranks
+        )
     return np.asarray(bus_factor(collective, lying.ranks) * message)
 
 
@@ -293,5 +317,11 @@ def _grid(fit: Fit | None, message: Floats, ranks: Floats) -> Floats:
 
 
 def _estimate(seconds: Floats, floor: Floats, fit: Fit | None) -> Estimate:
-    kind = "assumed defaults" if fit is None else "parameters" if fit.grid is None else "parameters and residual grid"
+    kind = (
+        "assumed defaults"
+        if fit is None
+        else "parameters"
+        if fit.grid is None
+        else "parameters and residual grid"
+    )
     return Estimate(np.asarray(seconds, dtype=float), np.broadcast_to(floor, np.shape(seconds)), fit, kind)

@@ -74,7 +74,9 @@ class Links:
             return np.asarray(self.scale_up_bytes_per_s * np.clip(n - 1, 1, peers) / peers)
         if self.wiring == "cube-mesh":
             rings = np.asarray(CUBE_MESH_RINGS)[np.clip(n, 0, 8).astype(int)]
-            return np.asarray(np.where(rings > 0, self.scale_up_bytes_per_s * rings / 6, self.host_bytes_per_s))
+            return np.asarray(
+                np.where(rings > 0, self.scale_up_bytes_per_s * rings / 6, self.host_bytes_per_s)
+            )
         return np.full_like(n, self.scale_up_bytes_per_s)
 
     def scale_out_rate(self, ranks_per_node: ArrayLike, concurrent_groups: ArrayLike = 1.0) -> Floats:
@@ -89,7 +91,9 @@ class Links:
         rate = self.nic_bytes_per_s * np.maximum(share, np.minimum(1.0, self.nics_per_node))
         nodes = np.maximum(local / self.devices_per_node, 1.0)
         rate = np.minimum(rate, nodes * self.nics_per_node * self.nic_bytes_per_s / groups)
-        return np.asarray(np.minimum(rate, local * self.host_bytes_per_s) if self.host_bytes_per_s > 0 else rate)
+        return np.asarray(
+            np.minimum(rate, local * self.host_bytes_per_s) if self.host_bytes_per_s > 0 else rate
+        )
 
     def tier_latency_s(self, nodes: ArrayLike) -> Floats:
         """Latency that the switches between ``nodes`` neighbouring nodes add to a hop."""
@@ -138,7 +142,9 @@ def place(links: Links, ranks: ArrayLike, ranks_per_domain: ArrayLike | None = N
     n = np.asarray(ranks, dtype=float)
     if n.size and n.min() < 1:
         raise ValueError(f"ranks: found {n.min():g}, expected at least 1")
-    inside = np.minimum(n, max(links.scale_up_ranks, 1) if ranks_per_domain is None else np.asarray(ranks_per_domain))
+    inside = np.minimum(
+        n, max(links.scale_up_ranks, 1) if ranks_per_domain is None else np.asarray(ranks_per_domain)
+    )
     inside = np.maximum(np.minimum(inside, max(links.scale_up_ranks, 1)), 1.0)
     domains = np.maximum(n / inside, 1.0)
     nodes = domains * np.maximum(inside / links.devices_per_node, 1.0)

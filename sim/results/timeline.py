@@ -6,6 +6,7 @@ cause, like a ledger that must close to the cent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,37 +77,44 @@ def account(timeline: Timeline) -> dict[str, float]:
     task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
     rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
     """
-    total = dict.fromkeys(CAUSES, 0.0)
-    for rank in range(timeline.ranks):
-        for cause, seconds in account_rank(timeline, rank).items():
-            total[cause] += seconds
-    return {cause: seconds / timeline.ranks for cause, seconds in total.items()}
+    ranks = account_ranks(timeline)
+    return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
 
 
-def account_rank(timeline: Timeline, rank: int) -> dict[str, float]:
-    """Seconds by cause of one pipeline rank; see :func:`account`."""
-    parts = dict.fromkeys(CAUSES, 0.0)
-    now = 0.0
+def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
+    """Seconds by cause of each pipeline rank; see :func:`account`."""
+    books = [dict.fromkeys(CAUSES, 0.0) for _ in range(timeline.ranks)]
+    now = [0.0] * len(books)
+    start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
     for number, task in enumerate(timeline.tasks):
-        if task.rank != rank or task.stream != "compute":
+        if task.stream != "compute":
             continue
-        begin, end = float(timeline.start_s[number]), float(timeline.end_s[number])
-        if begin > now:
-            _book_gap(parts, timeline, task, now, begin)
-        if end > begin:
-            parts[task.kind] += end - begin
-        now = end
-    parts["bubble"] += timeline.step_s - now
-    return parts
+        parts, rank = books[task.rank], task.rank
+        if start[number] > now[rank]:
+            _book_gap(parts, timeline.tasks, start, end, task, now[rank], start[number])
+        if end[number] > start[number]:
+            parts[task.kind] += end[number] - start[number]
+        now[rank] = end[number]
+    for rank, parts in enumerate(books):
+        parts["bubble"] += timeline.step_s - now[rank]
+    return books
 
 
-def _book_gap(parts: dict[str, float], timeline: Timeline, task: Task, begin: float, end: float) -> None:
-    blocker = max(task.after, key=lambda earlier: timeline.end_s[earlier], default=None)
-    while blocker is not None and timeline.tasks[blocker].kind == "norm":
-        blocker = max(timeline.tasks[blocker].after, key=lambda earlier: timeline.end_s[earlier], default=None)
-    cause = None if blocker is None else _WAIT.get(timeline.tasks[blocker].kind)
+def _book_gap(
+    parts: dict[str, float],
+    tasks: Sequence[Task],
+    start: Sequence[float],
+    end: Sequence[float],
+    task: Task,
+    gap_start: float,
+    gap_end: float,
+) -> None:
+    blocker = max(task.after, key=end.__getitem__, default=None)
+    while blocker is not None and tasks[blocker].kind == "norm":
+        blocker = max(tasks[blocker].after, key=end.__getitem__, default=None)
+    cause = None if blocker is None else _WAIT.get(tasks[blocker].kind)
     worked = 0.0
     if blocker is not None and cause is not None:
-        worked = max(0.0, end - max(begin, float(timeline.start_s[blocker])))
+        worked = max(0.0, gap_end - max(gap_start, start[blocker]))
         parts[cause] += worked
-    parts["bubble"] += end - begin - worked
+    parts["bubble"] += gap_end - gap_start - worked

@@ -136,7 +136,7 @@ def test_one_rank_has_nobody_to_talk_to(monkeypatch):
 def test_two_real_processes_over_gloo():
     pytest.importorskip("torch", reason="collectives need torch (extra: calibrate)")
     said = []
-    rows = list(collective.measure(CPU, 2.5, 0, said.append, system="here"))
+    rows = list(collective.measure(CPU, 1.5, 0, said.append, system="here"))
     assert table_faults({"collectives": rows}) == []
     by_name = {name: [r for r in rows if r["collective"] == name] for name in collective.COLLECTIVES}
     assert by_name["all_reduce"], said
