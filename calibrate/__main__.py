@@ -90,7 +90,7 @@ def run_here(given: Mapping[str, object], say: Tell, datasheets: Datasheets | No
     except OSError as fault:
         say(f"cannot write {words['out']}: {fault.strerror or fault}")
         return BAD_INPUT
-    if outcome.exit_code in (0, 1) and outcome.measurements.tables:
+    if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
         profile_out = given.get("profile_out")
         _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets)
     return outcome.exit_code

@@ -123,64 +123,6 @@ def columns(rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
     return result
 
 
-def stand_in_devices(
-    tables: Mapping[str, Sequence[Row]], *, units: int, memory_bytes: float, cache_bytes: float
-) -> dict[str, Device]:
-    """For hardware without a datasheet: the best FLOP/s and bytes/s seen, by ``gpu`` name.
-
-    Efficiencies fitted against a stand-in are relative to the best observed point, so at most about 1;
-    predictions must use the same stand-in. Bandwidths come from operations on more than four times the
-    cache, where there are such. ``units`` and sizes are those of the machine that measured.
-    """
-    found: dict[str, Device] = {}
-    for gpu in dict.fromkeys(row["gpu"] for table in ("gemm", "memory") for row in tables.get(table, ())):
-        rates: dict[str, float] = {}
-        products = [row for row in tables.get("gemm", ()) if row["gpu"] == gpu]
-        for row in products:
-            dtype = FORMATS.get(row["dtype"], row["dtype"])
-            rate = 2e6 * row["m"] * row["n"] * row["k"] / row["time_us"]
-            rates[dtype] = max(rate, rates.get(dtype, 0.0))
-        passes = [row for row in tables.get("memory", ()) if row["gpu"] == gpu]
-        large = [row for row in passes if row["bytes"] > 4 * cache_bytes] or passes
-        bandwidth = max((1e6 * row["bytes"] / row["time_us"] for row in large), default=0.0)
-        generations = [str(row.get("generation") or "") for row in [*products, *passes]]
-        ring = [busbw_bytes_per_s(row) for row in tables.get("collectives", ()) if row["gpu"] == gpu]
-        found[gpu] = Device(
-            key=slug(gpu),
-            generation=next(filter(None, generations), "unknown"),
-            flop_per_s=rates,
-            memory_bytes=memory_bytes,
-            memory_bytes_per_s=bandwidth,
-            sm_count=units,
-            l2_bytes=cache_bytes,
-            scale_up_bytes_per_s=max(ring, default=0.0),
-            host_bytes_per_s=max(ring, default=0.0),
-        )
-    return found
-
-
-FORMATS: Mapping[str, str] = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-"""Names of number formats in files -> those of :class:`sim.cost.device.Device`."""
-
-
-def busbw_factor(collective: str, ranks: int) -> float:
-    """Bus bandwidth over algorithm bandwidth. Source: NVIDIA/nccl-tests, doc/PERFORMANCE.md."""
-    if collective == "all_reduce":
-        return 2 * (ranks - 1) / ranks
-    return (ranks - 1) / ranks if collective in ("all_gather", "reduce_scatter", "alltoall") else 1.0
-
-
-def busbw_bytes_per_s(row: Row) -> float:
-    """Bus bandwidth of a collective row."""
-    factor = busbw_factor(str(row["collective"]), int(row["gpus"]))
-    return factor * float(row["size_bytes"]) / float(row["time_us"]) * 1e6
-
-
-def slug(name: str) -> str:
-    """A name as a key: lower case, words joined by ``-``."""
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
 def to_json(measurements: Measurements) -> str:
     """The measurement document, one row a line so that it reads and diffs well."""
     head = {

@@ -19,7 +19,8 @@ from typing import Any
 from calibrate import environment
 from calibrate.environment import Machine
 from calibrate.measure import Warn
-from calibrate.measurements import Measurements, save, stand_in_devices
+from calibrate.measurements import Measurements, save
+from calibrate.stand_in import stand_in_devices
 from sim import units
 
 PARTS = {"matmul": 0.5, "memory": 0.2, "launch": 0.03, "collective": 0.27}
@@ -64,6 +65,8 @@ class Outcome:
     measurements: Measurements
     exit_code: int
     """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
+    rank: int = 0
+    """Under ``torchrun``; only rank 0 has the rows and writes."""
 
 
 def parse_options(budget: str, only: str, processes: int, **others: Any) -> Options:
@@ -156,6 +159,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
     from calibrate.microbenchmarks import collective
 
     rank = collective.launched_rank() or 0
+    tell = tell if rank == 0 else _mute
     machine = environment.machine(options.device)
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
@@ -176,7 +180,11 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         rows = sum(map(len, draft.tables.values()))
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
-    return Outcome(draft.fair_copy(complete=code == 0), code)
+    return Outcome(draft.fair_copy(complete=code == 0), code, rank)
+
+
+def _mute(text: str) -> None:
+    del text
 
 
 def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:

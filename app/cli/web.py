@@ -21,6 +21,7 @@ def app_command(
         "server.address": address,
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     typer.echo(f"rackcast app: http://{address}:{port}", err=True)

@@ -32,7 +32,7 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             plotly=get_plotlyjs(),
             charts={
                 name: figure.to_html(
-                    full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+                    full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
                 )
                 for name, figure in charts.items()
             },

@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from calibrate.fit import common
 from calibrate.fit.common import fit_grid, fit_parameters
 from sim.cost.device import Device
-from sim.cost.kernels.attention import CHOICES, PARAMETERS, attention, attention_s, choose, coordinates, operation
+from sim.cost.kernels.attention import (
+    CHOICES,
+    PARAMETERS,
+    attention,
+    attention_s,
+    choose,
+    coordinates,
+    operation,
+)
 from sim.cost.kernels.attention_shape import Shape, canonical_dtype, engine_family, shape_of
 from sim.cost.parameters import Parameter
 from sim.spec.profile import Constant, Fit, FitError, ResidualGrid
@@ -50,6 +58,7 @@ FEWEST_FOR_ACCELERATOR = 6
 SMOOTHNESS, RIDGE = 0.3, 0.3
 PRIOR_WEIGHT = 0.02
 OWN_WEIGHT = 0.05
+FEW = 20.0
 """Stiffness of the grid and of departures from a start; chosen by five-fold cross-validation by shape."""
 
 
@@ -156,7 +165,9 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
     if missing:
         raise ValueError(f"attention rows lack {', '.join(missing)}")
     count = len(np.asarray(rows["gpu"]))
-    table: Table = {name: _text(rows, name, count) for name in ("gpu", "phase", "dtype", "kv_dtype", "engine")}
+    table: Table = {
+        name: _text(rows, name, count) for name in ("gpu", "phase", "dtype", "kv_dtype", "engine")
+    }
     table["kv_dtype"] = np.where(table["kv_dtype"] == "", table["dtype"], table["kv_dtype"])
     for name in ("dtype", "kv_dtype"):
         table[name] = np.array([canonical_dtype(cell) for cell in table[name]])
@@ -168,7 +179,9 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
     usual = np.where(table["phase"] == "decode", 1.0, table["seq_len"])
     table["q_len"] = _or(_number(rows, "q_len", count), usual)
     table["window"] = _or(_number(rows, "window", count), np.zeros(count))
-    table["causal"] = np.array([cell.lower() not in ("false", "0", "0.0") for cell in _text(rows, "causal", count)])
+    table["causal"] = np.array(
+        [cell.lower() not in ("false", "0", "0.0") for cell in _text(rows, "causal", count)]
+    )
     table["seconds"] = _number(rows, "time_us", count) * 1e-6
     return table
 
@@ -179,7 +192,9 @@ def _text(rows: Rows, name: str, count: int) -> NDArray[Any]:
 
 
 def _number(rows: Rows, name: str, count: int) -> Floats:
-    return np.array([float(cell) if cell not in ("", "nan", "None") else np.nan for cell in _text(rows, name, count)])
+    return np.array(
+        [float(cell) if cell not in ("", "nan", "None") else np.nan for cell in _text(rows, name, count)]
+    )
 
 
 def _or(column: Floats, other: Floats) -> Floats:
@@ -260,7 +275,7 @@ def _fit_group(group: _Group, source: str, before: Fit | None, lean: Fit | None)
     base = base or (lean.grid if lean else None)
     at = group.coordinates()
     known = base.factor(at) if base else np.ones(len(group.seconds))
-    shared = _best(group, source, known, before)
+    shared = _best(group, source, known, before or lean)
     start = {name: constant.value for name, constant in shared.items()}
     seconds = group.physics(start)
     each: dict[str, dict[str, Constant]] = {}
@@ -268,7 +283,9 @@ def _fit_group(group: _Group, source: str, before: Fit | None, lean: Fit | None)
         if len(part.at) >= FEWEST_FOR_ACCELERATOR:
             alone = group.only(part)
             fixed = {name: shared[name] for name in CHOICES[group.phase]}
-            own = _parameters(alone, source, known[part.at], start, fixed, OWN_WEIGHT)
+            own = _parameters(
+                alone, source, known[part.at], start, fixed, _stiffness(OWN_WEIGHT, len(part.at))
+            )
             each[part.device.key] = own
             seconds[part.at] = alone.physics({name: constant.value for name, constant in own.items()})
     grid = _grid(group, at, np.log(group.seconds / (seconds * known)), base)
@@ -283,8 +300,11 @@ def _best(group: _Group, source: str, known: Floats, before: Fit | None) -> dict
     start = before.values() if before else {}
     found: list[tuple[float, dict[str, Constant]]] = []
     for taken in itertools.product(*choices.values()):
-        fixed = {name: _chosen(group.phase, name, value, source) for name, value in zip(choices, taken, strict=True)}
-        weight = 4 * PRIOR_WEIGHT if before else PRIOR_WEIGHT
+        fixed = {
+            name: _chosen(group.phase, name, value, source)
+            for name, value in zip(choices, taken, strict=True)
+        }
+        weight = _stiffness(OWN_WEIGHT if before else PRIOR_WEIGHT, len(group.seconds))
         values = _parameters(group, source, known, start, fixed, weight)
         left = np.log(group.seconds / (group.physics({n: c.value for n, c in values.items()}) * known))
         found.append((float(np.mean(np.sqrt(1 + (left / 0.1) ** 2))), values))
@@ -313,8 +333,15 @@ def _parameters(
     return found | held
 
 
+def _stiffness(weight: float, rows: int) -> float:
+    """Few rows say little: below about :data:`FEW` of them a fit keeps closer to its start."""
+    return weight * (1 + FEW / rows)
+
+
 def _held(parameter: Parameter, source: str) -> Constant:
-    return Constant(parameter.start, parameter.unit, "assumed", parameter.source, parameter.low, parameter.high)
+    return Constant(
+        parameter.start, parameter.unit, "assumed", parameter.source, parameter.low, parameter.high
+    )
 
 
 def _chosen(phase: str, name: str, value: float, source: str) -> Constant:
@@ -332,7 +359,9 @@ def _grid(
     own = fit_grid(axes, at, left, smoothness=SMOOTHNESS, ridge=RIDGE)
     if base is None:
         return own
-    return ResidualGrid(own.axes, tuple(round(a + b, 4) for a, b in zip(own.values, base.values, strict=True)))
+    return ResidualGrid(
+        own.axes, tuple(round(a + b, 4) for a, b in zip(own.values, base.values, strict=True))
+    )
 
 
 def _predict(fits: Sequence[Fit], table: Table, devices: Mapping[str, Device]) -> Floats:

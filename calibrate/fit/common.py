@@ -34,7 +34,11 @@ def errors(predicted: ArrayLike, measured: ArrayLike, method: str) -> FitError:
     ape = 100 * np.abs(p / m - 1)
     bias = 100 * (np.exp(np.mean(np.log(p / m))) - 1)
     return FitError(
-        round(float(np.median(ape)), 2), round(float(np.quantile(ape, 0.9)), 2), round(float(bias), 2), len(p), method
+        round(float(np.median(ape)), 2),
+        round(float(np.quantile(ape, 0.9)), 2),
+        round(float(bias), 2),
+        len(p),
+        method,
     )
 
 
@@ -67,7 +71,9 @@ def fit_parameters(
         error = (np.log(np.asarray(predict(values), dtype=float)) - target) * row_weight
         return np.concatenate([error, pull * loss_scale * (x - x0) / spread])
 
-    found = least_squares(residual, x0, bounds=(low, high), loss="soft_l1", f_scale=loss_scale, x_scale=spread)
+    found = least_squares(
+        residual, x0, bounds=(low, high), loss="soft_l1", f_scale=loss_scale, x_scale=spread
+    )
     noise = float(np.median(np.abs(residual(found.x)[: len(target)]))) * 1.4826
     covariance = np.linalg.pinv(found.jac.T @ found.jac) * noise**2
     sigma = np.sqrt(np.maximum(np.diag(covariance), 0))
@@ -75,7 +81,12 @@ def fit_parameters(
     for p, x, s, lo, hi in zip(parameters, found.x, sigma, low, high, strict=True):
         interval = np.exp(np.clip([x - Z80 * s, x + Z80 * s], lo, hi))
         result[p.name] = Constant(
-            _round(float(np.exp(x))), p.unit, "fitted", source, _round(float(interval[0])), _round(float(interval[1]))
+            _round(float(np.exp(x))),
+            p.unit,
+            "fitted",
+            source,
+            _round(float(interval[0])),
+            _round(float(interval[1])),
         )
     return result
 

@@ -42,7 +42,7 @@ OWN = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
 
 FEWEST_FOR_GRID = 12
 GRID_STEPS = (("log2_rows", 4.0), ("log2_cols", 0.5))
-SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.2, 0.2
+SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.5, 0.7
 PRIOR_WEIGHT, OWN_PRIOR_WEIGHT = 0.02, 0.3
 """How stiff grids and departures are; chosen by cross-validation on 1,099 kernels of 14 accelerators."""
 

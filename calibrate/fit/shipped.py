@@ -43,17 +43,23 @@ def cross_validate_kernels(folds: int) -> Callable[[str, Columns, dict[str, Devi
     return lambda kind, columns, devices: _module(kind).cross_validate(columns, devices, folds)
 
 
-def predict_collectives(fits: Sequence[Fit], devices: Mapping[str, Device]) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+def predict_collectives(
+    fits: Sequence[Fit], devices: Mapping[str, Device]
+) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """A predictor of collective rows from given fits: rows -> (seconds, reasons why not)."""
     return lambda rows: _collectives(rows, devices, lambda seen: collectives.predict(fits, seen))
 
 
 def leave_out_collectives(devices: Mapping[str, Device]) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """A predictor whose fits have not seen the row's system."""
-    return lambda rows: _collectives(rows, devices, lambda seen: collectives.cross_validate(seen, by="system"))
+    return lambda rows: _collectives(
+        rows, devices, lambda seen: collectives.cross_validate(seen, by="system")
+    )
 
 
-def fit_shipped(folder: Path, out: Path, devices: Mapping[str, Device], tell: Callable[[str], None]) -> list[Path]:
+def fit_shipped(
+    folder: Path, out: Path, devices: Mapping[str, Device], tell: Callable[[str], None]
+) -> list[Path]:
     """Fit every table under ``folder`` and write one profile a generation (and one for what all share) to ``out``.
 
     ``devices`` maps every name used in a ``gpu`` column to its datasheet; ``tell`` hears about progress.
@@ -69,7 +75,11 @@ def fit_shipped(folder: Path, out: Path, devices: Mapping[str, Device], tell: Ca
         profile = Profile(
             generation,
             tuple(part),
-            {"command": "rackcast calibrate fit --shipped", "data": "scenarios/measurements", "fits": len(part)},
+            {
+                "command": "rackcast calibrate fit --shipped",
+                "data": "scenarios/measurements",
+                "fits": len(part),
+            },
         )
         path = out / f"{generation}.json"
         path.write_text(to_json(profile), encoding="utf-8")
@@ -106,7 +116,9 @@ def _fit(kind: str, path: Path, devices: Mapping[str, Device], earlier: Sequence
     known = np.array([str(gpu) in devices for gpu in columns["gpu"]])
     columns = {name: values[known] for name, values in columns.items()}
     if kind in ("gemm",):
-        return list(_module(kind).fit(columns, devices, source, prior=[fit for fit in earlier if fit.op == "gemm"]))
+        return list(
+            _module(kind).fit(columns, devices, source, prior=[fit for fit in earlier if fit.op == "gemm"])
+        )
     return list(_module(kind).fit(columns, devices, source))
 
 

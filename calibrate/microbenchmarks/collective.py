@@ -17,8 +17,8 @@ from typing import Any
 
 from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
 from calibrate.measure import Block, Point, StopRule, Timing, Warn, sweep
-from calibrate.measurements import busbw_factor
 from calibrate.microbenchmarks.ranks import SILENCE_S, RankError, first_line, spawn
+from sim.cost.collective_forms import bus_factor
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast")
 SMALLEST_BYTES, LEAST_TOP_BYTES = 2**10, 2**20
@@ -240,7 +240,7 @@ def _row(plan: Plan, group: Group, point: Point, timing: Timing) -> dict[str, An
         "size_bytes": size_bytes,
         **timing.columns(),
         "algbw_gbps": round(algbw_gbps, 4),
-        "busbw_gbps": round(algbw_gbps * busbw_factor(collective, group.size), 4),
+        "busbw_gbps": round(algbw_gbps * float(bus_factor(collective, group.size)), 4),
     }
 
 

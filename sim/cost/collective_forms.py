@@ -1,13 +1,16 @@
-"""Collectives as the textbooks price them: so many bytes through the narrowest link, so many hops of latency.
+"""Collectives as the textbooks price them: so many bytes through the narrowest link, so many hops of
+latency.
 
-Like moving house by relay: who hands boxes to whom is the algorithm, how long a chain takes to fill is the latency,
-and how fast the narrowest door lets boxes through is the bandwidth. Nothing here knows of a vendor or a profile.
+Like moving house by relay: who hands boxes to whom is the algorithm, how long a chain takes to fill is
+the latency, and how fast the narrowest door lets boxes through is the bandwidth. Nothing here knows of a
+vendor or a profile.
 
-Conventions: ``message_bytes`` is the whole buffer as in nccl-tests (for all-gather and reduce-scatter the share of a
-rank times the ranks; for all-to-all and send/recv what one rank sends, its own share included). ``bytes_per_s`` is
-one way, per rank; ``latency_s`` is per hop. Every function broadcasts. Sources: Thakur, Rabenseifner and Gropp,
-"Optimization of Collective Communication Operations in MPICH" (2005); Sanders, Speck and Traeff, "Two-tree
-algorithms for full bandwidth broadcast, reduction and scan" (2009); NVIDIA nccl-tests doc/PERFORMANCE.md.
+Conventions: ``message_bytes`` is the whole buffer as in nccl-tests (for all-gather and reduce-scatter
+the share of a rank times the ranks; for all-to-all and send/recv what one rank sends, its own share
+included). ``bytes_per_s`` is one way, per rank; ``latency_s`` is per hop. Every function broadcasts.
+Sources: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication Operations in MPICH"
+(2005); Sanders, Speck and Traeff, "Two-tree algorithms for full bandwidth broadcast, reduction and scan"
+(2009); NVIDIA nccl-tests doc/PERFORMANCE.md.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ def ring_s(
 ) -> Floats:
     """Ring of ``ranks``: every hop carries 1/n of the buffer (all-reduce 2(n-1) hops, the others n-1).
 
-    Broadcast and reduce are the pipelined chain: the buffer once, plus the filling of the chain. One rank costs nothing.
+    Broadcast and reduce are the pipelined chain: the buffer once, plus the filling of the chain. One
+    rank costs nothing.
     """
     n = np.asarray(ranks, dtype=float)
     message = np.asarray(message_bytes, dtype=float)
@@ -100,9 +104,10 @@ def send_recv_s(message_bytes: ArrayLike, bytes_per_s: ArrayLike, latency_s: Arr
 def tree_passes(ranks: ArrayLike) -> Floats:
     """How many times the buffer leaves the busiest node of a double binary tree all-reduce.
 
-    Each tree carries half the buffer up and down; a node inside one tree is a leaf of the other: 2 children and a
-    parent for one half, a parent for the other, so 2 in all; with three nodes the root has no parent (1.5), with
-    two each sends its half up and the other's half down (1). Sanders et al. 2009.
+    Each tree carries half the buffer up and down; a node inside one tree is a leaf of the other: 2
+    children and a parent for one half, a parent for the other, so 2 in all; with three nodes the root
+    has no parent (1.5), with two each sends its half up and the other's half down (1). Sanders et al.
+    2009.
     """
     n = np.asarray(ranks, dtype=float)
     return np.asarray(np.select([n <= 1, n <= 2, n <= 3], [0.0, 1.0, 1.5], 2.0))
@@ -111,7 +116,8 @@ def tree_passes(ranks: ArrayLike) -> Floats:
 def tree_all_reduce_s(
     message_bytes: ArrayLike, ranks: ArrayLike, bytes_per_s: ArrayLike, latency_s: ArrayLike
 ) -> Floats:
-    """Double binary tree: :func:`tree_passes` x bytes / rate, and 2 log2(n) hops instead of the ring's 2(n-1)."""
+    """Double binary tree: :func:`tree_passes` x bytes / rate, and 2 log2(n) hops instead of the ring's
+    2(n-1)."""
     n = np.asarray(ranks, dtype=float)
     hops = 2 * np.ceil(np.log2(np.maximum(n, 1)))
     return np.asarray(
@@ -163,10 +169,11 @@ def hierarchical_all_reduce_s(
 def torus_all_reduce_s(
     message_bytes: ArrayLike, ranks: ArrayLike, axes: ArrayLike, bytes_per_s: ArrayLike, latency_s: ArrayLike
 ) -> Floats:
-    """All-reduce on a torus of ``axes`` equal axes; ``bytes_per_s`` is all links of a chip together, one way.
+    """All-reduce on a torus of ``axes`` equal axes; ``bytes_per_s`` is all links of a chip together, one
+    way.
 
-    Rings run along every axis at once, so bytes cost what one ring over all links costs, while the hops are those of
-    the axes one after another (Jouppi et al., ISCA 2023, section 2).
+    Rings run along every axis at once, so bytes cost what one ring over all links costs, while the hops
+    are those of the axes one after another (Jouppi et al., ISCA 2023, section 2).
     """
     n, d = np.asarray(ranks, dtype=float), np.asarray(axes, dtype=float)
     side = n ** (1 / d)
@@ -179,8 +186,8 @@ def torus_all_reduce_s(
 def pipelined_s(bandwidth_s: ArrayLike, latency_s: ArrayLike, depth_frac: ArrayLike) -> Floats:
     """Bytes in chunks through a chain: latency + bytes + depth x 2 sqrt(latency x bytes).
 
-    With the best number of chunks the cost is (sqrt(latency) + sqrt(bytes))^2, which is ``depth_frac`` 1; a chain
-    that is always full is 0 (Sanders et al. 2009, section 2).
+    With the best number of chunks the cost is (sqrt(latency) + sqrt(bytes))^2, which is ``depth_frac``
+    1; a chain that is always full is 0 (Sanders et al. 2009, section 2).
     """
     b, a = np.asarray(bandwidth_s, dtype=float), np.asarray(latency_s, dtype=float)
     return np.asarray(a + b + 2 * np.asarray(depth_frac) * np.sqrt(a * b))

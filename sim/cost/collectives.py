@@ -1,9 +1,11 @@
-"""How long a collective takes on given links: protocols and algorithms compete, as in NCCL, and the fastest runs.
+"""How long a collective takes on given links: protocols and algorithms compete, as in NCCL, and the
+fastest runs.
 
-Like a courier who owns a bicycle, a van and a lorry: small parcels go by the one that leaves at once, large ones by the
-one that carries most. Inside a domain (NVLink, PCIe ...) three protocols and, where the switch can add, NVLS compete;
-between domains the slower of the inner links and the network sets the pace, and rings compete with trees. Closed
-forms are in ``collective_forms``; the efficiencies come from a calibration profile.
+Like a courier who owns a bicycle, a van and a lorry: small parcels go by the one that leaves at once,
+large ones by the one that carries most. Inside a domain (NVLink, PCIe ...) three protocols and, where
+the switch can add, NVLS compete; between domains the slower of the inner links and the network sets the
+pace, and rings compete with trees. Closed forms are in ``collective_forms``; the efficiencies come from
+a calibration profile.
 """
 
 from __future__ import annotations
@@ -24,83 +26,20 @@ from sim.cost.collective_forms import (
 )
 from sim.cost.estimate import Estimate
 from sim.cost.links import Links, Placement, place
-from sim.cost.parameters import Parameter, complete
+from sim.cost.nccl import (
+    ALGORITHMS,
+    DOMAIN_PARAMETERS,
+    FABRIC_STARTS,
+    LL128_EXTRA,
+    LL128_RATE,
+    NETWORK_PARAMETERS,
+    RELATIVES,
+    SATURATED_BYTES,
+)
+from sim.cost.parameters import complete
 from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
-
-ALGORITHMS = ("", "ring", "tree", "nvls", "nvls_tree", "sharp")
-
-_TUNING = "NVIDIA/nccl@5067397 src/graph/tuning.cc"
-_PEAKS = "large-message bus bandwidth of A100, H100 and B200 nodes over the link rate, docs/validation.md"
-
-_STAGED = "each byte crosses the bus twice, out and in (1/2), and reads reach about 0.8 of what writes do"
-
-DOMAIN_PARAMETERS = (
-    Parameter(
-        "base_s", "s", "launch and first hop", 5e-6, 5e-7, 3e-4, f"{_TUNING}: base latency, ring LL 6.6 us"
-    ),
-    Parameter(
-        "step_s", "s", "each further hop", 1e-6, 1e-8, 3e-5, f"{_TUNING}: hop of ring LL over NVLink 0.6 us"
-    ),
-    Parameter("extra_s", "s", "full-rate protocol over low-latency protocol", 1e-5, 5e-7, 3e-4, _TUNING),
-    Parameter("bandwidth_frac", "1", "share of the link rate a ring reaches", 0.75, 0.05, 1.0, _PEAKS),
-    Parameter("ll_frac", "1", "share of that rate the low-latency protocol reaches", 0.3, 0.03, 0.5, _TUNING),
-    Parameter(
-        "in_switch_frac",
-        "1",
-        "share of the link rate reached with additions in the switch",
-        0.64,
-        0.2,
-        1.0,
-        _PEAKS,
-    ),
-    Parameter("staged_frac", "1", "share left where bytes go through host memory", 0.4, 0.1, 1.0, _STAGED),
-)
-"""One domain. A hop's latency counts as often as the algorithm hops; protocols: LL at ``ll_frac``, LL128 at 0.92 of
-the full rate for 0.42 of the extra latency, Simple at the full rate (NCCL's ratios)."""
-
-NETWORK_PARAMETERS = (
-    Parameter(
-        "base_s", "s", "launch, proxy and first hop", 1.2e-5, 5e-6, 3e-4, f"{_TUNING}: base + flush, Simple"
-    ),
-    Parameter("hop_s", "s", "each hop between nodes", 6e-6, 1e-6, 5e-4, f"{_TUNING}: network hop 2.7-14 us"),
-    Parameter(
-        "bandwidth_frac", "1", "share of the cards' rate reached", 0.9, 0.05, 1.0, "RDMA verbs over line rate"
-    ),
-    Parameter("depth_frac", "1", "how far chunks fail to fill the chain, 1 = Sanders' bound", 0.7, 0.05, 1.5),
-    Parameter("lone_frac", "1", "share left to a rank alone on its node: few channels", 0.75, 0.3, 1.0),
-    Parameter(
-        "in_network_frac", "1", "share of the cards' rate with additions in the network", 0.5, 0.1, 1.0
-    ),
-)
-"""Between domains, by fabric; shared by all collectives."""
-
-FABRIC_STARTS: Mapping[str, Mapping[str, float]] = {
-    "efa": {"hop_s": 2.5e-5},
-    "ethernet": {"hop_s": 1e-4, "bandwidth_frac": 0.85},
-    "dcn": {"hop_s": 1e-4, "bandwidth_frac": 0.85},
-}
-"""Starting values that differ from the RDMA ones above: EFA's reliable datagrams (aws-ofi-nccl tells NCCL 35-75 us a
-message), kernel TCP sockets (wake-up, copies). Assumed; a fit moves them."""
-
-SATURATED_BYTES = 2.0**33
-"""Where every link measured so far has reached its full rate."""
-
-LL128_RATE, LL128_EXTRA = 0.92, 0.42
-"""LL128 carries 120 data bytes in 128; its extra latency over LL relative to that of Simple (tuning.cc: ring over NVLink,
-(14 - 6.6) + (1.9 - 0.6) hops against (8.4 - 6.6) + (3.4 - 0.6) hops, fitted notes give 1 : 2.4)."""
-
-RELATIVES: Mapping[str, tuple[str, ...]] = {
-    "all_reduce": ("reduce_scatter", "all_gather"),
-    "all_gather": ("reduce_scatter", "all_reduce"),
-    "reduce_scatter": ("all_gather", "all_reduce"),
-    "alltoall": ("all_gather", "reduce_scatter"),
-    "broadcast": ("reduce", "all_gather"),
-    "reduce": ("broadcast", "reduce_scatter"),
-    "sendrecv": ("alltoall", "all_gather"),
-}
-"""Whose efficiencies a collective borrows where none of its own are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +63,10 @@ def collective(
 ) -> Estimate:
     """Seconds that ``collective`` takes on a group of ``ranks``.
 
-    ``message_bytes`` is the whole buffer as in nccl-tests (see ``collective_forms``); ``ranks_per_domain`` says how
-    many of the group share a scale-up domain (as many as fit when None); ``concurrent_groups`` how many groups send
-    through a node's cards at once. ``algorithm`` forces one of :data:`ALGORITHMS`; empty = the fastest. All numbers
-    broadcast. One rank costs nothing.
+    ``message_bytes`` is the whole buffer as in nccl-tests (see ``collective_forms``);
+    ``ranks_per_domain`` says how many of the group share a scale-up domain (as many as fit when None);
+    ``concurrent_groups`` how many groups send through a node's cards at once. ``algorithm`` forces one
+    of :data:`ALGORITHMS`; empty = the fastest. All numbers broadcast. One rank costs nothing.
 
     Raises:
         ValueError: unknown collective or algorithm, or ranks below 1.
@@ -141,8 +80,8 @@ def collective(
     lying = place(links, ranks, ranks_per_domain)
     message = np.asarray(message_bytes, dtype=float)
     inner_fit = domain_fit(entries, links, collective)
-    inner_values = complete(DOMAIN_PARAMETERS, inner_fit.values() if inner_fit else {})
-    inside = domain(inner_values, links, collective, message, lying.ranks_per_domain, algorithm)
+    inside_values = complete(DOMAIN_PARAMETERS, inner_fit.values() if inner_fit else {})
+    inside = domain(inside_values, links, collective, message, lying.ranks_per_domain, algorithm)
     inside_s = inside.seconds * _grid(inner_fit, message, lying.ranks_per_domain)
     if not bool(np.any(lying.domains > 1)):
         return _estimate(inside_s, inside.floor_s, inner_fit)
@@ -158,7 +97,8 @@ def collective(
 
 
 def network_values(fit: Fit | None, fabric: str) -> dict[str, float]:
-    """Network parameters for ``fabric`` from ``fit``; where it was not fitted on that fabric, its latency is assumed."""
+    """Network parameters for ``fabric`` from ``fit``; where it was not fitted on that fabric, its
+    latency is assumed."""
     values = complete(NETWORK_PARAMETERS, fit.values() if fit else {})
     if fit is None or fit.key.get("fabric") != fabric:
         values |= FABRIC_STARTS.get(fabric, {})
@@ -168,8 +108,8 @@ def network_values(fit: Fit | None, fabric: str) -> dict[str, float]:
 def domain_fit(fits: Iterable[Fit], links: Links, collective: str) -> Fit | None:
     """The profile entry for a collective inside one domain of ``links``; a relative's where it has none.
 
-    Same fabric first, then same generation, then same accelerator: an NVLink curve never prices PCIe while a PCIe
-    curve of any kind is known.
+    Same fabric first, then same generation, then same accelerator: an NVLink curve never prices PCIe
+    while a PCIe curve of any kind is known.
     """
     entries = tuple(fits)
     wanted = [
@@ -184,16 +124,18 @@ def domain_fit(fits: Iterable[Fit], links: Links, collective: str) -> Fit | None
     return None
 
 
-def saturated(fit: Fit | None, ranks: ArrayLike) -> dict[str, ArrayLike]:
+def saturated(fit: Fit | None, ranks: ArrayLike) -> dict[str, Floats]:
     """Domain parameters with the shares of the link rate that large messages really reach on ``ranks``.
 
-    The residual grid's last row is a correction of those shares; chunks that stream on to a network see just that.
+    The residual grid's last row is a correction of those shares; chunks that stream on to a network see
+    just that.
     """
-    values: dict[str, ArrayLike] = dict(complete(DOMAIN_PARAMETERS, fit.values() if fit else {}))
+    known = complete(DOMAIN_PARAMETERS, fit.values() if fit else {})
+    values = {name: np.asarray(value, dtype=float) for name, value in known.items()}
     n = np.maximum(np.asarray(ranks, dtype=float), 2)
     factor = _grid(fit, np.asarray(SATURATED_BYTES), n)
     for name in ("bandwidth_frac", "in_switch_frac"):
-        values[name] = np.minimum(values[name] / factor, 1.0)
+        values[name] = np.asarray(np.minimum(values[name] / factor, 1.0))
     return values
 
 
@@ -211,8 +153,8 @@ def domain(
 ) -> Priced:
     """Seconds inside one scale-up domain, before any residual grid: protocols and NVLS compete.
 
-    ``t = min over protocols (latency + bytes / (share x rate))`` as in NCCL's tuning.cc; ``ranks`` all lie in the
-    domain.
+    ``t = min over protocols (latency + bytes / (share x rate))`` as in NCCL's tuning.cc; ``ranks`` all
+    lie in the domain.
     """
     n, message = np.asarray(ranks, dtype=float), np.asarray(message_bytes, dtype=float)
     rate = links.scale_up_rate(n)
@@ -237,7 +179,8 @@ def domain(
 def hops(collective: str, ranks: ArrayLike, wiring: str = "switch") -> Floats:
     """Hops that count for latency: a ring's, beyond 8 ranks of a reduction or broadcast a tree's.
 
-    NCCL's trees are chains inside a node and double with every node beyond; a torus hops along its axes (three).
+    NCCL's trees are chains inside a node and double with every node beyond; a torus hops along its axes
+    (three).
     """
     n = np.asarray(ranks, dtype=float)
     if wiring == "torus":
@@ -251,7 +194,7 @@ def hops(collective: str, ranks: ArrayLike, wiring: str = "switch") -> Floats:
 
 def network(
     values: Mapping[str, float],
-    inner: Mapping[str, ArrayLike],
+    inner: Mapping[str, Floats],
     links: Links,
     collective: str,
     message_bytes: ArrayLike,
@@ -259,10 +202,12 @@ def network(
     algorithm: str = "",
     concurrent_groups: ArrayLike = 1.0,
 ) -> Priced:
-    """Seconds of a group on several domains: chunks flow through inner links and network, the slower sets the pace.
+    """Seconds of a group on several domains: chunks flow through inner links and network, the slower
+    sets the pace.
 
-    All-reduce: ring (2(n-1)/n of the buffer through each domain's cards) against double binary tree (1, 1.5 or 2 of
-    it), or additions in the network (``sharp``). Others: what must enter or leave a domain through its cards.
+    All-reduce: ring (2(n-1)/n of the buffer through each domain's cards) against double binary tree (1,
+    1.5 or 2 of it), or additions in the network (``sharp``). Others: what must enter or leave a domain
+    through its cards.
     """
     message = np.asarray(message_bytes, dtype=float)
     n, r, k = lying.ranks, lying.ranks_per_domain, lying.domains
@@ -272,7 +217,7 @@ def network(
     cards = np.maximum(cards * links.taper_frac(lying.nodes, every_pair=pairs), 1.0)
     rate = np.maximum(links.scale_up_rate(np.maximum(r, 2)), 1.0)
     hop_s = values["hop_s"] + links.tier_latency_s(lying.nodes)
-    inner_hops = np.asarray(inner["step_s"]) * steps(collective, r)
+    inner_hops = inner["step_s"] * steps(collective, r)
     chain = values["base_s"] + inner_hops
     ring_inner = np.where(r > 1, bus_factor(collective, n) * message / rate, 0.0)
     ring_outer = _outer_bytes(collective, message, lying) / cards

@@ -1,9 +1,9 @@
 """Gradient compression: fewer bytes on the wire for more work at both ends.
 
-Like posting a letter as a telegram: shorter to send, but somebody must abbreviate and somebody must make sense of it.
-Each function says what is sent (by which collectives), what memory traffic and arithmetic that costs a rank, and what
-it must remember. Whether it pays is for the step to tell: it often does not (Agarwal et al., arXiv 2103.00543),
-because it breaks overlap and turns all-reduces into all-gathers.
+Like posting a letter as a telegram: shorter to send, but somebody must abbreviate and somebody must make
+sense of it. Each function says what is sent (by which collectives), what memory traffic and arithmetic
+that costs a rank, and what it must remember. Whether it pays is for the step to tell: it often does not
+(Agarwal et al., arXiv 2103.00543), because it breaks overlap and turns all-reduces into all-gathers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Compressed:
     def overhead_s(self, memory_bytes_per_s: ArrayLike, flop_per_s: ArrayLike) -> Floats:
         """Seconds of packing and unpacking at the rates really reached: bytes / bandwidth or FLOP / rate."""
         return np.asarray(
-            np.maximum(self.memory_bytes / memory_bytes_per_s, self.flop / np.asarray(flop_per_s))
+            np.maximum(
+                self.memory_bytes / np.asarray(memory_bytes_per_s, dtype=float),
+                self.flop / np.asarray(flop_per_s, dtype=float),
+            )
         )
 
 
@@ -67,10 +70,12 @@ def half_cast(values: ArrayLike) -> Compressed:
 
 
 def fp8(values: ArrayLike, ranks: ArrayLike, scale_block: float = 128.0) -> Compressed:
-    """fp8 with a 4-byte scale a block: sums need more bits, so shares go round by all-to-all and are summed wide.
+    """fp8 with a 4-byte scale a block: sums need more bits, so shares go round by all-to-all and are
+    summed wide.
 
-    All-to-all of the values, wide sum of n shares of 1/n, all-gather of the sums. A rank packs all values
-    (read 4, write 1) and its sum (4 + 1 an n-th), reads the n shares, and unpacks all (read 1, write 4).
+    All-to-all of the values, wide sum of n shares of 1/n, all-gather of the sums. A rank packs all
+    values (read 4, write 1) and its sum (4 + 1 an n-th), reads the n shares, and unpacks all (read 1,
+    write 4).
     """
     count, n = np.asarray(values, dtype=float), np.asarray(ranks, dtype=float)
     wire = count * (1 + 4 / scale_block)
@@ -81,10 +86,12 @@ def fp8(values: ArrayLike, ranks: ArrayLike, scale_block: float = 128.0) -> Comp
 def top_k(
     values: ArrayLike, ranks: ArrayLike, keep_frac: ArrayLike, selection_passes: float = 2.5
 ) -> Compressed:
-    """The largest ``keep_frac`` of the values with their indices, 8 bytes each, gathered from every rank.
+    """The largest ``keep_frac`` of the values with their indices, 8 bytes each, gathered from every
+    rank.
 
-    Nothing adds up on the way, so a rank receives n times what it sends. Selection reads the values (and the error
-    kept from last time, which it writes back) a few times; what is not sent is remembered (4 bytes a value).
+    Nothing adds up on the way, so a rank receives n times what it sends. Selection reads the values (and
+    the error kept from last time, which it writes back) a few times; what is not sent is remembered (4
+    bytes a value).
     """
     count, n = np.asarray(values, dtype=float), np.asarray(ranks, dtype=float)
     sent = 8 * count * np.asarray(keep_frac, dtype=float)
@@ -93,10 +100,11 @@ def top_k(
 
 
 def power_sgd(rows: ArrayLike, columns: ArrayLike, rank: ArrayLike) -> Compressed:
-    """A matrix as two thin factors (Vogels et al., arXiv 1905.13727): (a + b) r values in two all-reduces.
+    """A matrix as two thin factors (Vogels et al., arXiv 1905.13727): (a + b) r values in two
+    all-reduces.
 
-    6 a b r FLOP for the two products and the reconstruction, 2 a r^2 to make the columns orthogonal; the matrix is
-    read twice and the error read and written, 4 bytes each.
+    6 a b r FLOP for the two products and the reconstruction, 2 a r^2 to make the columns orthogonal; the
+    matrix is read twice and the error read and written, 4 bytes each.
     """
     a, b, r = (np.asarray(x, dtype=float) for x in (rows, columns, rank))
     messages = (("all_reduce", 4 * a * r), ("all_reduce", 4 * b * r))

@@ -1,7 +1,7 @@
 """Parameter servers: everybody hands in homework to a few teachers and takes the corrected copy home.
 
-The class waits either at the teachers' desk (servers' bandwidth) or on its own way to school (each worker's), and,
-if all must start the next exercise together, for the slowest pupil.
+The class waits either at the teachers' desk (servers' bandwidth) or on its own way to school (each
+worker's), and, if all must start the next exercise together, for the slowest pupil.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def bounded_staleness_step_s(
 ) -> Floats:
     """Seconds a step when a worker may lead the slowest by ``bound`` steps; an upper estimate.
 
-    As if all met every bound + 1 steps: jitter averages over them, so its maximum shrinks by sqrt(bound + 1). Bound 0
-    is lock-step; a worker that is always slow is not helped (give its own time as ``compute_s``).
+    As if all met every bound + 1 steps: jitter averages over them, so its maximum shrinks by sqrt(bound
+    + 1). Bound 0 is lock-step; a worker that is always slow is not helped (give its own time as
+    ``compute_s``).
     """
     shrunk = np.asarray(deviation_s, dtype=float) / np.sqrt(np.asarray(bound, dtype=float) + 1)
     return np.asarray(slowest_s(compute_s, shrunk, workers) + np.asarray(exchange))

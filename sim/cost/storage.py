@@ -1,8 +1,8 @@
 """Reading and writing files, and feeding a training step: the pantry, the cook and the waiter.
 
-The pantry (shared storage) serves each client up to its own rate and all clients up to the house's; the cook (CPU
-cores) prepares batches; the waiter (host-to-device copy) carries them. Prefetching keeps some plates ready, which
-hides a slow moment but never a kitchen that is too slow on average.
+The pantry (shared storage) serves each client up to its own rate and all clients up to the house's; the
+cook (CPU cores) prepares batches; the waiter (host-to-device copy) carries them. Prefetching keeps some
+plates ready, which hides a slow moment but never a kitchen that is too slow on average.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Storage:
 
 
 def client_bytes_per_s(aggregate: ArrayLike, client: ArrayLike, clients: ArrayLike) -> Floats:
-    """Rate of one of ``clients`` that are equally busy: its own limit or its fair share, whichever is less."""
+    """Rate of one of ``clients`` that are equally busy: its own limit or its fair share, whichever is
+    less."""
     return np.asarray(
         np.minimum(client, np.asarray(aggregate, dtype=float) / np.asarray(clients, dtype=float))
     )
@@ -68,7 +69,8 @@ def client_bytes_per_s(aggregate: ArrayLike, client: ArrayLike, clients: ArrayLi
 def read_s(
     storage: Storage, bytes_per_client: ArrayLike, clients: ArrayLike = 1, files_per_client: ArrayLike = 1
 ) -> Floats:
-    """Seconds until every client has read its bytes; opening files goes on meanwhile and may be what limits."""
+    """Seconds until every client has read its bytes; opening files goes on meanwhile and may be what
+    limits."""
     rate = client_bytes_per_s(storage.read_bytes_per_s, storage.client_read_bytes_per_s, clients)
     return _transfer_s(storage, bytes_per_client, clients, files_per_client, rate)
 
@@ -76,7 +78,8 @@ def read_s(
 def write_s(
     storage: Storage, bytes_per_client: ArrayLike, clients: ArrayLike = 1, files_per_client: ArrayLike = 1
 ) -> Floats:
-    """Seconds until every client has written its bytes (a blocking checkpoint: the slowest client ends it)."""
+    """Seconds until every client has written its bytes (a blocking checkpoint: the slowest client ends
+    it)."""
     rate = client_bytes_per_s(storage.write_bytes_per_s, storage.client_write_bytes_per_s, clients)
     return _transfer_s(storage, bytes_per_client, clients, files_per_client, rate)
 
@@ -118,9 +121,11 @@ def loading(
     device_bytes_per_sample: ArrayLike = 0.0,
     host_to_device_bytes_per_s: ArrayLike = float("inf"),
 ) -> Loading:
-    """The loader of one client: ``samples`` of ``sample_bytes`` read, prepared on ``cores``, copied to the device.
+    """The loader of one client: ``samples`` of ``sample_bytes`` read, prepared on ``cores``, copied to
+    the device.
 
-    ``preprocess_s_per_sample`` is on one core; ``device_bytes_per_sample`` what is copied after decoding.
+    ``preprocess_s_per_sample`` is on one core; ``device_bytes_per_sample`` what is copied after
+    decoding.
     """
     count = np.asarray(samples, dtype=float)
     rate = client_bytes_per_s(storage.read_bytes_per_s, storage.client_read_bytes_per_s, clients)
@@ -143,9 +148,9 @@ def loader_wait_s(
 ) -> Floats:
     """Seconds that a step waits for data on average, in the long run.
 
-    Without prefetch each batch is loaded while the step stands still. With it the step waits for the mean shortfall
-    of the slowest stage; a hiccup (a slow read of ``hiccup_s`` extra every so many steps) hides behind up to
-    ``prefetch`` batches in store, if the loader has time to fill the store again.
+    Without prefetch each batch is loaded while the step stands still. With it the step waits for the
+    mean shortfall of the slowest stage; a hiccup (a slow read of ``hiccup_s`` extra every so many steps)
+    hides behind up to ``prefetch`` batches in store, if the loader has time to fill the store again.
     """
     step, depth = np.asarray(step_s, dtype=float), np.asarray(prefetch, dtype=float)
     extra, every = np.asarray(hiccup_s, dtype=float), np.asarray(steps_between_hiccups, dtype=float)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sim.cost.links import IN_SWITCH_GENERATIONS, Links, Tier
+from sim.cost.links import Links, Tier
+from sim.cost.node_links import IN_SWITCH_GENERATIONS
 from sim.spec.hardware import Accelerator, System
 from sim.spec.scenario import Fabric
 

@@ -136,14 +136,17 @@ def test_one_rank_has_nobody_to_talk_to(monkeypatch):
 def test_two_real_processes_over_gloo():
     pytest.importorskip("torch", reason="collectives need torch (extra: calibrate)")
     said = []
-    rows = list(collective.measure(CPU, 1.5, 0, said.append, system="here"))
+    for budget_s in (1.5, 6.0, 24.0):  # a busy machine may need more than one second to come round
+        rows = list(collective.measure(CPU, budget_s, 0, said.append, system="here"))
+        reduced = [row for row in rows if row["collective"] == "all_reduce"]
+        if reduced:
+            break
+    assert reduced, said
     assert table_faults({"collectives": rows}) == []
-    by_name = {name: [r for r in rows if r["collective"] == name] for name in collective.COLLECTIVES}
-    assert by_name["all_reduce"], said
     assert {(row["gpus"], row["nodes"], row["fabric"], row["system"]) for row in rows} == {
         (2, 1, "gloo", "here")
     }
-    for row in by_name["all_reduce"]:
+    for row in reduced:
         assert row["busbw_gbps"] == pytest.approx(row["algbw_gbps"], abs=2e-4), (
             "2 (n - 1) / n = 1 for two ranks"
         )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from calibrate import measurements as book
 from calibrate.measurements import Measurements, MeasurementsError, from_json, load, save, to_json
+from calibrate.stand_in import slug, stand_in_devices
 
 TIMES = {"time_us": 10.0, "low_us": 9.0, "high_us": 12.5, "repeats": 7, "source": "test"}
 GEMM = {"gpu": "X", "generation": "cpu", "dtype": "float32", "layout": "TN", "engine": "torch eager"}
@@ -51,7 +52,7 @@ def example() -> Measurements:
         settings={"seed": 3},
         tables=tables,
         warnings=("drift: 10 %",),
-        devices=book.stand_in_devices(tables, units=2, memory_bytes=1e9, cache_bytes=1e6),
+        devices=stand_in_devices(tables, units=2, memory_bytes=1e9, cache_bytes=1e6),
         complete=True,
     )
 
@@ -143,19 +144,18 @@ def test_stand_in_is_the_best_rate_seen():
     hot = {**MEMORY, "bytes": 1e5, "time_us": 1.0}  # in the cache: not the memory's rate
     large = {**MEMORY, "bytes": 5e6, "time_us": 500.0}
     tables = {"gemm": [slow, fast], "memory": [hot, large], "collectives": [{**RING, "size_bytes": 1e6}]}
-    device = book.stand_in_devices(tables, units=2, memory_bytes=1e9, cache_bytes=1e6)["X"]
+    device = stand_in_devices(tables, units=2, memory_bytes=1e9, cache_bytes=1e6)["X"]
     assert device.flop_per_s == {"fp32": pytest.approx(2 * 200 * 100 * 100 / 11e-6)}
     assert device.memory_bytes_per_s == pytest.approx(1e10)
     assert device.scale_up_bytes_per_s == pytest.approx(1.5 * 1e6 / 10e-6)
     assert (device.key, device.generation, device.sm_count) == ("x", "cpu", 2)
 
 
-def test_bus_bandwidth_factors_of_nccl_tests():
-    factors = {
-        name: book.busbw_factor(name, 8) for name in ("all_reduce", "all_gather", "broadcast", "alltoall")
-    }
-    assert factors == {"all_reduce": 1.75, "all_gather": 0.875, "broadcast": 1.0, "alltoall": 0.875}
+def test_stand_in_without_memory_rows_takes_the_rate_of_operands():
+    tables = {"gemm": [gemm(m=1, n=1000, k=1000, time_us=100.0, high_us=101.0)]}
+    device = stand_in_devices(tables, units=2, memory_bytes=1e9, cache_bytes=1e6)["X"]
+    assert device.memory_bytes_per_s == pytest.approx(4 * (1000 + 1000 + 1e6) / 100e-6)
 
 
 def test_slug():
-    assert book.slug("Intel(R) Xeon(R) 8480+  @ 2 GHz") == "intel-r-xeon-r-8480-2-ghz"
+    assert slug("Intel(R) Xeon(R) 8480+  @ 2 GHz") == "intel-r-xeon-r-8480-2-ghz"

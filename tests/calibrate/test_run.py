@@ -15,8 +15,9 @@ import pytest
 
 from calibrate import __main__ as command
 from calibrate.fit import NothingToFitError, fit_measurements, fit_tables
-from calibrate.measurements import Measurements, load, save, stand_in_devices
+from calibrate.measurements import Measurements, load, save
 from calibrate.run import PARTS, OptionError, parse_budget, parse_options
+from calibrate.stand_in import stand_in_devices
 from sim.cost.device import Device
 from sim.spec import profile as profiles
 
@@ -170,7 +171,7 @@ def test_parts_share_the_whole_budget():
 def simulated(bandwidth_bytes_per_s: float = 2e10, launch_s: float = 4e-6) -> Measurements:
     """Rows that a device of known bandwidth and launch time would give."""
     rows = []
-    for op, passes in (("copy", 2), ("add", 3), ("ln", 2), ("sum", 1)):
+    for op, passes in (("copy", 2), ("add", 3), ("ln", 2), ("fold", 1)):
         for power in range(16, 27):
             moved = float(passes * 2**power * 4)
             time_us = (launch_s + moved / bandwidth_bytes_per_s) * 1e6
@@ -216,7 +217,7 @@ def test_provenance_says_what_stood_in_and_what_was_left_out():
     stand_in = fitted.provenance["stand_in_devices"]["Example"]
     assert stand_in["kind"] == "measured"
     assert stand_in["memory_bytes_per_s"] == pytest.approx(2e10, rel=0.02)
-    assert fitted.provenance["left_out"] == ["memory: operations without a cost function: sum"]
+    assert fitted.provenance["left_out"] == ["memory: operations without a cost function: fold"]
     constants = [constant for fit in fitted.fits for constant in fit.parameters.values()]
     assert any(c.source == "rackcast calibrate on Example, 2026-01-01T00:00:00Z" for c in constants)
 

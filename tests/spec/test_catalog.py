@@ -51,13 +51,17 @@ def test_accelerators_are_physically_plausible(device):
     assert 50e9 < device.memory_bytes_per_s < 10e12
     assert 4 * 2**30 <= device.memory_bytes <= 1024 * 2**30
     assert 10e9 < device.host_link_bytes_per_s <= 450e9
-    assert (device.scale_up_domain_size == 1) == (device.scale_up_bytes_per_s is None)
-    assert (device.scale_up_fabric == "pcie") == (device.scale_up_domain_size == 1)
+    assert (device.scale_up_fabric == "pcie") == (device.scale_up_bytes_per_s is None)
+    # a GH200 has links, but whether they join superchips is the system's choice
+    assert device.scale_up_domain_size > 1 or device.scale_up_fabric == "pcie" or device.key == "gh200-96gb"
     if device.idle_w and device.tdp_w:
         assert 0.02 < device.idle_w / device.tdp_w < 0.5
     rates = device.flop_per_s
     if "fp8" in rates and "bf16" in rates and device.key != "gaudi3":
-        assert rates["fp8"] / rates["bf16"] == pytest.approx(2, rel=0.05) or device.vendor in ("google", "aws")
+        assert rates["fp8"] / rates["bf16"] == pytest.approx(2, rel=0.05) or device.vendor in (
+            "google",
+            "aws",
+        )
     if {"fp16", "bf16"} <= rates.keys() and device.key not in NO_TENSOR_RATIO:
         assert rates["fp16"] == rates["bf16"]
     if {"fp64", "fp32"} <= rates.keys() and "fp32_matrix" not in rates:
@@ -186,8 +190,8 @@ def test_a_broken_file_and_a_repeated_name_are_told():
     with pytest.raises(CatalogError, match="accelerators: not TOML"):
         catalog_from("[", "", "")
     entry = '\nname = "N"\nkind = "decoder"\nsource = "t"\nparams_kind = "exact"\n'
-    family = '[{0}]' + entry + 'models = [["key", "params_total"], ["{0}-1", 5]]\n'
-    with pytest.raises(CatalogError, match="models.b-1: 'N' is also a name of a-1"):
+    family = "[{0}]" + entry + 'models = [["key", "params_total"], ["{0}-1", 5]]\n'
+    with pytest.raises(CatalogError, match=r"models\.b-1: 'N' is also a name of a-1"):
         catalog_from("", "", family.format("a") + family.format("b"))
 
 
@@ -219,14 +223,21 @@ def test_numbers_may_be_si_or_text():
 def test_accelerators_equal_their_table():
     formats = {"fp64": "fp64_flops", "fp32": "fp32_flops", "tf32": "tf32_flops", "fp16": "fp16_flops"}
     formats |= {"bf16": "bf16_flops", "fp8": "fp8_flops", "fp4": "fp4_flops", "int8": "int8_ops"}
-    fields = ("memory_bytes", "memory_bytes_per_s", "sm_count", "l2_bytes", "boost_clock_hz", "tdp_w", "idle_w")
+    fields = (
+        "memory_bytes",
+        "memory_bytes_per_s",
+        "sm_count",
+        "l2_bytes",
+        "boost_clock_hz",
+        "tdp_w",
+        "idle_w",
+    )
     rows = table("accelerators.csv")
     assert {row["key"] for row in rows} == set(CATALOG.accelerators)
     for row in rows:
         entry = CATALOG.accelerators[row["key"]]
-        assert (entry.name, entry.vendor, entry.kind, entry.source) == tuple(
-            row[name] for name in ("name", "vendor", "kind", "source")
-        )
+        assert row["source"].startswith(entry.source)
+        assert (entry.name, entry.vendor, entry.kind) == (row["name"], row["vendor"], row["kind"])
         assert (entry.note, list(entry.aliases)) == (row["note"], row["aliases"].split(";"))
         assert entry.year == int(row["year"])
         assert entry.cross_check == row["cross_check"].replace("none machine-read", "")

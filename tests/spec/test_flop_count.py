@@ -95,7 +95,9 @@ def test_a_window_saves_only_beyond_its_width():
     assert b - a == pytest.approx(c - b)
     far = 10.0**9
     band = 2.0 * 32 * 256 * 4096 * 32
-    assert forward_flop_per_token(banded, far) == pytest.approx(band + 2 * matmul_weights_per_token(whole) + 2 * 4096 * 32000)
+    assert forward_flop_per_token(banded, far) == pytest.approx(
+        band + 2 * matmul_weights_per_token(whole) + 2 * 4096 * 32000
+    )
 
 
 def test_a_prediction_module_is_paid_in_training_alone():

@@ -47,7 +47,9 @@ SHAPES = st.builds(
 
 def decoder(**shape: object) -> Model:
     fixed = {"key": "toy", "name": "Toy", "family": "toy", "kind": "decoder", "params_total": 1}
-    return Model(**{**fixed, "params_kind": "derived", "source": "a test", "heads": 8, "kv_heads": 8, **shape})
+    return Model(
+        **{**fixed, "params_kind": "derived", "source": "a test", "heads": 8, "kv_heads": 8, **shape}
+    )
 
 
 @pytest.mark.parametrize("key", sorted(set(MODELS) - NOT_COUNTABLE))
@@ -57,7 +59,9 @@ def test_counts_agree_with_the_published_ones(key):
 
 
 def test_exact_counts_agree_to_the_parameter():
-    exact = [model for key, model in MODELS.items() if model.params_kind == "exact" and key not in NOT_COUNTABLE]
+    exact = [
+        model for key, model in MODELS.items() if model.params_kind == "exact" and key not in NOT_COUNTABLE
+    ]
     differing = {model.key for model in exact if weights(model).total != model.params_total}
     assert len(exact) == 94
     assert differing == set(NOT_TO_THE_PARAMETER)
@@ -65,7 +69,9 @@ def test_exact_counts_agree_to_the_parameter():
 
 @pytest.mark.parametrize("key", sorted(NOT_COUNTABLE))
 def test_what_cannot_be_counted_is_refused_with_the_reason(key):
-    with pytest.raises(NotCountable, match=f"{key}: parameters do not follow from the shape: .*not part of the shape"):
+    with pytest.raises(
+        NotCountable, match=f"{key}: parameters do not follow from the shape: .*not part of the shape"
+    ):
         weights(MODELS[key])
 
 

@@ -125,8 +125,13 @@ def page() -> None:
             st.error(f"Does not fit. {fit_words(document)}")
         st.write(plan_words(document).capitalize() + ".")
         show(document, timeline)
-        report = html.step_report(document, timeline)
-        st.download_button("Download report", report, f"{name}.html", "text/html", on_click="ignore")
+        st.download_button(
+            "Download report",
+            lambda: html.step_report(document, timeline),  # made only when asked for: it is megabytes
+            f"{name}.html",
+            "text/html",
+            on_click="ignore",
+        )
     st.code(state.command(name, changes), language="bash")
 
 

@@ -1,0 +1,77 @@
+"""``python -m benchmarks``: speed as ratios within one run, so that a busy machine does not change the verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import simpy
+
+from sim.training.engine import play
+from sim.training.program import ChunkCost, Options, StepCost, build
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """Best of a few repeats."""
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def engine_over_bare_simpy() -> tuple[str, float, float]:
+    """Engine time per task of a 405B-like step over SimPy's own time per timeout; at most 8."""
+    chunk = ChunkCost(0.01, 0.02, 0.001, 0.002)
+    cost = StepCost([[chunk] * 8] * 16, 1e-4, [[0.1] * 8] * 16, [0.01] * 16, [0.01] * 16, 1e-3)
+    program = build(cost, Options(16, 16, 8, prefetch=2))
+
+    def bare() -> None:
+        environment = simpy.Environment()
+
+        def ticks(count: int):  # noqa: ANN202
+            for _ in range(count):
+                yield environment.timeout(1.0)
+
+        environment.process(ticks(len(program.tasks)))
+        environment.run()
+
+    ratio = seconds(lambda: play(program)) / seconds(bare)
+    return f"engine, {len(program.tasks):,} tasks, over as many bare SimPy timeouts", ratio, 8.0
+
+
+def data_parallel_growth() -> tuple[str, float, float]:
+    """Run time of a step with 1,024 data-parallel copies over one with a single copy; at most 1.1."""
+    import sim
+
+    small = sim.load("scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16", "training.global_batch=192"])
+    large = sim.load("scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16384", "training.global_batch=196608"])
+    sim.run(small)
+    return "step with dp 1,024 over dp 1", seconds(lambda: sim.run(large)) / seconds(lambda: sim.run(small)), 1.1
+
+
+def help_over_bare_python() -> tuple[str, float, float]:
+    """`rackcast --help` over an interpreter that imports typer alone; at most 2."""
+
+    def start(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+
+    ours = seconds(start("import sys; sys.argv = ['rackcast', '--help']; from app.cli import app; app(standalone_mode=False)"))
+    return "rackcast --help over importing typer", ours / seconds(start("import typer")), 2.0
+
+
+def main() -> int:
+    """Run every study; the exit code is 1 when a bound is passed."""
+    failed = 0
+    for study in (engine_over_bare_simpy, data_parallel_growth, help_over_bare_python):
+        name, ratio, bound = study()
+        failed += ratio > bound
+        print(f"{'ok  ' if ratio <= bound else 'SLOW'} {ratio:6.2f}  (at most {bound:g})  {name}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
