@@ -32,7 +32,7 @@ def engine_over_bare_simpy() -> tuple[str, float, float]:
     def bare() -> None:
         environment = simpy.Environment()
 
-        def ticks(count: int):  # noqa: ANN202
+        def ticks(count: int):
             for _ in range(count):
                 yield environment.timeout(1.0)
 
@@ -47,10 +47,18 @@ def data_parallel_growth() -> tuple[str, float, float]:
     """Run time of a step with 1,024 data-parallel copies over one with a single copy; at most 1.1."""
     import sim
 
-    small = sim.load("scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16", "training.global_batch=192"])
-    large = sim.load("scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16384", "training.global_batch=196608"])
+    small = sim.load(
+        "scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16", "training.global_batch=192"]
+    )
+    large = sim.load(
+        "scenarios/gpt3-175b-1024-a100.toml", ["cluster.pools.0.nodes=16384", "training.global_batch=196608"]
+    )
     sim.run(small)
-    return "step with dp 1,024 over dp 1", seconds(lambda: sim.run(large)) / seconds(lambda: sim.run(small)), 1.1
+    return (
+        "step with dp 1,024 over dp 1",
+        seconds(lambda: sim.run(large)) / seconds(lambda: sim.run(small)),
+        1.1,
+    )
 
 
 def help_over_bare_python() -> tuple[str, float, float]:
@@ -59,7 +67,11 @@ def help_over_bare_python() -> tuple[str, float, float]:
     def start(code: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
 
-    ours = seconds(start("import sys; sys.argv = ['rackcast', '--help']; from app.cli import app; app(standalone_mode=False)"))
+    ours = seconds(
+        start(
+            "import sys; sys.argv = ['rackcast', '--help']; from app.cli import app; app(standalone_mode=False)"
+        )
+    )
     return "rackcast --help over importing typer", ours / seconds(start("import typer")), 2.0
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.spec.scenario import Scenario
     from sim.results.step import StepResult
+    from sim.spec.scenario import Scenario
 
 __all__ = ["load", "run"]
 

@@ -17,7 +17,9 @@ BAD_INPUT, INFEASIBLE = 2, 3
 ScenarioFile = Annotated[Path, typer.Argument(help="Scenario file (TOML).", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one value, e.g. cluster.pools.0.nodes=64; repeatable."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change one value, e.g. cluster.pools.0.nodes=64; repeatable."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Root of every random stream.")]

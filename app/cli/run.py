@@ -9,7 +9,9 @@ import typer
 
 from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
 
-Report = Annotated[Path | None, typer.Option("--report", help="Also write an HTML report that opens offline.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", help="Also write an HTML report that opens offline.")
+]
 
 
 def run(

@@ -12,10 +12,14 @@ from app.cli.common import Json, print_json, refuse
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(no_args_is_help=True, help="Compare predictions with measurements, row by row.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Compare predictions with measurements, row by row.", rich_markup_mode=None
+)
 
 File = Annotated[Path, typer.Argument(help="CSV table (also .gz) of measurements.", show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", help="Write the rows with predicted, error_pct and skipped here.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Write the rows with predicted, error_pct and skipped here.")
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="Profile file in front of the shipped ones.")]
 
 
@@ -24,7 +28,10 @@ def kernels(
     file: File,
     profile: ProfileName = "shipped",
     folds: Annotated[
-        int, typer.Option("--folds", min=0, max=20, help="Predict each shape by fits that never saw it, in so many folds.")
+        int,
+        typer.Option(
+            "--folds", min=0, max=20, help="Predict each shape by fits that never saw it, in so many folds."
+        ),
     ] = 0,
     json: Json = False,
     out: Out = None,
@@ -44,7 +51,9 @@ def kernels(
         table = validate_kernels(rows, predict, load_catalog(), str(file))
     except (ValidationError, ProfileError) as error:
         refuse(str(error))
-    _answer(table, kind.group, json, out, f"{kind.name}, {'held out by shape' if folds else f'profile {profile}'}")
+    _answer(
+        table, kind.group, json, out, f"{kind.name}, {'held out by shape' if folds else f'profile {profile}'}"
+    )
 
 
 @app.command()
@@ -52,7 +61,10 @@ def collectives(
     file: File,
     profile: ProfileName = "shipped",
     leave_out: Annotated[
-        str, typer.Option("--leave-out", help="Predict each system by fits that never saw it: system.", metavar="system")
+        str,
+        typer.Option(
+            "--leave-out", help="Predict each system by fits that never saw it: system.", metavar="system"
+        ),
     ] = "",
     json: Json = False,
     out: Out = None,
@@ -70,11 +82,15 @@ def collectives(
     try:
         rows = read_rows(file)
         devices = {name: entry.device() for name, entry in load_catalog().accelerator_names().items()}
-        predict = leave_out_collectives(devices) if leave_out else predict_collectives(fits_for(profile), devices)
+        predict = (
+            leave_out_collectives(devices) if leave_out else predict_collectives(fits_for(profile), devices)
+        )
         table = validate_collectives(rows, predict, str(file))
     except (ValidationError, ProfileError) as error:
         refuse(str(error))
-    _answer(table, "class", json, out, "each system left out of the fit" if leave_out else f"profile {profile}")
+    _answer(
+        table, "class", json, out, "each system left out of the fit" if leave_out else f"profile {profile}"
+    )
 
 
 def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
@@ -104,10 +120,14 @@ def _print(document: dict[str, Any], group: str, title: str) -> None:
     table.add_column("absolute error, %")
     for name in ("points", "median", "p90", "max", "bias"):
         table.add_column(name, justify="right")
-    everything = {"all": document, **document["by_gpu"]} | {f"{group} {k}": v for k, v in document["by_group"].items()}
+    everything = {"all": document, **document["by_gpu"]} | {
+        f"{group} {k}": v for k, v in document["by_group"].items()
+    }
     for name, row in everything.items():
         if row["median_ape"] is None:
             continue
         cells = (row["median_ape"], row["p90_ape"], row["max_ape"])
-        table.add_row(name, f"{row['points']:,}", *(f"{cell:.1f}" for cell in cells), f"{row['bias_pct']:+.1f}")
+        table.add_row(
+            name, f"{row['points']:,}", *(f"{cell:.1f}" for cell in cells), f"{row['bias_pct']:+.1f}"
+        )
     console.print(table)

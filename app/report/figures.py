@@ -123,7 +123,9 @@ def kernels(document: dict[str, Any], count: int = 12) -> go.Figure:
         name="lost to efficiency",
         marker_color="#E69F00",
     )
-    figure.update_layout(barmode="stack", height=120 + 26 * len(rows), xaxis_title="milliseconds a micro-batch")
+    figure.update_layout(
+        barmode="stack", height=120 + 26 * len(rows), xaxis_title="milliseconds a micro-batch"
+    )
     return _styled(figure)
 
 
@@ -142,7 +144,9 @@ def measured_against_predicted(rows: list[dict[str, Any]], group: str) -> go.Fig
             name=name,
             marker_size=5,
         )
-    figure.update_layout(height=420, xaxis_title="measured", yaxis_title="predicted", xaxis_type="log", yaxis_type="log")
+    figure.update_layout(
+        height=420, xaxis_title="measured", yaxis_title="predicted", xaxis_type="log", yaxis_type="log"
+    )
     return _styled(figure)
 
 
@@ -156,6 +160,8 @@ def _styled(figure: go.Figure) -> go.Figure:
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
         template="none",
     )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.4)", automargin=True)
+    figure.update_xaxes(
+        gridcolor="rgba(128,128,128,0.25)", zerolinecolor="rgba(128,128,128,0.4)", automargin=True
+    )
     figure.update_yaxes(gridcolor="rgba(128,128,128,0.15)", automargin=True)
     return figure

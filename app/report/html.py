@@ -32,7 +32,10 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             plotly=get_plotlyjs(),
             charts={
                 name: figure.to_html(
-                    full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
+                    full_html=False,
+                    include_plotlyjs=False,
+                    div_id=name,
+                    config={"displayModeBar": False, "responsive": True},
                 )
                 for name, figure in charts.items()
             },
@@ -43,7 +46,10 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
 def environment() -> Environment:
     """Templates with rackcast's number formats as filters; everything is escaped."""
     env = Environment(
-        loader=PackageLoader("app.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("app.report"),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     env.filters |= {
         "seconds": units.format_seconds,

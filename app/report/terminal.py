@@ -17,10 +17,10 @@ def print_step(document: dict[str, Any], console: Console | None = None) -> None
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:
         out.print(scenario["shows"], style="dim", highlight=False)
-    out.print(
-        f"{cluster['devices']:,} x {cluster['accelerator']} in {cluster['nodes']:,} x {cluster['system']}; {plan_words(document)}",
-        highlight=False,
+    machines = (
+        f"{cluster['devices']:,} x {cluster['accelerator']} in {cluster['nodes']:,} x {cluster['system']}"
     )
+    out.print(f"{machines}; {plan_words(document)}", highlight=False)
     out.print()
     out.print(_headline(document))
     if document["published"]:
@@ -31,7 +31,9 @@ def print_step(document: dict[str, Any], console: Console | None = None) -> None
     if document["kernels"]:
         out.print(_kernels(document))
     out.print(
-        f"seed {scenario['seed']}  scenario {scenario['hash']}  rackcast {document['rackcast']}", style="dim", highlight=False
+        f"seed {scenario['seed']}  scenario {scenario['hash']}  rackcast {document['rackcast']}",
+        style="dim",
+        highlight=False,
     )
     if not document["memory"]["fits"]:
         out.print(f"[bold red]Does not fit.[/bold red] {fit_words(document)}", highlight=False)
@@ -96,10 +98,16 @@ def _parts(document: dict[str, Any]) -> Table:
 def _memory(document: dict[str, Any]) -> Table:
     memory = document["memory"]
     worst = next(rank for rank in memory["ranks"] if rank["rank"] == memory["worst_rank"])
-    table = _table(f"memory of a device, rank {worst['rank']} (the fullest)", "bytes", "share", numeric=2, first=1)
+    table = _table(
+        f"memory of a device, rank {worst['rank']} (the fullest)", "bytes", "share", numeric=2, first=1
+    )
     for name, size in worst["parts_bytes"].items():
         table.add_row(name, format_bytes(size), format_fraction(size / memory["capacity_bytes"]))
-    table.add_row("total", format_bytes(worst["total_bytes"]), format_fraction(worst["total_bytes"] / memory["capacity_bytes"]))
+    table.add_row(
+        "total",
+        format_bytes(worst["total_bytes"]),
+        format_fraction(worst["total_bytes"] / memory["capacity_bytes"]),
+    )
     return table
 
 
@@ -121,13 +129,22 @@ def calibration_words(row: dict[str, Any]) -> str:
     """Which calibration an op leans on, in a few words."""
     key = row["calibration"] or {}
     where = key.get("accelerator") or key.get("generation") or ""
-    return " ".join(word for word in (row["leans_on"], f"({where} {key.get('engine', '')})".replace(" )", ")") if where else "") if word)
+    return " ".join(
+        word
+        for word in (
+            row["leans_on"],
+            f"({where} {key.get('engine', '')})".replace(" )", ")") if where else "",
+        )
+        if word
+    )
 
 
 def _table(*columns: str, numeric: int = 0, first: int = 0) -> Table:
     """A plain table; ``numeric`` columns from position ``first`` on are right-aligned."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
     for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if first <= place < first + numeric else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if first <= place < first + numeric else "left", overflow="fold"
+        )
     table.add_section()
     return table

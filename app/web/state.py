@@ -17,7 +17,11 @@ DEFAULT = "gpt3-175b-1024-a100"
 
 def worked_examples() -> list[str]:
     """Names of the scenarios that ship, without their ending."""
-    return sorted(entry.name.removesuffix(".toml") for entry in files("scenarios").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in files("scenarios").iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def scenario_text(name: str) -> str:
@@ -27,7 +31,9 @@ def scenario_text(name: str) -> str:
         ScenarioError: no such scenario.
     """
     if name not in worked_examples():
-        raise ScenarioError([Fault("address", "scenario", name, f"expected one of {', '.join(worked_examples())}")])
+        raise ScenarioError(
+            [Fault("address", "scenario", name, f"expected one of {', '.join(worked_examples())}")]
+        )
     return (files("scenarios") / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -39,7 +45,10 @@ def resolve(name: str, changes: Mapping[str, object]) -> Scenario:
 
 def command(name: str, changes: Mapping[str, object]) -> str:
     """The command line that gives the same answer."""
-    words = [f"rackcast run scenarios/{name}.toml", *(f"--set {path}={toml_value(value)}" for path, value in changes.items())]
+    words = [
+        f"rackcast run scenarios/{name}.toml",
+        *(f"--set {path}={toml_value(value)}" for path, value in changes.items()),
+    ]
     return " ".join(words)
 
 

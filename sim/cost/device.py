@@ -20,7 +20,7 @@ BYTES_PER_VALUE: Mapping[str, float] = {
     "fp4": 0.5,
     "int4": 0.5,
 }
-"""Bytes a value takes in memory, by number format (scales of block formats are counted by the kernels that use them)."""
+"""Bytes a value takes in memory, by number format; scales of block formats are counted where they are used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,9 @@ GRADIENT_BYTES = 4.0
 """Megatron-LM keeps an fp32 main gradient; weights are 16 bit."""
 
 
-def update_s(parameters: ArrayLike, rule: UpdateRule, memory_bytes_per_s: float, bandwidth_frac: float) -> NDArray[np.float64]:
+def update_s(
+    parameters: ArrayLike, rule: UpdateRule, memory_bytes_per_s: float, bandwidth_frac: float
+) -> NDArray[np.float64]:
     """Seconds to update ``parameters`` on one device: traffic over reached bandwidth.
 
     Gradient norm (4 bytes read), unscale and zero-fill (8 bytes) are added, as every mixed-precision step does them.

@@ -35,7 +35,12 @@ def step_document(result: StepResult) -> dict[str, Any]:
     tokens = training.global_batch * training.sequence
     document: dict[str, Any] = {
         "rackcast": version("rackcast"),
-        "scenario": {"name": scenario.name, "shows": scenario.shows, "hash": scenario.content_hash, "seed": scenario.seed},
+        "scenario": {
+            "name": scenario.name,
+            "shows": scenario.shows,
+            "hash": scenario.content_hash,
+            "seed": scenario.seed,
+        },
         "step_time_s": step,
         "samples_per_s": training.global_batch / step,
         "tokens_per_s": tokens / step,
@@ -100,7 +105,9 @@ def _flop_per_token(model: Model, sequence: int, attention: Attention, recompute
     if recompute == "full":
         return float(training_flop_per_token(model, sequence, attention, "full"))
     flop = float(training_flop_per_token(model, sequence, attention))
-    if recompute == "selective":  # the attention core once more: what of a forward pass grows with the sequence
+    if (
+        recompute == "selective"
+    ):  # the attention core once more: what of a forward pass grows with the sequence
         forward = forward_flop_per_token(model, [float(sequence), 1e-6], attention)
         flop += float(forward[0] - forward[1])
     return flop

@@ -26,7 +26,9 @@ def cross_faults(cluster: Cluster | None, training: Training | None, where: str)
         if not cluster.pools:
             faults.append(Fault(where, "cluster.pools", None, "is required: at least one pool"))
         if len(cluster.pools) > 1 and training is not None:
-            faults.append(Fault(where, "cluster.pools", len(cluster.pools), "a training step runs on one pool"))
+            faults.append(
+                Fault(where, "cluster.pools", len(cluster.pools), "a training step runs on one pool")
+            )
     if training is None:
         return faults
     faults += _plan_faults(training, where)
@@ -47,14 +49,15 @@ def micro_batches(cluster: Cluster, training: Training) -> int:
 
 def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     plan, model = training.plan, training.model
-    key = f"{where}", "training.plan"
-    if plan.schedule == "gpipe" and plan.virtual_stages > 1:
-        yield Fault(key[0], f"{key[1]}.virtual_stages", plan.virtual_stages, "GPipe has no virtual stages: expected 1")
-    if plan.virtual_stages > 1 and plan.pipeline == 1:
-        yield Fault(key[0], f"{key[1]}.virtual_stages", plan.virtual_stages, "expected 1 without pipeline stages")
+    chunks_path, chunks = "training.plan.virtual_stages", plan.virtual_stages
+    if plan.schedule == "gpipe" and chunks > 1:
+        yield Fault(where, chunks_path, chunks, "GPipe has no virtual stages: expected 1")
+    if chunks > 1 and plan.pipeline == 1:
+        yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
     if isinstance(model, SampleModel):
         if plan.model_ranks > 1:
-            yield Fault(*key, plan.model_ranks, "a model known only by its FLOP cannot be cut: tensor = pipeline = 1")
+            wanted = "a model known only by its FLOP cannot be cut: tensor = pipeline = 1"
+            yield Fault(where, "training.plan", plan.model_ranks, wanted)
         return
     yield from _shape_faults(training, model, where)
 
@@ -68,15 +71,32 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
         yield Fault(where, "training.model", model.key, f"is not a whole decoder: missing {', '.join(gaps)}")
         return
     if training.sequence < 2:
-        yield Fault(where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more")
+        yield Fault(
+            where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more"
+        )
     for name, have in (("heads", model.heads), ("hidden", model.hidden), ("ffn_hidden", model.ffn_hidden)):
         if have % plan.tensor:
-            yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of the model's {name} ({have})")
+            yield Fault(
+                where,
+                "training.plan.tensor",
+                plan.tensor,
+                f"expected a divisor of the model's {name} ({have})",
+            )
     if plan.sequence_parallel and training.sequence % plan.tensor:
-        yield Fault(where, "training.plan.tensor", plan.tensor, f"expected a divisor of sequence ({training.sequence})")
+        yield Fault(
+            where,
+            "training.plan.tensor",
+            plan.tensor,
+            f"expected a divisor of sequence ({training.sequence})",
+        )
     if plan.pipeline * plan.virtual_stages > model.layers:
-        have = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
-        yield Fault(where, "training.plan.pipeline", plan.pipeline, f"{have} exceeds the model's {model.layers} layers")
+        product = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
+        yield Fault(
+            where,
+            "training.plan.pipeline",
+            plan.pipeline,
+            f"{product} exceeds the model's {model.layers} layers",
+        )
 
 
 def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fault]:
@@ -94,8 +114,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
     share = copies * plan.micro_batch
     if training.global_batch % share:
         nearest = max(share, round(training.global_batch / share) * share)
-        text = f"expected a multiple of data parallel {copies:,} x micro_batch {plan.micro_batch}; nearest is {nearest:,}"
-        yield Fault(where, "training.global_batch", training.global_batch, text)
+        wanted = f"expected a multiple of data parallel {copies:,} x micro_batch {plan.micro_batch}"
+        wanted += f"; nearest is {nearest:,}"
+        yield Fault(where, "training.global_batch", training.global_batch, wanted)
         return
     count = training.global_batch // share
     if plan.virtual_stages > 1 and count % plan.pipeline:

@@ -33,7 +33,9 @@ class ScenarioError(ValueError):
 
 def key_path(parts: Sequence[Any]) -> str:
     """``cluster.pools.0.nodes``; a key that would not read well is quoted."""
-    return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shorten(str(part), 40) for part in parts)
+    return ".".join(
+        str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shorten(str(part), 40) for part in parts
+    )
 
 
 def _shorten(value: Any, limit: int = 60) -> str:

@@ -51,5 +51,5 @@ def text(meaning: str, default: Any = MISSING) -> Any:
 
 
 def named(meaning: str, kind: str, default: Any = MISSING) -> Any:
-    """The name of a catalogue entry of ``kind`` (``accelerator``, ``system`` or ``model``), or the entry written out."""
+    """The name of a catalogue entry (``accelerator``, ``system`` or ``model``), or the entry written out."""
     return field(default=default, metadata={"meaning": meaning, "catalogue": kind})

@@ -23,6 +23,7 @@ from sim import units
 from sim.spec.catalog import Catalog, UnknownName, load_catalog
 from sim.spec.checks import cross_faults
 from sim.spec.faults import Fault, ScenarioError, key_path
+from sim.spec.overrides import override
 from sim.spec.scenario import Pool, Scenario, as_document
 from sim.spec.workload import SampleModel
 
@@ -42,7 +43,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
     except OSError as fault:
         raise ScenarioError([Fault(where, "", None, f"cannot be read: {fault.strerror}")]) from None
     if len(raw) > MAX_FILE_BYTES:
-        raise ScenarioError([Fault(where, "", None, f"is larger than {MAX_FILE_BYTES:,} bytes: not a scenario file")])
+        raise ScenarioError(
+            [Fault(where, "", None, f"is larger than {MAX_FILE_BYTES:,} bytes: not a scenario file")]
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -56,9 +59,9 @@ def loads(text: str, where: str = "scenario", overrides: Iterable[str] = ()) -> 
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise ScenarioError([Fault(where, "", None, f"is not valid TOML: {fault}")]) from None
-    faults = [fault for item in overrides if (fault := _override(document, item)) is not None]
-    if faults:
-        raise ScenarioError(faults)
+    refused = [told for item in overrides if (told := override(document, item)) is not None]
+    if refused:
+        raise ScenarioError(refused)
     return resolve(document, where)
 
 
@@ -67,9 +70,11 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
     faults: list[Fault] = []
     sections: dict[str, Any] = {}
     known = {field.name: field for field in dataclasses.fields(Scenario)}
-    for key in document:
-        if key not in known:
-            faults.append(Fault(where, key_path([key]), document[key], _unknown_key(key, known)))
+    faults += [
+        Fault(where, key_path([key]), value, _unknown_key(key, known))
+        for key, value in document.items()
+        if key not in known
+    ]
     for name, field in known.items():
         if name in document:
             sections[name], found = _section(name, document[name], where)
@@ -87,7 +92,7 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
 
 
 def _section(name: str, value: Any, where: str) -> tuple[Any, list[Fault]]:
-    model = cast(type[pydantic.BaseModel], _section_model(name))
+    model = _section_model(name)
     try:
         checked = model.model_validate({name: value})
     except pydantic.ValidationError as error:
@@ -120,7 +125,11 @@ def _boundary(noun: type) -> type[pydantic.BaseModel]:
     for field in dataclasses.fields(noun):
         annotation, optional = _annotation(field.name, _hints(noun)[field.name], field.metadata)
         default: Any = ...
-        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING or optional:
+        if (
+            field.default is not dataclasses.MISSING
+            or field.default_factory is not dataclasses.MISSING
+            or optional
+        ):
             default = _UNSET
         fields[field.name] = (annotation, Field(default=default))
     model = pydantic.create_model(noun.__name__, __config__=_CONFIG, **fields)
@@ -191,11 +200,11 @@ def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
         return entry
 
     def which(value: Any) -> str:
-        return "sample" if isinstance(value, Mapping) and "sample_flop" in value and "base" not in value else "entry"
+        by_arithmetic = isinstance(value, Mapping) and "sample_flop" in value and "base" not in value
+        return "sample" if by_arithmetic else "entry"
 
-    return Annotated[
-        Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")], Discriminator(which)
-    ]
+    either: Any = Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")]  # type: ignore[valid-type]
+    return Annotated[either, Discriminator(which)]
 
 
 def _entry(kind: str, value: Any) -> Any:
@@ -204,12 +213,12 @@ def _entry(kind: str, value: Any) -> Any:
         raise ValueError("is the system's own, and the system is not known")
     lookup = {"accelerator": catalog.accelerator, "system": catalog.system, "model": catalog.model}[kind]
     if isinstance(value, str):
-        return _spread(lookup, value, kind, {})
+        return _spread(lookup, value, {})
     if isinstance(value, Mapping) and "base" in value:
         changes = {key: item for key, item in value.items() if key != "base"}
-        return _spread(lookup, value["base"], kind, changes)
+        return _spread(lookup, value["base"], changes)
     if isinstance(value, Mapping):
-        return INLINE[kind] | dict(value)
+        return {**INLINE[kind], **value}
     raise ValueError(f"expected the name of a catalogue {kind} or a table")
 
 
@@ -239,7 +248,13 @@ INLINE: Mapping[str, Mapping[str, Any]] = {
         "scale_up_domain_size": 1,
         "assumed": ["nics_per_node", "nic_bytes_per_s", "fabric"],
     },
-    "model": {**_WRITTEN_OUT, "family": "inline", "kind": "decoder", "params_total": 0, "params_kind": "derived"},
+    "model": {
+        **_WRITTEN_OUT,
+        "family": "inline",
+        "kind": "decoder",
+        "params_total": 0,
+        "params_kind": "derived",
+    },
 }
 """What a table written out in a scenario may leave unsaid, and then is marked ``assumed``."""
 
@@ -266,7 +281,7 @@ def _own_accelerator(pool: Any) -> Any:
 _UNRESOLVED = "(of the system)"
 
 
-def _spread(lookup: Any, name: Any, kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _spread(lookup: Any, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     try:
         noun = lookup(str(name))
     except UnknownName as fault:
@@ -274,9 +289,14 @@ def _spread(lookup: Any, name: Any, kind: str, changes: Mapping[str, Any]) -> di
     values = {key: item for key, item in as_document(noun).items() if item is not None}
     if changes:
         values["source"] = f"{values.get('source', '')} (changed here: {', '.join(changes)})"
-    nested = {key: {"base": values[key], **item} if isinstance(values.get(key), str) and isinstance(item, Mapping)
-              else {**values[key], **item} if isinstance(values.get(key), dict) and isinstance(item, Mapping) else item
-              for key, item in changes.items()}
+    nested = {
+        key: {"base": values[key], **item}
+        if isinstance(values.get(key), str) and isinstance(item, Mapping)
+        else {**values[key], **item}
+        if isinstance(values.get(key), dict) and isinstance(item, Mapping)
+        else item
+        for key, item in changes.items()
+    }
     return {**values, **nested}
 
 
@@ -288,7 +308,8 @@ def _freeze(hint: Any, value: Any) -> Any:
         return tuple(_freeze(item, entry) for entry in value)
     if not isinstance(value, pydantic.BaseModel):
         return value
-    noun = next(a for a in _members(hint) if dataclasses.is_dataclass(a) and _boundary(cast(type, a)) is type(value))
+    nouns = [cast(type, member) for member in _members(hint) if dataclasses.is_dataclass(member)]
+    noun = next(member for member in nouns if _boundary(member) is type(value))
     hints = _hints(noun)
     given = {name: getattr(value, name) for name in type(value).model_fields}
     kept = {name: _freeze(hints[name], item) for name, item in given.items() if item is not _UNSET}
@@ -320,7 +341,7 @@ def _siblings(path: Sequence[Any]) -> Iterable[str]:
             continue
         members = [noun]
         if isinstance(part, str):
-            members = list(_members(_hints(noun).get(part, Any))) if dataclasses.is_dataclass(noun) else []
+            members = list(_members(_hints(noun).get(part, Any))) if isinstance(noun, type) else []
         flat = [typing.get_args(m)[0] if typing.get_origin(m) is tuple else m for m in members]
         noun = next((m for m in flat if dataclasses.is_dataclass(m)), None)
         if noun is None:
@@ -334,41 +355,3 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
     if near:
         return f"is not a key here; did you mean {near[0]!r}?"
     return f"is not a key here; keys are {', '.join(names)}" if names else "is not a key here"
-
-
-def _override(document: dict[str, Any], item: str) -> Fault | None:
-    """Apply one ``path=value`` to the document; the value is TOML, or text when it is not."""
-    path, separator, text = item.partition("=")
-    if not separator or not path.strip():
-        return Fault("--set", item, None, "expected PATH=VALUE, for example cluster.pools.0.nodes=64")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text
-    parts = path.strip().split(".")
-    here: Any = document
-    for depth, part in enumerate(parts[:-1]):
-        step = _step(here, part)
-        if step is _UNSET:
-            return Fault("--set", ".".join(parts[: depth + 1]), text, "there is nothing under this path")
-        if isinstance(step, str):  # a catalogue name on the way: change the entry it names
-            step = {"base": step}
-            here[int(part) if isinstance(here, list) else part] = step
-        here = step
-    if isinstance(here, list):
-        if not parts[-1].isdigit() or int(parts[-1]) >= len(here):
-            return Fault("--set", path, text, f"expected a number from 0 to {len(here) - 1} as the last part")
-        here[int(parts[-1])] = value
-    elif isinstance(here, dict):
-        here[parts[-1]] = value
-    else:
-        return Fault("--set", path, text, "there is nothing under this path")
-    return None
-
-
-def _step(here: Any, part: str) -> Any:
-    if isinstance(here, dict):
-        return here.setdefault(part, {})
-    if isinstance(here, list) and part.isdigit() and int(part) < len(here):
-        return here[int(part)]
-    return _UNSET

@@ -23,9 +23,15 @@ class Plan:
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
     schedule: str = choice(SCHEDULES, "pipeline schedule", "1f1b")
-    sequence_parallel: bool = switch("shard norms and dropout along the sequence within the tensor group", False)
-    zero_stage: int = count("ZeRO stage: 0 none, 1 shards the optimizer state over data-parallel ranks", 0, low=0, high=1)
-    recompute: str = choice(RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none")
+    sequence_parallel: bool = switch(
+        "shard norms and dropout along the sequence within the tensor group", False
+    )
+    zero_stage: int = count(
+        "ZeRO stage: 0 none, 1 shards the optimizer state over data-parallel ranks", 0, low=0, high=1
+    )
+    recompute: str = choice(
+        RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
+    )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)

@@ -9,6 +9,7 @@ Only numpy and the standard library, and Python 3.10: the one-file bundle for ba
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ class ResidualGrid:
         if nodes != len(self.values):
             raise ProfileError(f"a grid of {nodes} nodes has {len(self.values)} values")
         for name, points in self.axes:
-            if any(b <= a for a, b in zip(points, points[1:])):  # noqa: B905 - pairs on purpose
+            if any(b <= a for a, b in itertools.pairwise(points)):
                 raise ProfileError(f"grid axis {name!r} is not increasing")
 
     @property
@@ -86,7 +87,9 @@ class ResidualGrid:
             right = np.minimum(left + 1, len(nodes) - 1)
             span = nodes[right] - nodes[left]
             share = np.where(span > 0, (x - nodes[left]) / np.where(span > 0, span, 1.0), 0.0)
-            index = np.concatenate([index * len(nodes) + left[:, None], index * len(nodes) + right[:, None]], axis=1)
+            index = np.concatenate(
+                [index * len(nodes) + left[:, None], index * len(nodes) + right[:, None]], axis=1
+            )
             weight = np.concatenate([weight * (1 - share)[:, None], weight * share[:, None]], axis=1)
         return index, weight
 
@@ -155,7 +158,9 @@ def find(fits: Iterable[Fit], op: str, prefer: Sequence[tuple[str, str]]) -> Fit
     for fit in fits:
         if fit.op != op:
             continue
-        score = tuple(0.5 if name not in fit.key else float(fit.key[name] == wanted) for name, wanted in prefer)
+        score = tuple(
+            0.5 if name not in fit.key else float(fit.key[name] == wanted) for name, wanted in prefer
+        )
         if best is None or score > best_score:
             best, best_score = fit, score
     return best
@@ -191,7 +196,11 @@ def from_json(text: str, where: str = "profile") -> Profile:
         try:
             fits.append(_fit_from(entry))
         except (ProfileError, KeyError, TypeError, AttributeError) as fault:
-            faults.append(f"{where}: fits[{number}]: {fault!r}" if isinstance(fault, KeyError) else f"{where}: fits[{number}]: {fault}")
+            faults.append(
+                f"{where}: fits[{number}]: {fault!r}"
+                if isinstance(fault, KeyError)
+                else f"{where}: fits[{number}]: {fault}"
+            )
     if faults:
         raise ProfileError("\n".join(faults))
     return Profile(str(document.get("name", "")), tuple(fits), document.get("provenance", {}))
@@ -210,7 +219,10 @@ def _fit_document(fit: Fit) -> dict[str, Any]:
             entry["interval"] = [constant.low, constant.high]
         document["parameters"][name] = entry | {"source": constant.source}
     if fit.grid is not None:
-        document["grid"] = {"axes": {name: list(points) for name, points in fit.grid.axes}, "values": list(fit.grid.values)}
+        document["grid"] = {
+            "axes": {name: list(points) for name, points in fit.grid.axes},
+            "values": list(fit.grid.values),
+        }
     if fit.error is not None:
         error = fit.error
         document["error"] = {

@@ -13,7 +13,9 @@ from sim.spec.profile import Fit, Profile, ProfileError, from_json, load
 def shipped() -> tuple[Profile, ...]:
     """Every profile under scenarios/profiles, by file name."""
     folder = files("scenarios") / "profiles"
-    entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name)
+    entries = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name
+    )
     return tuple(from_json(entry.read_text(encoding="utf-8"), entry.name) for entry in entries)
 
 

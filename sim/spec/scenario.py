@@ -92,7 +92,9 @@ class Scenario:
     cluster: Cluster = field(default_factory=lambda: Cluster(()))
     training: Training | None = None
     published: tuple[Published, ...] = ()
-    profile: str = text("calibration: shipped, ideal (every kernel at its lower bound) or a profile file", "shipped")
+    profile: str = text(
+        "calibration: shipped, ideal (every kernel at its lower bound) or a profile file", "shipped"
+    )
     seed: int = count("root of every random stream", 0, low=0)
 
     @property

@@ -29,7 +29,8 @@ class SampleModel:
 class Loader:
     """The path of the data from storage to the device."""
 
-    sample_serial_s: float = quantity("time each sample costs on a path that all devices share, one sample at a time", 0.0
+    sample_serial_s: float = quantity(
+        "time each sample costs on a path that all devices share, one sample at a time", 0.0
     )
     sample_bytes: float = quantity("bytes a sample takes in storage", 0.0)
     sample_cpu_s: float = quantity("time one CPU core needs to decode and augment a sample", 0.0)

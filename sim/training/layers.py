@@ -46,7 +46,6 @@ def head(model: Model, training: Training) -> Block:
     """Final norm, logits over the vocabulary shard and cross-entropy in fp32 on the last stage."""
     tokens, plan = _tokens(training), training.plan
     shard = -(-model.vocab // plan.tensor)
-    dtype = activation_dtype(training.precision)
     logits = Gemm(tokens, shard, model.hidden, name="logits")
     loss = MemoryBound("softmax", tokens, shard, "fp32", "cross-entropy")
     return Block(
@@ -158,7 +157,9 @@ def _mlp(model: Model, training: Training) -> tuple[tuple[Op, ...], tuple[Op, ..
     width = model.ffn_hidden // t
     up = Gemm(tokens, width * (2 if model.gated_ffn else 1), h, name="mlp up")
     down = Gemm(tokens, h, width, name="mlp down")
-    activation = MemoryBound("silu_and_mul" if model.gated_ffn else "gelu", tokens, width, dtype, "activation")
+    activation = MemoryBound(
+        "silu_and_mul" if model.gated_ffn else "gelu", tokens, width, dtype, "activation"
+    )
     forward = (
         _norm(model, training, "fwd"),
         up,
@@ -169,7 +170,9 @@ def _mlp(model: Model, training: Training) -> tuple[tuple[Op, ...], tuple[Op, ..
     )
     backward = (
         *_gradients(down),
-        MemoryBound("residual_add", tokens, width * (2 if model.gated_ffn else 1), dtype, "activation gradient"),
+        MemoryBound(
+            "residual_add", tokens, width * (2 if model.gated_ffn else 1), dtype, "activation gradient"
+        ),
         *_gradients(up),
         *_tensor_sync(model, training, "mlp gradient"),
         _norm(model, training, "bwd"),

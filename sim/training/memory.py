@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from sim.cost.device import BYTES_PER_VALUE
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
+from sim.results.step import MemoryUse
+from sim.spec.model import Model
 from sim.spec.workload import Training
 from sim.training.layers import activation_dtype
 from sim.training.schedules import in_flight
-from sim.results.step import MemoryUse
-from sim.spec.model import Model
 from sim.training.weights import stage_parameters
 
 USABLE_FRAC = 0.94
@@ -87,7 +87,10 @@ def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
     """Layers of each chunk of each rank; what does not divide evenly goes to the earliest virtual stages."""
     total = stages * chunks
     share, extra = divmod(layers, total)
-    return [[share + (1 if chunk * stages + rank < extra else 0) for chunk in range(chunks)] for rank in range(stages)]
+    return [
+        [share + (1 if chunk * stages + rank < extra else 0) for chunk in range(chunks)]
+        for rank in range(stages)
+    ]
 
 
 def _unfolded(model: Model, training: Training) -> float:

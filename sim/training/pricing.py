@@ -17,7 +17,7 @@ from sim.cost.kernels.attention import attention
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.links import Links
-from sim.spec.ops import Attention, Gemm, Kernel, MemoryBound, Message, Op
+from sim.spec.ops import Attention, Gemm, Kernel, Message, Op
 from sim.spec.profile import Fit
 
 
@@ -61,7 +61,14 @@ class Pricer:
     def _kernel(self, op: Kernel) -> Estimate:
         if isinstance(op, Gemm):
             return gemm(
-                self.fits, self.device, op.m, op.n, op.k, self.dtype, self.engines.get("gemm", ""), batch=op.batch
+                self.fits,
+                self.device,
+                op.m,
+                op.n,
+                op.k,
+                self.dtype,
+                self.engines.get("gemm", ""),
+                batch=op.batch,
             )
         if isinstance(op, Attention):
             dtype = "bf16" if self.dtype.startswith("fp8") else self.dtype

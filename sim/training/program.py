@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
-from sim.training.schedules import BACKWARD, FORWARD, order_of
+from sim.training.schedules import BACKWARD, FORWARD, Pass, order_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
     "compute",
@@ -103,12 +103,12 @@ def build(cost: StepCost, options: Options) -> Program:
 def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
     if cost.load_s <= 0:
         return []
-    return [
-        program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)
-    ]
+    return [program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)]
 
 
-def _passes(program: Program, cost: StepCost, options: Options, loads: Sequence[int]) -> dict[tuple[str, int, int], int]:
+def _passes(
+    program: Program, cost: StepCost, options: Options, loads: Sequence[int]
+) -> dict[tuple[str, int, int], int]:
     """Add forward and backward passes; returns the number of the task that completes each."""
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
     last = p * v - 1
@@ -147,8 +147,8 @@ def _passes(program: Program, cost: StepCost, options: Options, loads: Sequence[
     return done
 
 
-def _one_pass(program: Program, rank: int, step: object, cost: ChunkCost, after: Sequence[int]) -> int:
-    phase, chunk, micro_batch = step  # type: ignore[misc]
+def _one_pass(program: Program, rank: int, step: Pass, cost: ChunkCost, after: Sequence[int]) -> int:
+    phase, chunk, micro_batch = step
     forward = phase == FORWARD
     seconds = cost.forward_s if forward else cost.backward_s
     tensor = cost.forward_tensor_s if forward else cost.backward_tensor_s
@@ -159,8 +159,8 @@ def _one_pass(program: Program, rank: int, step: object, cost: ChunkCost, after:
     return task
 
 
-def _send(program: Program, rank: int, step: object, seconds: float, task: int, options: Options) -> int:
-    phase, chunk, micro_batch = step  # type: ignore[misc]
+def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, options: Options) -> int:
+    phase, chunk, micro_batch = step
     if options.stages == 1 or seconds <= 0:
         return task
     stream = SEND_FORWARD if phase == FORWARD else SEND_BACKWARD

@@ -43,7 +43,9 @@ def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list
         ValueError: ``micro_batches`` is not a multiple of ``stages``.
     """
     if micro_batches % stages:
-        raise ValueError(f"interleaving needs micro-batches ({micro_batches}) in multiples of stages ({stages})")
+        raise ValueError(
+            f"interleaving needs micro-batches ({micro_batches}) in multiples of stages ({stages})"
+        )
     total = micro_batches * chunks
 
     def forward(k: int) -> Pass:
@@ -67,7 +69,11 @@ def order_of(schedule: str, stages: int, micro_batches: int, rank: int, chunks: 
     """The passes of ``rank`` under a named schedule."""
     if chunks > 1:
         return interleaved(stages, micro_batches, rank, chunks)
-    return gpipe(stages, micro_batches, rank) if schedule == "gpipe" else one_f_one_b(stages, micro_batches, rank)
+    return (
+        gpipe(stages, micro_batches, rank)
+        if schedule == "gpipe"
+        else one_f_one_b(stages, micro_batches, rank)
+    )
 
 
 def in_flight(schedule: str, stages: int, micro_batches: int, rank: int, chunks: int) -> float:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sim.cost.device import Device
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
-from sim.results.step import StepResult, Use
+from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
 from sim.spec.model import Model
@@ -62,8 +62,11 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         training.plan.overlap_pipeline,
         training.loader.prefetch if training.loader else 0,
     )
+    uses: tuple[Use, ...] = ()
+    memory: tuple[MemoryUse, ...] = ()
+    again = 0.0
     if isinstance(training.model, SampleModel):
-        cost, uses, memory, again = _sample_cost(training, training.model, device, data), (), (), 0.0
+        cost = _sample_cost(training, training.model, device, data)
     else:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
         memory = memory_use(training.model, training, count, data, device.memory_bytes)
@@ -105,10 +108,12 @@ def _transformer_cost(
     reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
     update = _optimizer(held, training, pricer, extra, data)
     backward = priced["layer"].backward_s
-    again = pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
-    cost = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
+    again = (
+        pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
+    )
+    whole = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
     uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
-    return cost, uses, again / backward if backward > 0 else 0.0
+    return whole, uses, again / backward if backward > 0 else 0.0
 
 
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
@@ -153,7 +158,9 @@ def _data_parallel(
     reduce_s, gather_s = [], []
     for parameters, counts in zip(held, layers, strict=True):
         total = sum(counts)
-        messages = [Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts]
+        messages = [
+            Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts
+        ]
         reduce_s.append([float(pricer.price(message).seconds) for message in messages])
         weights = Message("all_gather", WEIGHT_BYTES * parameters, "data", "weights")
         gather_s.append(float(pricer.price(weights).seconds) if sharded else 0.0)
@@ -179,7 +186,9 @@ def _uses(block: Block, pricer: Pricer) -> list[Use]:
         earlier = uses.get(name)
         if earlier is not None:
             use = replace(
-                use, seconds=use.seconds + earlier.seconds, lower_bound_s=use.lower_bound_s + earlier.lower_bound_s
+                use,
+                seconds=use.seconds + earlier.seconds,
+                lower_bound_s=use.lower_bound_s + earlier.lower_bound_s,
             )
         uses[name] = use
     return list(uses.values())

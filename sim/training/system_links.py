@@ -43,6 +43,7 @@ def system_links(system: System, accelerator: Accelerator, fabric: Fabric) -> Li
 def _tiers(system: System, fabric: Fabric) -> tuple[Tier, ...]:
     if fabric.tiers:
         return tuple(
-            Tier(tier.name, float(tier.nodes or "inf"), tier.oversubscription, tier.latency_s) for tier in fabric.tiers
+            Tier(tier.name, float(tier.nodes or "inf"), tier.oversubscription, tier.latency_s)
+            for tier in fabric.tiers
         )
     return (Tier("network", float("inf"), system.oversubscription or 1.0, 3e-6),)

@@ -31,7 +31,9 @@ class Kind(NamedTuple):
 
 
 KINDS = (
-    Kind("moe", ("tokens", "experts"), ("gpu", "dtype", "tokens", "hidden", "ffn", "topk", "experts"), "dtype"),
+    Kind(
+        "moe", ("tokens", "experts"), ("gpu", "dtype", "tokens", "hidden", "ffn", "topk", "experts"), "dtype"
+    ),
     Kind(
         "attention",
         ("phase", "kv_heads"),
@@ -78,7 +80,9 @@ def columns_of(rows: pd.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def validate_kernels(rows: pd.DataFrame, predict: Predict, catalog: Catalog, where: str = "rows") -> pd.DataFrame:
+def validate_kernels(
+    rows: pd.DataFrame, predict: Predict, catalog: Catalog, where: str = "rows"
+) -> pd.DataFrame:
     """The rows with ``predicted`` (microseconds), ``error_pct`` and ``skipped`` (the reason, '' where predicted).
 
     ``predict`` answers from a profile, or from fits that have not seen the row's shape.
@@ -95,6 +99,10 @@ def validate_kernels(rows: pd.DataFrame, predict: Predict, catalog: Catalog, whe
     table.loc[~(measured > 0) & (table["skipped"] == ""), "skipped"] = "no measured time"
     usable = table["skipped"] == ""
     if usable.any():
-        table.loc[usable, "predicted"] = 1e6 * np.asarray(predict(kind.name, columns_of(rows[usable]), devices))
-    table.loc[usable & table["predicted"].isna(), "skipped"] = "no rate for this number format on this accelerator"
+        table.loc[usable, "predicted"] = 1e6 * np.asarray(
+            predict(kind.name, columns_of(rows[usable]), devices)
+        )
+    table.loc[usable & table["predicted"].isna(), "skipped"] = (
+        "no rate for this number format on this accelerator"
+    )
     return outcome(table, "time_us")

@@ -31,7 +31,14 @@ def require(rows: pd.DataFrame, columns: Sequence[str], where: str) -> None:
     """Refuse a table that lacks columns, naming all of them."""
     missing = [name for name in columns if name not in rows.columns]
     if missing:
-        raise ValidationError(f"{where}: missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}")
+        raise ValidationError(
+            f"{where}: missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}"
+        )
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries by column name."""
+    return [{str(name): cell for name, cell in row.items()} for row in rows.to_dict("records")]
 
 
 def outcome(rows: pd.DataFrame, measured: str) -> pd.DataFrame:
@@ -57,7 +64,14 @@ def summary(table: pd.DataFrame, group: str) -> dict[str, Any]:
 
 def _errors(part: pd.DataFrame) -> dict[str, Any]:
     if part.empty:
-        return {"points": 0, "mape": None, "median_ape": None, "p90_ape": None, "max_ape": None, "bias_pct": None}
+        return {
+            "points": 0,
+            "mape": None,
+            "median_ape": None,
+            "p90_ape": None,
+            "max_ape": None,
+            "bias_pct": None,
+        }
     ape = part["error_pct"].abs().to_numpy()
     log = np.log1p(part["error_pct"].to_numpy() / 100)
     return {

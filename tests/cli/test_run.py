@@ -29,7 +29,16 @@ def rackcast(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 def test_a_published_run_shows_measured_beside_predicted() -> None:
     done = rackcast("run", "scenarios/gpt3-175b-1024-a100.toml")
     assert done.returncode == 0, done.stderr
-    for piece in ("step time", "bound by", "measured", "predicted", "32 s", "pipeline bubble", "MFU", "optimizer state"):
+    for piece in (
+        "step time",
+        "bound by",
+        "measured",
+        "predicted",
+        "32 s",
+        "pipeline bubble",
+        "MFU",
+        "optimizer state",
+    ):
         assert piece in done.stdout
 
 
@@ -46,7 +55,12 @@ def test_json_is_one_document_and_the_same_bytes_each_time() -> None:
 
 def test_every_fault_of_a_bad_file_is_told_with_exit_code_2_and_no_traceback() -> None:
     done = rackcast(
-        "run", "scenarios/gpt3-175b-1024-a100.toml", "--set", "training.plan.tenser=8", "--set", "cluster.pools.0.nodes=-1"
+        "run",
+        "scenarios/gpt3-175b-1024-a100.toml",
+        "--set",
+        "training.plan.tenser=8",
+        "--set",
+        "cluster.pools.0.nodes=-1",
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -80,7 +94,12 @@ def test_the_report_is_one_offline_file(tmp_path: Path) -> None:
 def test_the_report_escapes_what_a_user_wrote(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     rackcast(
-        "run", "scenarios/article-eight-devices.toml", "--set", "name=<script>alert(1)</script>", "--report", str(path)
+        "run",
+        "scenarios/article-eight-devices.toml",
+        "--set",
+        "name=<script>alert(1)</script>",
+        "--report",
+        str(path),
     )
     assert "<script>alert(1)" not in path.read_text(encoding="utf-8")
 
@@ -93,7 +112,11 @@ def test_an_unwritable_report_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("profile", "message"),
-    [("nowhere.json", "cannot be read"), ("pyproject.toml", "not JSON"), ("scenarios/catalog", "cannot be read")],
+    [
+        ("nowhere.json", "cannot be read"),
+        ("pyproject.toml", "not JSON"),
+        ("scenarios/catalog", "cannot be read"),
+    ],
 )
 def test_a_profile_that_is_none(profile: str, message: str) -> None:
     done = rackcast("run", "scenarios/gpt3-175b-1024-a100.toml", "--set", f"profile={profile}")
@@ -107,6 +130,9 @@ def test_help_names_the_verbs_and_stays_light() -> None:
     assert done.returncode == 0
     for verb in ("run", "validate", "calibrate", "catalog", "app"):
         assert verb in done.stdout
-    heavy = "import sys; import app.cli; print([m for m in ('numpy','pandas','scipy','torch','streamlit','plotly','pydantic','rich','simpy') if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, cwd=ROOT, check=True)
+    names = ("numpy", "pandas", "scipy", "torch", "streamlit", "plotly", "pydantic", "rich", "simpy")
+    heavy = f"import sys; import app.cli; print([name for name in {names} if name in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", heavy], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert loaded.stdout.strip() == "[]"

@@ -21,7 +21,9 @@ from sim.spec.checks import micro_batches
 from sim.spec.faults import ScenarioError
 from sim.spec.loader import loads, resolve
 
-BASE = tomllib.loads((Path(__file__).parent / "small.toml").read_text() + '\n[training.loader]\nsample_serial_s = "1 ms"\n')
+BASE = tomllib.loads(
+    (Path(__file__).parent / "small.toml").read_text() + '\n[training.loader]\nsample_serial_s = "1 ms"\n'
+)
 ORIGINAL = resolve(BASE)
 MAX_PASSES = 3000
 """Accepted scenarios are run up to this size, so that the test stays quick."""
@@ -32,12 +34,18 @@ ODD = st.one_of(
     st.integers(-3, 5),
     st.integers(-(10**30), 10**30),
     st.floats(allow_nan=True, allow_infinity=True),
-    st.sampled_from([0.5, 2, 4, 8, 16, 3.0, "8", "4 GB", "1e400", "inf", "nan", "-1 s", "", " ", "80 Gb", "3 us"]),
+    st.sampled_from(
+        [0.5, 2, 4, 8, 16, 3.0, "8", "4 GB", "1e400", "inf", "nan", "-1 s", "", " ", "80 Gb", "3 us"]
+    ),
     st.text(max_size=12),
     st.lists(st.integers(0, 3), max_size=3),
     st.dictionaries(st.text(max_size=5), st.integers(0, 3), max_size=2),
-    st.sampled_from(["gpt3-175b", "gpt2", "dgx-h100", "t5-11b", "mixtral-8x7b", "resnet-50", "adam", "fp32", "bf16"]),
-    st.sampled_from([{"base": "gpt2", "layers": 4}, {"base": "nope"}, {"sample_flop": "1 GFLOP"}, {"layers": 2}]),
+    st.sampled_from(
+        ["gpt3-175b", "gpt2", "dgx-h100", "t5-11b", "mixtral-8x7b", "resnet-50", "adam", "fp32", "bf16"]
+    ),
+    st.sampled_from(
+        [{"base": "gpt2", "layers": 4}, {"base": "nope"}, {"sample_flop": "1 GFLOP"}, {"layers": 2}]
+    ),
 )
 
 

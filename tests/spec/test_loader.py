@@ -98,7 +98,13 @@ def test_an_override_that_leads_nowhere_is_refused(small: str, override: str, me
 
 
 def test_an_override_may_change_one_number_of_a_catalogue_entry(small: str) -> None:
-    scenario = loads(small, overrides=["cluster.pools.0.system.nics_per_node=4", 'cluster.pools.0.accelerator.memory_bytes="40 GiB"'])
+    scenario = loads(
+        small,
+        overrides=[
+            "cluster.pools.0.system.nics_per_node=4",
+            'cluster.pools.0.accelerator.memory_bytes="40 GiB"',
+        ],
+    )
     pool = scenario.cluster.pools[0]
     assert pool.system.nics_per_node == 4
     assert pool.system.key == "dgx-a100-80gb"

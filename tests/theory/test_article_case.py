@@ -14,7 +14,10 @@ SCENARIO = Path(__file__).resolve().parents[2] / "scenarios" / "article-eight-de
 
 def step_s(samples: int, *changes: str) -> float:
     return sim.run(
-        sim.load(SCENARIO, [f"training.global_batch={samples}", f"training.plan.micro_batch={samples // 8}", *changes])
+        sim.load(
+            SCENARIO,
+            [f"training.global_batch={samples}", f"training.plan.micro_batch={samples // 8}", *changes],
+        )
     ).step_s
 
 
@@ -36,5 +39,9 @@ def test_micro_batches_do_not_change_it() -> None:
 
 
 def test_without_the_whole_batch_first_loading_overlaps_computing() -> None:
-    changes = ["training.loader.sample_serial_s=0.01", "training.plan.micro_batch=1", "training.loader.prefetch=1"]
+    changes = [
+        "training.loader.sample_serial_s=0.01",
+        "training.plan.micro_batch=1",
+        "training.loader.prefetch=1",
+    ]
     assert sim.run(sim.load(SCENARIO, changes)).step_s == pytest.approx(8.0 + 8 * 0.01)

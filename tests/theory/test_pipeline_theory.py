@@ -12,7 +12,7 @@ from sim.training.program import ChunkCost, Options, StepCost, build
 from sim.training.schedules import BACKWARD, FORWARD, in_flight, order_of
 
 
-def step(p: int, m: int, v: int = 1, schedule: str = "1f1b", forward: float = 1.0, backward: float = 2.0):  # noqa: ANN201
+def step(p: int, m: int, v: int = 1, schedule: str = "1f1b", forward: float = 1.0, backward: float = 2.0):
     cost = StepCost([[ChunkCost(forward / v, backward / v)] * v] * p)
     return play(build(cost, Options(p, m, v, schedule)))
 
@@ -23,10 +23,14 @@ def test_bubble_fraction_of_equal_stages(schedule: str, p: int, m: int) -> None:
     """(p-1)/(m+p-1): Huang et al. 2019, section 2.3."""
     timeline = step(p, m, schedule=schedule)
     assert timeline.step_s == pytest.approx((m + p - 1) * 3.0, rel=1e-12)
-    assert account(timeline)["bubble"] / timeline.step_s == pytest.approx((p - 1) / (m + p - 1), rel=1e-12, abs=1e-15)
+    assert account(timeline)["bubble"] / timeline.step_s == pytest.approx(
+        (p - 1) / (m + p - 1), rel=1e-12, abs=1e-15
+    )
 
 
-@pytest.mark.parametrize(("p", "m", "v"), [(2, 2, 2), (4, 8, 2), (8, 8, 3), (4, 16, 4), (16, 32, 8), (64, 128, 2)])
+@pytest.mark.parametrize(
+    ("p", "m", "v"), [(2, 2, 2), (4, 8, 2), (8, 8, 3), (4, 16, 4), (16, 32, 8), (64, 128, 2)]
+)
 def test_interleaving_divides_the_bubble_by_the_chunks(p: int, m: int, v: int) -> None:
     """Bubble time (p-1)(F+B)/v: Narayanan et al. 2021, section 2.2.2."""
     timeline = step(p, m, v)
@@ -35,7 +39,9 @@ def test_interleaving_divides_the_bubble_by_the_chunks(p: int, m: int, v: int) -
 
 
 @pytest.mark.parametrize(("p", "m", "rank", "held"), [(4, 8, 0, 4), (4, 8, 3, 1), (8, 4, 0, 4), (1, 5, 0, 1)])
-def test_1f1b_holds_at_most_as_many_micro_batches_as_stages_follow(p: int, m: int, rank: int, held: int) -> None:
+def test_1f1b_holds_at_most_as_many_micro_batches_as_stages_follow(
+    p: int, m: int, rank: int, held: int
+) -> None:
     assert in_flight("1f1b", p, m, rank, 1) == held
 
 
@@ -56,7 +62,9 @@ def test_interleaving_holds_more_by_one_plus_p_minus_1_over_pv(p: int, m: int, v
     v=st.integers(1, 4),
     schedule=st.sampled_from(["1f1b", "gpipe"]),
 )
-def test_every_schedule_runs_each_pass_once_and_forward_first(p: int, groups: int, v: int, schedule: str) -> None:
+def test_every_schedule_runs_each_pass_once_and_forward_first(
+    p: int, groups: int, v: int, schedule: str
+) -> None:
     m, v = groups * p, 1 if schedule == "gpipe" else v
     for rank in range(p):
         order = order_of(schedule, p, m, rank, v)
@@ -100,7 +108,9 @@ def test_the_books_close_and_nobody_runs_before_its_input(
         [reduce / 2] * p,
         load,
     )
-    program = build(cost, Options(p, m, overlap_gradients=overlap, overlap_pipeline=overlap, prefetch=prefetch))
+    program = build(
+        cost, Options(p, m, overlap_gradients=overlap, overlap_pipeline=overlap, prefetch=prefetch)
+    )
     timeline = play(program)
     parts = account(timeline)
     assert sum(parts.values()) == pytest.approx(timeline.step_s, rel=1e-9)

@@ -34,7 +34,9 @@ def chosen() -> str:
     names = state.worked_examples()
     wanted = st.query_params.get("scenario", state.DEFAULT)
     if wanted not in names:
-        st.warning(f"The address asks for scenario {wanted!r}, which does not ship; showing {state.DEFAULT!r}.")
+        st.warning(
+            f"The address asks for scenario {wanted!r}, which does not ship; showing {state.DEFAULT!r}."
+        )
         wanted = state.DEFAULT
     name = st.sidebar.selectbox("Scenario", names, index=names.index(wanted))
     if name != wanted:
@@ -58,7 +60,9 @@ def knobs(name: str, scenario: Scenario) -> dict[str, object]:
         base = base_value(scenario, path)
         raw = st.query_params.get(path, str(base))
         if not raw.isdigit() or int(raw) < 1 or int(raw) > 10**9:
-            st.warning(f"The address gives {label} = {raw!r}; expected a whole number from 1. Using {base:,}.")
+            st.warning(
+                f"The address gives {label} = {raw!r}; expected a whole number from 1. Using {base:,}."
+            )
             raw = str(base)
         value = st.sidebar.number_input(label, 1, 10**9, int(raw), key=f"{name}:{path}")
         if value != base:
@@ -75,15 +79,15 @@ def show(document: dict, timeline: object) -> None:
     columns[0].metric("Step time", units.format_seconds(document["step_time_s"], 4))
     columns[1].metric("Bound by", document["bound_by"])
     if document["utilisation"]:
-        columns[2].metric("MFU", f"{document['utilisation'][0]['frac']:.1%}", help=document["utilisation"][0]["convention"])
+        columns[2].metric(
+            "MFU", f"{document['utilisation'][0]['frac']:.1%}", help=document["utilisation"][0]["convention"]
+        )
         columns[3].metric("Tokens/s", units.format_count(document["tokens_per_s"]))
     else:
         columns[2].metric("Samples/s", units.format_count(document["samples_per_s"]))
     for row in document["published"]:
-        st.caption(
-            f"Measured {units.format_seconds(row['measured_s'], 4)}, predicted {units.format_seconds(row['predicted_s'], 4)}"
-            f" ({row['error_pct']:+.1f} %). {row['source']}"
-        )
+        measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
+        st.caption(f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %). {row['source']}")
     st.plotly_chart(figures.breakdown(document), width="stretch", key="breakdown")
     with st.expander("Rank by rank"):
         st.plotly_chart(figures.timeline(timeline), width="stretch", key="timeline")
