@@ -144,7 +144,7 @@ _UNSET = _Unset()
 
 
 def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any, bool]:
-    """Pydantic annotation of one field, and whether None is allowed."""
+    """Pydantic annotation of one field, and whether it may be left out (a file has no way to write None)."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     optional = type(None) in members
     core = [member for member in members if member is not type(None)]
@@ -161,7 +161,7 @@ def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any,
             annotation = Annotated[annotation, BeforeValidator(_own_accelerator)]
     else:
         annotation = _scalar(name, core[0], metadata)
-    return (annotation | None if optional else annotation), optional
+    return annotation, optional
 
 
 def _scalar(name: str, kind: Any, metadata: Mapping[str, Any]) -> Any:
@@ -195,7 +195,7 @@ def _number(value: Any, name: str, metadata: Mapping[str, Any]) -> float:
 
 def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
     """A catalogue name, or a table: written out whole, or ``base = "name"`` with changes."""
-    entry = Annotated[_boundary(nouns[0]), BeforeValidator(lambda value: _entry(kind, value))]
+    entry: Any = Annotated[_boundary(nouns[0]), BeforeValidator(lambda value: _entry(kind, value))]
     if SampleModel not in nouns:
         return entry
 
@@ -203,7 +203,7 @@ def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
         by_arithmetic = isinstance(value, Mapping) and "sample_flop" in value and "base" not in value
         return "sample" if by_arithmetic else "entry"
 
-    either: Any = Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")]  # type: ignore[valid-type]
+    either: Any = Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")]
     return Annotated[either, Discriminator(which)]
 
 

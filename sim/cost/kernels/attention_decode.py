@@ -41,7 +41,7 @@ DECODE_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("prologue_s", "s", "fixed time of one thread block", 1e-6, 1e-8, 4e-5),
     Parameter("combine_s", "s", "extra kernel that merges the splits", 2e-6, 1e-7, 5e-5),
     Parameter(
-        "window_skipped_frac", "1", "share of the keys outside the window that is not read", 0.95, 0.02, 1.0
+        "window_visited_frac", "1", "share of the keys outside the window read all the same", 1e-3, 1e-4, 1.0
     ),
     Parameter("ctas_in_flight", "1", "thread blocks a multiprocessor runs at once", 2.0, 0.9, 6.0),
     Parameter("quantise_frac", "1", "how much of a partly filled last wave is lost", 0.3, 0.02, 1.0),
@@ -91,7 +91,7 @@ def decode_attention_s(
     v = values
     size = value_bytes(kv_dtype)
     width = (shape.head_dim + shape.head_dim_v) * size
-    keys = shape.reach + (1 - v["window_skipped_frac"]) * (shape.kv_len - shape.reach)
+    keys = shape.reach + v["window_visited_frac"] * (shape.kv_len - shape.reach)
     plain = (shape.group > 1) & (shape.window == 0) | (v["splits_plain_only"] < 0.5)
     rows = shape.group * shape.q_len
     streams = shape.batch * np.where(plain, shape.kv_heads * np.ceil(rows / TILE_ROWS), shape.heads)

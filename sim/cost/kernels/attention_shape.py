@@ -45,8 +45,8 @@ def value_bytes(dtype: str) -> float:
 
 
 def engine_family(engine: str) -> str:
-    """The engine without its version: ``vllm 0.24.0`` -> ``vllm``."""
-    return re.sub(r"\s+v?\d[\w.]*$", "", engine.strip())
+    """The engine without version and options: ``vllm 0.24.0`` -> ``vllm``, ``FA contiguous=True`` -> ``FA``."""
+    return re.sub(r"(\s+(v?\d[\w.]*|\w+=\S+))+$", "", engine.strip())
 
 
 @dataclass(frozen=True, slots=True)
