@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sim.cost.device import Device
@@ -69,7 +69,7 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_here(given: Mapping[str, object], say: Tell, datasheets: Datasheets | None = None) -> int:
+def run_here(given: Mapping[str, Any], say: Tell, datasheets: Datasheets | None = None) -> int:
     """Measure, and fit what was measured where scipy is there; returns the exit code.
 
     Args:

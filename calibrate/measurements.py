@@ -193,14 +193,13 @@ def from_json(text: str, where: str = "measurements") -> Measurements:
         )
         if not isinstance(document.get(name), kind)
     ]
-    tables = document.get("tables") if isinstance(document.get("tables"), dict) else {}
+    tables = _object(document.get("tables"))
     faults += [f"{where}: {fault}" for fault in table_faults(tables)]
     devices: dict[str, Device] = {}
-    stand_ins = document.get("devices") if isinstance(document.get("devices"), dict) else {}
-    for name, entry in stand_ins.items():
+    for name, entry in _object(document.get("devices")).items():
         try:
-            devices[name] = Device(**{key: value for key, value in entry.items() if key != "kind"})
-        except (TypeError, AttributeError) as fault:
+            devices[name] = _device(entry)
+        except (TypeError, ValueError, AttributeError) as fault:
             faults.append(f"{where}: devices.{name}: {fault}")
     if faults:
         raise MeasurementsError("\n".join(faults))
@@ -212,6 +211,18 @@ def from_json(text: str, where: str = "measurements") -> Measurements:
         devices=devices,
         complete=bool(document.get("complete")),
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _device(entry: Mapping[str, Any]) -> Device:
+    """A stand-in from its JSON object; numbers must be numbers, because a fit divides by them."""
+    words = {name: str(entry[name]) for name in ("key", "generation", "vendor") if name in entry}
+    rates = {str(dtype): float(rate) for dtype, rate in entry.get("flop_per_s", {}).items()}
+    known = {"flop_per_s", "kind", *words}
+    return Device(**words, flop_per_s=rates, **{n: float(v) for n, v in entry.items() if n not in known})
 
 
 def table_faults(tables: Mapping[str, Any]) -> list[str]:
@@ -246,7 +257,7 @@ def _row_faults(row: Any, expected: Iterable[Column]) -> list[str]:
         elif not _is_positive(value) or (column.kind == "count" and value != int(value)):
             what = "a positive whole number" if column.kind == "count" else "a positive number"
             faults.append(f".{column.name}: expected {what} ({column.meaning}), found {value!r}")
-    bounds = [row.get(name) for name in ("low_us", "time_us", "high_us")]
+    bounds: list[Any] = [row.get(name) for name in ("low_us", "time_us", "high_us")]
     if all(map(_is_positive, bounds)) and bounds != sorted(bounds):
         faults.append(f": expected low_us <= time_us <= high_us, found {bounds}")
     return faults

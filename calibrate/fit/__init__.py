@@ -175,8 +175,8 @@ def _fit_launch(
         time_s, low_s, high_s = (
             float(columns[name][number]) * 1e-6 for name in ("time_us", "low_us", "high_us")
         )
-        key = str(gpu), str(columns["engine"][number])
-        parameters.setdefault(key, {})[f"{columns['mode'][number]}_s"] = Constant(
+        names = str(gpu), str(columns["engine"][number])
+        parameters.setdefault(names, {})[f"{columns['mode'][number]}_s"] = Constant(
             time_s, "s", "measured", source, low_s, high_s
         )
     fits = []

@@ -25,18 +25,28 @@ from calibrate.fit.collective_observations import (
     without_harness,
 )
 from calibrate.fit.common import errors, fit_grid, fit_parameters
-from sim.cost.collectives import collective, domain, domain_fit, network, network_values, saturated
+from sim.cost.collectives import (
+    collective,
+    domain,
+    domain_fit,
+    fabric_class,
+    network,
+    network_values,
+    saturated,
+)
 from sim.cost.links import place
 from sim.cost.nccl import DOMAIN_PARAMETERS, NETWORK_PARAMETERS
 from sim.cost.parameters import Parameter, complete
 from sim.spec.profile import Constant, Fit
 
-__all__ = ["Observation", "cross_validate", "fit", "observation", "predict", "with_errors"]
+__all__ = ["Observation", "cross_validate", "fit", "fit_with_errors", "observation", "predict", "with_errors"]
 
 Floats = NDArray[np.float64]
 
 GRID_BYTES = (9, 12, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 33)
 """Nodes in log2 bytes: dense where protocols change."""
+TINY_BYTES = 4096
+"""Up to here even a faulty path tells its latency."""
 THIN = 40
 """Fewer rows of a collective than this correct a known curve instead of making their own."""
 FITTED = "on the fitted rows, harness taken out"
@@ -52,9 +62,16 @@ def fit(seen: Sequence[Observation], source: str, *, prior: Iterable[Fit] = ()) 
     timed = [o for o in seen if np.isfinite(o.seconds) and o.seconds > 0 and o.ranks > 1]
     bad = faulty(timed)
     # a path too narrow costs bytes, not launches: small messages of a faulty group still tell its latency
-    inside = [o for o in timed if not o.across and (o.series not in bad or o.message_bytes <= SMALL_BYTES)]
+    inside = [o for o in timed if not o.across and (o.series not in bad or o.message_bytes <= TINY_BYTES)]
     found = _domain_fits(inside, source, tuple(prior))
     return found + _network_fits([o for o in timed if o.across], found + list(prior), source)
+
+
+def fit_with_errors(seen: Sequence[Observation], source: str) -> list[Fit]:
+    """:func:`fit`, each entry with the error it shows on systems left out in turn (slow: a fit for every system)."""
+    timed = [o for o in seen if np.isfinite(o.seconds) and o.seconds > 0]
+    predicted = cross_validate(timed, source)
+    return with_errors(fit(timed, source), timed, predicted, "systems left out in turn")
 
 
 def predict(fits: Sequence[Fit], seen: Sequence[Observation]) -> Floats:
@@ -79,11 +96,12 @@ def cross_validate(
     """Predicted seconds of every observation with its ``by`` attribute (``system`` or ``ranks``...) left
     out of the fit."""
     keys = [str(getattr(o, by)) for o in seen]
+    timed = [np.isfinite(o.seconds) and o.seconds > 0 for o in seen]
     result = np.empty(len(seen))
     domain_fits: list[Fit] | None = None
     for key in dict.fromkeys(keys):
         out = [i for i, k in enumerate(keys) if k == key]
-        rest = [o for o, k in zip(seen, keys, strict=True) if k != key]
+        rest = [o for o, k, known in zip(seen, keys, timed, strict=True) if k != key and known]
         if all(seen[i].across for i in out):  # only the network is left out: the domain fits stay as they are
             if domain_fits is None:
                 domain_fits = [f for f in fit(seen, source) if f.op != "network"]
@@ -97,8 +115,9 @@ def cross_validate(
 def _domain_fits(seen: Sequence[Observation], source: str, prior: tuple[Fit, ...]) -> list[Fit]:
     fits: list[Fit] = []
     everything = without_harness(seen) if seen else []
-    for fabric in ("nvlink", "pcie"):
-        members = [o for o in everything if (o.links.scale_up == "pcie") == (fabric == "pcie")]
+    classes = {fabric_class(o.links) for o in seen}
+    for fabric in [name for name in ("nvlink", "pcie", "gloo") if name in classes]:
+        members = [o for o in everything if fabric_class(o.links) == fabric]
         for op in dict.fromkeys(o.collective for o in members):
             mine = [o for o in members if o.collective == op]
             pooled = _fit_domain(mine, {"fabric": fabric}, source, prior or tuple(fits))
@@ -209,7 +228,7 @@ def _fit_domain(
 def _corrected(
     base: Fit, key: Mapping[str, str], physics: Floats, coordinates: Mapping[str, Floats], measured: Floats
 ) -> Fit:
-    """``base`` moved to a thin sweep: its parameters stay, its grid takes up the smooth part of what is left."""
+    """``base`` moved to a thin sweep: parameters stay, the grid takes up the smooth part of what is left."""
     if base.grid is None:
         return base
     residual = np.log(measured / (physics * base.grid.factor(coordinates)))
@@ -288,16 +307,23 @@ def _fit_network(
             parts.append(network(known, inside, o.links, o.collective, message, lying, o.algorithm).seconds)
         return np.concatenate(parts)
 
-    free = [
-        p
-        for p in NETWORK_PARAMETERS
-        if p.name != "in_network_frac" or any(o.algorithm == "sharp" for o in seen)
-    ]
+    free = [p for p in NETWORK_PARAMETERS if _network_told(p, seen)]
     constants = fit_parameters(free, physics, measured, source, start=start, prior_weight=1.5)
     for p in NETWORK_PARAMETERS:
         constants.setdefault(p.name, Constant(start.get(p.name, p.start), p.unit, "assumed", p.source))
     fitted = physics({name: c.value for name, c in constants.items()})
     return Fit("network", dict(key), constants, None, errors(fitted, measured, "on the fitted rows"))
+
+
+def _network_told(parameter: Parameter, seen: Sequence[Observation]) -> bool:
+    """Whether the observations tell a network parameter: hops from launch only by several domain counts."""
+    if parameter.name == "in_network_frac":
+        return any(o.algorithm == "sharp" for o in seen)
+    if parameter.name == "hop_s":
+        return len({o.ranks / o.links.scale_up_ranks for o in seen if o.message_bytes <= 2**20}) > 1
+    if parameter.name == "lone_frac":
+        return any(o.links.scale_up_ranks <= 1 for o in seen)
+    return True
 
 
 def with_errors(
@@ -315,8 +341,7 @@ def with_errors(
 def _covers(entry: Fit, o: Observation) -> bool:
     if o.across:
         return entry.op == "network" and entry.key.get("fabric", o.links.scale_out) == o.links.scale_out
-    fabric = "pcie" if o.links.scale_up == "pcie" else "nvlink"
-    wanted = {"fabric": fabric, "generation": o.links.generation}
+    wanted = {"fabric": fabric_class(o.links), "generation": o.links.generation}
     return entry.op == o.collective and all(
         wanted.get(name, value) == value for name, value in entry.key.items()
     )

@@ -218,11 +218,11 @@ def _fit_group(
                 members.append(
                     (str(name), own, _parameters(group.take(own), devices, source, pooled, 0.1)[0])
                 )
-    residual = np.log(group.seconds / _physics(group, devices, pooled))
+    residual = np.log(group.seconds / _physics(_pieces(group, devices), pooled))
     left = residual.copy()
     for _, own, constants in members:
         values = {name: constant.value for name, constant in constants.items()}
-        left[own] = np.log(group.seconds[own] / _physics(group.take(own), devices, values))
+        left[own] = np.log(group.seconds[own] / _physics(_pieces(group.take(own), devices), values))
     base = lean.grid if lean is not None and lean.key.get("dtype") == key["dtype"] else None
     shared = _best_grid(group, left, base)
     result = []
@@ -258,8 +258,10 @@ def _parameters(
     wanted = [p for p in PARAMETERS if FORMATS[group.dtype[0]].quantises or not p.name.startswith("quantise")]
     weight = prior_weight * float(np.sqrt(FULL_ROWS / len(group.seconds)))
 
+    pieces = _pieces(group, devices)
+
     def predicted(values: Mapping[str, float]) -> Floats:
-        return _physics(group, devices, values)
+        return _physics(pieces, values)
 
     constants = fit_parameters(
         wanted, predicted, group.seconds, source, start=start, prior_weight=weight, loss_scale=LOSS_SCALE
@@ -272,39 +274,38 @@ def _loss(log_error: Floats) -> float:
     return float(np.mean(np.sqrt(1 + (log_error / LOSS_SCALE) ** 2)))
 
 
-def _by_device(
-    table: Table, devices: Mapping[str, Device], time: Callable[[Device, str, str, Table], Floats]
-) -> Floats:
-    """Fill one array from ``time`` of each (gpu, format, engine) at once."""
-    seconds = np.empty(len(table.seconds))
+def _pieces(table: Table, devices: Mapping[str, Device]) -> list[tuple[NDArray[np.bool_], Device, Table]]:
+    """The rows of each (gpu, format, engine), cut once because a fit prices them hundreds of times."""
     key = np.array(["|".join(k) for k in zip(table.gpu, table.dtype, table.engine, strict=True)], dtype=str)
-    for name in np.unique(key):
-        own = key == name
-        gpu, dtype, engine = name.split("|")
-        seconds[own] = time(devices[gpu], dtype, engine, table.take(own))
+    cuts = [key == name for name in np.unique(key)]
+    return [(own, devices[table.gpu[own][0]], table.take(own)) for own in cuts]
+
+
+def _physics(
+    pieces: Sequence[tuple[NDArray[np.bool_], Device, Table]], values: Mapping[str, float]
+) -> NDArray[np.float64]:
+    seconds = np.empty(len(pieces[0][0]))
+    for own, device, some in pieces:
+        seconds[own] = gemm_s(device, *some.shape.T, some.dtype[0], values, c_bytes=some.c_bytes)
     return seconds
 
 
-def _physics(table: Table, devices: Mapping[str, Device], values: Mapping[str, float]) -> Floats:
-    def time(device: Device, dtype: str, _engine: str, some: Table) -> Floats:
-        return gemm_s(device, *some.shape.T, dtype, values, c_bytes=some.c_bytes)
-
-    return _by_device(table, devices, time)
-
-
 def _predict(fits: Sequence[Fit], table: Table, devices: Mapping[str, Device]) -> Floats:
-    def time(device: Device, dtype: str, engine: str, some: Table) -> Floats:
-        return gemm(fits, device, *some.shape.T, dtype, engine, c_bytes=some.c_bytes).seconds
-
-    return _by_device(table, devices, time)
+    seconds = np.empty(len(table.seconds))
+    for own, device, some in _pieces(table, devices):
+        answer = gemm(fits, device, *some.shape.T, some.dtype[0], some.engine[0], c_bytes=some.c_bytes)
+        seconds[own] = answer.seconds
+    return seconds
 
 
 def _held_out(table: Table, devices: Mapping[str, Device], prior: Sequence[Fit], count: int) -> Floats:
     fold = table.fold(count)
     predicted = np.empty(len(table.seconds))
     for number in range(count):
-        fits = _fit(table.take(fold != number), devices, "cross-validation", prior)
-        predicted[fold == number] = _predict([*fits, *prior], table.take(fold == number), devices)
+        test = fold == number
+        if test.any():
+            fits = _fit(table.take(~test), devices, "cross-validation", prior)
+            predicted[test] = _predict([*fits, *prior], table.take(test), devices)
     return predicted
 
 

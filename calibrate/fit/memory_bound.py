@@ -1,8 +1,9 @@
 """Fits memory-bound kernels: how close norms, activations and additions come to the memory bandwidth.
 
 Works from the general to the particular, like a tailor with a standard cut: first one set of parameters for
-an operation and engine on all accelerators together, then efficiency and launch time of each accelerator,
-last a small grid of what remains by row count and row length, shared by all and corrected for each.
+an operation and engine on all accelerators together, then efficiency and launch time of each,
+last a small grid of what remains by row count and row length, shared by all and corrected for each. An
+accelerator nobody measured finds an entry for its generation.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ OWN = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
 """Parameters that each accelerator fits for itself when it has measurements; the rest describe the kernel."""
 
 FEWEST_FOR_GRID = 12
+MODEL_ERROR = 0.05
+"""Log error of the physics that the rounding of a printed time is weighed against."""
 GRID_STEPS = (("log2_rows", 4.0), ("log2_cols", 0.5))
-SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.5, 0.7
+SMOOTHNESS, RIDGE, OWN_RIDGE = 0.1, 0.2, 0.2
 PRIOR_WEIGHT, OWN_PRIOR_WEIGHT = 0.02, 0.3
 """How stiff grids and departures are; chosen by cross-validation on 1,099 kernels of 14 accelerators."""
 
@@ -55,7 +58,7 @@ def fit(
     prior: Sequence[Fit] = (),
     folds: int = 5,
 ) -> list[Fit]:
-    """Fit every (operation, engine) in ``rows``: one entry for each accelerator, one for all of them.
+    """Fit every (operation, engine) in ``rows``: entries for accelerators, generations and all.
 
     Args:
         rows: columns gpu, op, dtype, rows, cols and time_us; engine may be absent.
@@ -112,7 +115,7 @@ def _predict(fits: Sequence[Fit], table: Table, devices: Mapping[str, Device]) -
 
 def _error(one: Fit, table: Table, predicted: Floats, count: int) -> FitError:
     mine = np.ones(len(predicted), dtype=bool)
-    for name in ("family", "engine", "accelerator"):
+    for name in ("family", "engine", "accelerator", "generation"):
         mine &= table[name] == one.key.get(name, table[name])
     return common.errors(predicted[mine], table["seconds"][mine], f"{count} folds by (op, rows, cols)")
 
@@ -136,6 +139,7 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
     table |= {name: np.asarray(rows[name], dtype=float) for name in ("rows", "cols")}
     table["seconds"] = np.asarray(rows.get("time_us", np.full(count, np.nan)), dtype=float) * 1e-6
     table["family"] = np.array([family(op) for op in table["op"]])
+    table["generation"] = np.array([devices[gpu].generation for gpu in table["gpu"]])
     table["accelerator"] = np.array([devices[gpu].key for gpu in table["gpu"]])
     each = zip(*(table[name] for name in ("op", "rows", "cols", "dtype", "engine")), strict=True)
     table["bytes"] = np.array([float(ideal_bytes(str(o), r, c, str(t), str(e))) for o, r, c, t, e in each])
@@ -144,6 +148,7 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
 
 def _fit_all(table: Table, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]) -> list[Fit]:
     result: list[Fit] = []
+    table = table | {"weight": _weights(table)}
     names = np.stack([table["family"], table["engine"]])
     for case in np.unique(names, axis=1).T:
         group = _take(table, np.all(names == case[:, None], axis=0))
@@ -152,10 +157,27 @@ def _fit_all(table: Table, devices: Mapping[str, Device], source: str, prior: Se
     return result
 
 
+def _weights(table: Table) -> Floats:
+    """Weight of each row: short times printed in half or whole microseconds know little.
+
+    A time rounded to r is uncertain by r / sqrt(12); against a model error of ``MODEL_ERROR`` the row weighs
+    1 / (1 + (uncertainty / time / model error)^2).
+    """
+    weight = np.ones(len(table["seconds"]))
+    names = np.stack([table["gpu"], table["engine"]])
+    for case in np.unique(names, axis=1).T:
+        at = np.all(names == case[:, None], axis=0)
+        halves = table["seconds"][at] * 2e6
+        if np.abs(halves - np.round(halves)).max() < 1e-3:
+            uncertain = 1e-6 / np.sqrt(12) / table["seconds"][at]
+            weight[at] = 1 / (1 + (uncertain / MODEL_ERROR) ** 2)
+    return weight
+
+
 def _fit_group(
     group: Table, devices: Mapping[str, Device], source: str, before: Mapping[str, float]
 ) -> list[Fit]:
-    """One family on one engine: common parameters, those of each accelerator, grids."""
+    """One family on one engine: common parameters, those of each accelerator and generation, grids."""
     weight = OWN_PRIOR_WEIGHT if before else PRIOR_WEIGHT
     pooled = fit_parameters(
         PARAMETERS,
@@ -164,22 +186,23 @@ def _fit_group(
         source,
         start=before,
         prior_weight=weight,
+        weights=group["weight"],
     )
-    parts = {str(gpu): _take(group, group["gpu"] == gpu) for gpu in np.unique(group["gpu"])}
-    own = {gpu: _own(part, devices, source, pooled) for gpu, part in parts.items()}
-    left = {
-        gpu: np.log(part["seconds"] / _physics(part, devices, _values(own[gpu])))
-        for gpu, part in parts.items()
-    }
-    grid = _grid(parts, left)
+    result, left = [], []
     name, engine = str(group["family"][0]), str(group["engine"][0])
     key = {"kind": kind(name), "family": name, "engine": engine}
-    result = []
-    for gpu, part in parts.items():
-        device = devices[gpu]
-        refined = _refined(grid, part["rows"], part["cols"], left[gpu])
-        mine = key | {"accelerator": device.key, "generation": device.generation}
-        result.append(Fit(OP, mine, own[gpu], refined))
+    for level in ("accelerator", "generation"):
+        for value in np.unique(group[level]):
+            part = _take(group, group[level] == value)
+            own = _own(part, devices, source, pooled)
+            part["left"] = np.log(part["seconds"] / _physics(part, devices, _values(own)))
+            generation = str(part["generation"][0])
+            mine = key | {"generation": generation} | {level: str(value)}
+            result.append(Fit(OP, mine, own))
+            left.append(_take(part, part["weight"] > 0.5))
+    accelerators = left[: len(np.unique(group["accelerator"]))]
+    grid = _grid({n: np.concatenate([part[n] for part in accelerators]) for n in ("rows", "cols", "left")})
+    result = [replace(one, grid=_refined(grid, part)) for one, part in zip(result, left, strict=True)]
     return [*result, Fit(OP, key, pooled, grid)]
 
 
@@ -194,6 +217,7 @@ def _own(
         source,
         start=start,
         prior_weight=OWN_PRIOR_WEIGHT,
+        weights=part["weight"],
     )
     return {**pooled, **found}
 
@@ -210,22 +234,21 @@ def _physics(group: Table, devices: Mapping[str, Device], values: Mapping[str, f
     return seconds
 
 
-def _grid(parts: Mapping[str, Table], left: Mapping[str, Floats]) -> ResidualGrid | None:
-    residual = np.concatenate([left[gpu] for gpu in parts])
-    if len(residual) < FEWEST_FOR_GRID:
+def _grid(part: Table) -> ResidualGrid | None:
+    rows, cols, left = part["rows"], part["cols"], part["left"]
+    if len(left) < FEWEST_FOR_GRID:
         return None
-    rows, cols = (np.concatenate([part[name] for part in parts.values()]) for name in ("rows", "cols"))
     at = coordinates(rows, cols)
     axes = [(name, _nodes(at[name], step)) for name, step in GRID_STEPS]
-    return fit_grid(axes, at, residual, smoothness=SMOOTHNESS, ridge=RIDGE)
+    return fit_grid(axes, at, left, smoothness=SMOOTHNESS, ridge=RIDGE)
 
 
-def _refined(grid: ResidualGrid | None, rows: Floats, cols: Floats, residual: Floats) -> ResidualGrid | None:
+def _refined(grid: ResidualGrid | None, part: Table) -> ResidualGrid | None:
     """The shared grid plus what one accelerator leaves of it: caches move the steps between row lengths."""
-    if grid is None:
-        return None
-    at = coordinates(rows, cols)
-    left = residual - np.log(grid.factor(at))
+    if grid is None or not len(part["left"]):
+        return grid
+    at = coordinates(part["rows"], part["cols"])
+    left = part["left"] - np.log(grid.factor(at))
     own = fit_grid(grid.axes, at, left, smoothness=SMOOTHNESS, ridge=OWN_RIDGE)
     values = (round(a + b, 4) for a, b in zip(grid.values, own.values, strict=True))
     return ResidualGrid(grid.axes, tuple(values))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from calibrate.environment import Machine, import_torch
@@ -22,13 +23,11 @@ GRAPH_CALLS = 128
 def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
     """Rows of table ``launch``: seconds an operation, by mode."""
     torch = import_torch()
-    modes = {"eager_host": _host_block, "eager_device": _device_block, "graph": _graph_block}
-    if not machine.is_cuda:
-        modes = {
-            "eager_host": _host_block
-        }  # the CPU is host and device in one: the call returns when it is done
+    modes = {"eager_host": _host_block}  # on a CPU host and device are one: the call returns when it is done
+    if machine.is_cuda:
+        modes |= {"eager_device": _device_block, "graph": _graph_block}
     points = [
-        Point({"mode": mode, "engine": "torch eager"}, lambda make=make: make(torch, machine.device))
+        Point({"mode": mode, "engine": "torch eager"}, partial(make, torch, machine.device))
         for mode, make in modes.items()
     ]
     rule = StopRule(max_calls=QUEUE_CALLS if machine.is_cuda else StopRule().max_calls)

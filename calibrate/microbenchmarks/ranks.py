@@ -85,7 +85,7 @@ def listen(
         ready = wait(list(still), silence_s)
         if not ready:
             raise RankError(f"no rank has reported for {silence_s:.0f} s, after {rows} rows")
-        for pipe in ready:
+        for pipe in (one for one in ready if isinstance(one, Connection)):
             try:
                 kind, payload = pipe.recv()
             except (EOFError, OSError):

@@ -50,7 +50,7 @@ def test_known_physics_is_recovered():
         moved = ideal_bytes("softmax", 2**17, 2**13, "fp16")
         exact = memory_bound_s(DEVICES[name], moved, 2**17, **complete(PARAMETERS, truth))
         assert float(guess) == pytest.approx(float(exact), rel=0.05)
-    assert {len(f.key) for f in fits} == {3, 5}  # one for all, one for each accelerator
+    assert sorted(len(f.key) for f in fits) == [3, 4, 4, 5, 5]  # all, each generation, each accelerator
 
 
 def test_hold_out_error_is_of_the_order_of_the_noise():

@@ -116,11 +116,13 @@ def test_every_fault_is_listed_at_once():
     del rows[1]["engine"]
     document["tables"] |= {"memroy": [], "memory": {}, "launch": ["fast"]}
     document["warnings"] = "none"
+    document["devices"]["X"]["flop_per_s"]["fp32"] = "fast"
     with pytest.raises(MeasurementsError) as caught:
         from_json(json.dumps(document), "m.json")
     faults = str(caught.value).splitlines()
     expected = [
         "warnings: expected a list, found str",
+        "devices.X: could not convert string to float: 'fast'",
         "tables.gemm[0].dtype: expected text (number format of the product), found ''",
         "tables.gemm[0].m: expected a positive whole number (rows of C (tokens)), found 1.5",
         "tables.gemm[0].time_us: expected a positive number (median of one call, microseconds), found -3",
