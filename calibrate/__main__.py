@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.cost.device import Device
+    from sim.spec.device import Device
 
     Datasheets = Callable[[list[str]], Mapping[str, Device]]
     """Datasheets of those of the named devices that are known."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.cost.device import Device
+from sim.spec.device import Device
 
 SCHEMA = 1
 Row = Mapping[str, Any]

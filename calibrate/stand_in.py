@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sim.cost.collective_forms import bus_factor
-from sim.cost.device import BYTES_PER_VALUE, Device
+from sim.spec.device import BYTES_PER_VALUE, Device
 from sim.cost.kernels.gemm import canonical
 
 Row = Mapping[str, Any]

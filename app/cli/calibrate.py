@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sim.cost.device import Device
+    from sim.spec.device import Device
 
 app = typer.Typer(help="Measure this machine; fit calibration profiles.", no_args_is_help=True)
 

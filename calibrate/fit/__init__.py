@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, Profile
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from calibrate.fit import collectives
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.spec.profile import Fit, Profile, to_json
 
 KERNELS = ("gemm", "attention", "memory_bound", "moe")

@@ -113,7 +113,7 @@ def domain_fit(fits: Iterable[Fit], links: Links, collective: str) -> Fit | None
     """
     entries = tuple(fits)
     wanted = [
-        ("fabric", _class(links)),
+        ("fabric", fabric_class(links)),
         ("generation", links.generation),
         ("accelerator", links.accelerator),
     ]
@@ -139,7 +139,10 @@ def saturated(fit: Fit | None, ranks: ArrayLike) -> dict[str, Floats]:
     return values
 
 
-def _class(links: Links) -> str:
+def fabric_class(links: Links) -> str:
+    """What domain curves are keyed by: ``nvlink`` (any device-to-device fabric), ``pcie`` or ``gloo`` (CPU, TCP)."""
+    if links.scale_up == "gloo":
+        return "gloo"
     return "pcie" if links.scale_up in ("pcie", "none") else "nvlink"
 
 

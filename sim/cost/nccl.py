@@ -59,7 +59,7 @@ NETWORK_PARAMETERS = (
 """Between domains, by fabric; shared by all collectives."""
 
 FABRIC_STARTS: Mapping[str, Mapping[str, float]] = {
-    "efa": {"hop_s": 2.5e-5},
+    "efa": {"hop_s": 1.5e-5},
     "ethernet": {"hop_s": 1e-4, "bandwidth_frac": 0.85},
     "dcn": {"hop_s": 1e-4, "bandwidth_frac": 0.85},
 }

@@ -133,6 +133,11 @@ def measured_links(
 def _one_domain(links: Links, device: Device, system: str, ranks: int, fabric: str) -> Links:
     pairwise = "pairwise" in system.lower() or "bridge" in system.lower()
     scale_up = fabric or links.scale_up
+    if fabric == "gloo":  # through the host's memory or loopback; assumed a quarter of the memory's rate
+        rate = device.host_bytes_per_s or device.memory_bytes_per_s / 4
+        return replace(
+            links, scale_up="gloo", scale_up_bytes_per_s=rate, scale_up_ranks=ranks, wiring="switch"
+        )
     if scale_up not in ("nvlink", "xgmi") or (pairwise and ranks > 2) or device.scale_up_bytes_per_s <= 0:
         return replace(
             links,

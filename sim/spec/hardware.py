@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.spec.profile import KINDS
 
 NUMBER_FORMATS = ("fp64", "fp32", "fp32_matrix", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")

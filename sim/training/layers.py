@@ -7,7 +7,7 @@ parallel: Korthikanti et al. 2022, arXiv 2205.05198).
 
 from __future__ import annotations
 
-from sim.cost.device import BYTES_PER_VALUE
+from sim.spec.device import BYTES_PER_VALUE
 from sim.spec.model import Model
 from sim.spec.ops import Attention, Block, Gemm, MemoryBound, Message, Op
 from sim.spec.workload import Training

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sim.cost.device import BYTES_PER_VALUE
+from sim.spec.device import BYTES_PER_VALUE
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
 from sim.results.step import MemoryUse
 from sim.spec.model import Model

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sim.cost.collectives import collective
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
 from sim.cost.kernels.gemm import gemm

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account

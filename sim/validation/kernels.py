@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.spec.catalog import Catalog, UnknownName
 from sim.validation.outcome import ValidationError, outcome, require
 

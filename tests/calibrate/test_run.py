@@ -18,7 +18,7 @@ from calibrate.fit import NothingToFitError, fit_measurements, fit_tables
 from calibrate.measurements import Measurements, load, save
 from calibrate.run import PARTS, OptionError, parse_budget, parse_options
 from calibrate.stand_in import stand_in_devices
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.spec import profile as profiles
 
 needs_torch = pytest.mark.torch

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
-from sim.cost.device import Device
+from sim.spec.device import Device
 from sim.results.step import StepResult
 from sim.results.step_tables import step_document
 from sim.spec.flop_count import training_flop_per_token

@@ -94,9 +94,9 @@ PARAMETERS = (
         1.15,
     ),
     Parameter("memory_frac", "1", "share of the memory bandwidth that streaming reaches", 0.85, 0.3, 1.1),
-    Parameter("launch_s", "s", "fixed time of a call: launch, first fetch, drain", 2.5e-6, 3e-7, 4e-5),
+    Parameter("launch_s", "s", "fixed time of a call: launch, first fetch, drain", 2.5e-6, 3e-7, 1e-4),
     Parameter("k_step_s", "s", "latency of 128 bytes of K in the main loop", 8e-8, 5e-9, 2e-6),
-    Parameter("wave_s", "s", "prologue and epilogue of a wave of tiles", 5e-7, 1e-8, 6e-6),
+    Parameter("wave_s", "s", "prologue and epilogue of a wave of tiles", 5e-7, 1e-8, 2e-5),
     Parameter("l2_ratio", "1", "bandwidth of the L2 over that of the memory", 3.0, 1.0, 15.0),
     Parameter("sm_share", "1", "bandwidth one core can draw over its even share", 2.0, 1.0, 8.0),
     Parameter("split_s", "s", "fixed time of cutting K: second kernel or semaphore", 2e-6, 1e-7, 3e-4),
@@ -235,11 +235,6 @@ def choose(fits: Iterable[Fit], device: Device, dtype: str, engine: str = "") ->
     """
     known = [fit for fit in fits if fit.op == OP]
     name = canonical(dtype)
-    family = engine.split(" ")[0]
-    engines = sorted(
-        {fit.key.get("engine", "") for fit in known}, key=lambda e: (e != engine, e.split(" ")[0] != family)
-    )
-    prefer = [("engine", other) for other in engines[:1]] + [("accelerator", device.key)]
     for generation in _nearest(device.generation):
         for wanted in (name, *FORMATS[name].similar):
             want = {"generation": generation, "dtype": wanted}
@@ -249,8 +244,15 @@ def choose(fits: Iterable[Fit], device: Device, dtype: str, engine: str = "") ->
                 if all(fit.key.get(field, value) == value for field, value in want.items())
             ]
             if some:
-                return find(some, OP, prefer)
-    return find(known, OP, [("dtype", name), *prefer])
+                return find(some, OP, [("engine", _family(some, engine)), ("accelerator", device.key)])
+    return find(known, OP, [("dtype", name), ("engine", engine), ("accelerator", device.key)])
+
+
+def _family(fits: Iterable[Fit], engine: str) -> str:
+    """``engine`` where a fit has it, else another version of it, else ``engine`` all the same."""
+    engines = {fit.key.get("engine", "") for fit in fits}
+    kin = sorted(other for other in engines if other.split(" ")[0] == engine.split(" ")[0])
+    return engine if engine in engines or not kin else kin[-1]
 
 
 def _nearest(generation: str) -> list[str]:

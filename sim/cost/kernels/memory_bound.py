@@ -136,8 +136,8 @@ def memory_bound_s(
 def choose(fits: Iterable[Fit], device: Device, op: str, engine: str = "") -> Fit | None:
     """The fit to lean on: the same operation before the same kind, the engine before the accelerator.
 
-    Without a named engine the accelerator decides. An accelerator nobody measured gets the entry that all
-    accelerators of that operation and engine share.
+    Without a named engine the accelerator decides. An accelerator nobody measured gets the entry of its
+    generation, else the one that all accelerators of that operation and engine share.
     """
     own = (("accelerator", device.key), ("generation", device.generation))
     prefer = (("engine", engine), *own) if engine else own
