@@ -34,7 +34,9 @@ def parameters() -> list[tuple[str, Parameter]]:
 
 
 def fits() -> list[tuple[str, Fit]]:
-    return [(f"{profile.name}: {fit.op} {dict(fit.key)}", fit) for profile in shipped() for fit in profile.fits]
+    return [
+        (f"{profile.name}: {fit.op} {dict(fit.key)}", fit) for profile in shipped() for fit in profile.fits
+    ]
 
 
 def test_there_are_cost_parameters_and_shipped_fits() -> None:
@@ -86,5 +88,5 @@ def test_no_two_entries_answer_the_same_question() -> None:
 
 
 @pytest.mark.parametrize("profile", shipped(), ids=lambda profile: profile.name)
-def test_a_profile_says_which_command_made_it(profile) -> None:  # noqa: ANN001
+def test_a_profile_says_which_command_made_it(profile) -> None:
     assert profile.provenance["command"]

@@ -14,7 +14,12 @@ import calibrate
 import sim
 
 ROOT = Path(__file__).resolve().parents[1]
-LINT = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
+LINT = [
+    sys.executable,
+    "-c",
+    "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    "--no-cache",
+]
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -41,13 +46,18 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("sim/cost/optimizer.py", "import scipy", "cost functions need numpy alone BROKEN"),
         ("sim/results/timeline.py", "import pydantic", "only the loader imports pydantic BROKEN"),
         ("sim/spec/model.py", "from app.report import figures", "nothing imports the faces BROKEN"),
-        ("sim/cost/links.py", "import sim.training.step", "inside the library imports only point down BROKEN"),
+        (
+            "sim/cost/links.py",
+            "import sim.training.step",
+            "inside the library imports only point down BROKEN",
+        ),
         ("calibrate/measure.py", "import sim.spec.scenario", "calibrate needs only numpy"),
     ],
 )
 def test_a_planted_import_is_caught(copy: Path, module: str, line: str, broken: str) -> None:
     path = copy / module
-    path.write_text(path.read_text(encoding="utf-8").replace("import annotations\n", f"import annotations\n{line}\n", 1))
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("import annotations\n", f"import annotations\n{line}\n", 1))
     done = lint(copy)
     assert done.returncode == 1
     assert broken in " ".join(done.stdout.split())
@@ -57,6 +67,11 @@ def test_the_packages_are_ours_and_no_face_hides_a_package() -> None:
     for package in (sim, calibrate, app):
         assert package.__file__ is not None
         assert Path(package.__file__).resolve().is_relative_to(ROOT)
-    hidden = {path.stem for path in (ROOT / "app" / "web").glob("*.py")} & {"sim", "app", "calibrate", "scenarios"}
+    hidden = {path.stem for path in (ROOT / "app" / "web").glob("*.py")} & {
+        "sim",
+        "app",
+        "calibrate",
+        "scenarios",
+    }
     assert hidden == set()
     assert not hidden & set(sys.stdlib_module_names)

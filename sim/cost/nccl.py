@@ -70,9 +70,8 @@ SATURATED_BYTES = 2.0**33
 """Where every link measured so far has reached its full rate."""
 
 LL128_RATE, LL128_EXTRA = 0.92, 0.42
-"""LL128 carries 120 data bytes in 128; its extra latency over LL relative to that of Simple (tuning.cc:
-ring over NVLink, (14 - 6.6) + (1.9 - 0.6) hops against (8.4 - 6.6) + (3.4 - 0.6) hops, fitted notes
-give 1 : 2.4)."""
+"""LL128 carries 120 data bytes in 128 (0.94, 0.92 in tuning.cc); its latency over LL is 1 / 2.4 of Simple's, as fits
+of measured NVLink sweeps have it."""
 
 RELATIVES: Mapping[str, tuple[str, ...]] = {
     "all_reduce": ("reduce_scatter", "all_gather"),

@@ -1,0 +1,36 @@
+"""Published Megatron-LM runs on A100, predicted without anything fitted to a single row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sim.spec.catalog import load_catalog
+from sim.spec.profiles import fits_for
+from sim.validation.outcome import read_rows, summary
+from sim.validation.training import validate_training
+
+ROWS = read_rows(Path(__file__).parent / "megatron_a100_runs.csv")
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return validate_training(ROWS, fits_for("shipped"), load_catalog())
+
+
+def test_every_run_is_expressed(table: pd.DataFrame) -> None:
+    assert list(table.loc[table["skipped"] != "", ["id", "skipped"]].itertuples(index=False)) == []
+
+
+@pytest.mark.parametrize("identity", list(ROWS["id"]))
+def test_each_run_is_predicted_within_ten_percent(table: pd.DataFrame, identity: str) -> None:
+    error = float(table.loc[table["id"] == identity, "error_pct"].iloc[0])
+    assert abs(error) <= 10
+
+
+def test_the_runs_together_have_little_bias(table: pd.DataFrame) -> None:
+    document = summary(table, "group")
+    assert document["median_ape"] <= 6
+    assert abs(document["bias_pct"]) <= 4
