@@ -49,7 +49,7 @@ def test_every_parameter_of_a_cost_function_is_documented_and_within_its_bounds(
         assert parameter.unit, where
         assert parameter.source, where
         assert len(parameter.meaning) > 5, where
-        assert 0 < parameter.low <= parameter.start <= parameter.high, f"{where}: {parameter.name}"
+        assert 0 <= parameter.low <= parameter.start <= parameter.high, f"{where}: {parameter.name}"
 
 
 def test_every_constant_of_a_shipped_profile_has_unit_kind_source_and_a_sound_interval() -> None:

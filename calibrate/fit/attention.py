@@ -56,9 +56,8 @@ GRIDS: Mapping[str, tuple[tuple[str, tuple[float, ...]], ...]] = {
 FEWEST_FOR_GRID = 40
 FEWEST_FOR_ACCELERATOR = 6
 SMOOTHNESS, RIDGE = 0.3, 0.3
-PRIOR_WEIGHT = 0.02
-OWN_WEIGHT = 0.05
-FEW = 20.0
+PRIOR_WEIGHT = 0.03
+FEW = 250.0
 """Stiffness of the grid and of departures from a start; chosen by five-fold cross-validation by shape."""
 
 
@@ -284,7 +283,7 @@ def _fit_group(group: _Group, source: str, before: Fit | None, lean: Fit | None)
             alone = group.only(part)
             fixed = {name: shared[name] for name in CHOICES[group.phase]}
             own = _parameters(
-                alone, source, known[part.at], start, fixed, _stiffness(OWN_WEIGHT, len(part.at))
+                alone, source, known[part.at], start, fixed, _stiffness(len(part.at))
             )
             each[part.device.key] = own
             seconds[part.at] = alone.physics({name: constant.value for name, constant in own.items()})
@@ -304,7 +303,7 @@ def _best(group: _Group, source: str, known: Floats, before: Fit | None) -> dict
             name: _chosen(group.phase, name, value, source)
             for name, value in zip(choices, taken, strict=True)
         }
-        weight = _stiffness(OWN_WEIGHT if before else PRIOR_WEIGHT, len(group.seconds))
+        weight = _stiffness(len(group.seconds))
         values = _parameters(group, source, known, start, fixed, weight)
         left = np.log(group.seconds / (group.physics({n: c.value for n, c in values.items()}) * known))
         found.append((float(np.mean(np.sqrt(1 + (left / 0.1) ** 2))), values))
@@ -333,9 +332,9 @@ def _parameters(
     return found | held
 
 
-def _stiffness(weight: float, rows: int) -> float:
+def _stiffness(rows: int) -> float:
     """Few rows say little: below about :data:`FEW` of them a fit keeps closer to its start."""
-    return weight * (1 + FEW / rows)
+    return PRIOR_WEIGHT * (1 + FEW / rows)
 
 
 def _held(parameter: Parameter, source: str) -> Constant:

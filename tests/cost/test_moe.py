@@ -40,6 +40,15 @@ def test_busiest_rank_has_at_least_the_mean_and_at_most_all(tokens, ranks, distr
     assert np.all(np.diff(load.blocks) <= 1e-9)
 
 
+def test_a_surplus_is_taken_from_ranks_that_have_tokens():
+    assert np.all(expert_loads(672, 1, 64, 32, "power_law_1.01").sum(axis=1) == 672)
+
+
+def test_more_choices_than_experts_are_refused():
+    with pytest.raises(ValueError, match="do not fit"):
+        expert_loads(10, 9, 8, 1, "power_law_1.2")
+
+
 def test_balanced_routing_is_exact():
     load = rank_load([1, 4, 16, 64], 8, 64, 4, "balanced")
     np.testing.assert_array_equal(load.pairs, [2, 8, 32, 128])

@@ -96,7 +96,8 @@ FLASH_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("packs_groups", "1", "1 = query heads of a group share a tile", 0.0, 0.0, 1.0),
 )
 PREFILL_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (64.0, 128.0), "packs_groups": (0.0, 1.0)}
-TRAINING_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (128.0, 256.0), "packs_groups": (0.0,)}
+FORWARD_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (128.0, 256.0), "packs_groups": (0.0,)}
+BACKWARD_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (128.0,), "packs_groups": (0.0,)}
 
 PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "fwd": FLASH_PARAMETERS,
@@ -106,8 +107,8 @@ PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
 }
 """Parameters of each phase; those named in :data:`CHOICES` take only the values listed there."""
 CHOICES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
-    "fwd": TRAINING_CHOICES,
-    "bwd": TRAINING_CHOICES,
+    "fwd": FORWARD_CHOICES,
+    "bwd": BACKWARD_CHOICES,
     "prefill": PREFILL_CHOICES,
     "decode": DECODE_CHOICES,
 }

@@ -98,21 +98,24 @@ def expert_loads(tokens: float, topk: float, experts: int, ranks: int, distribut
 
 def _whole(load: Floats, pairs: int, tokens: float, ranks: int) -> Floats:
     """Round to whole pairs, at most one per token, and hand out what is left or over, rank by rank."""
+    if pairs > tokens * load.shape[1]:
+        raise ValueError(f"{pairs} pairs do not fit {load.shape[1]} experts of at most {tokens:g} pairs each")
     load = np.minimum(np.round(load), tokens)
     draws, experts = load.shape
-    for _ in range(64):
+    while True:
         left = pairs - load.sum(axis=1)
         if not left.any():
             break
-        step = np.where(left > 0, 1.0, -1.0)
+        step = np.where(left > 0, 1.0, -1.0)[:, None]
+        may = np.where(step > 0, load < tokens, load > 0)
         # smallest loads take first, largest give first; within each rank, then rank by rank
-        local = (load * step[:, None]).reshape(draws, ranks, experts // ranks)
+        local = np.where(may, load * step, np.inf).reshape(draws, ranks, experts // ranks)
         place = np.argsort(np.argsort(local, axis=2, kind="stable"), axis=2, kind="stable")
         turn = (place * ranks + np.arange(ranks)[None, :, None]).reshape(draws, experts)
-        may = np.where(left[:, None] > 0, load < tokens, load > 0)
-        rounds = np.maximum(np.floor(np.abs(left) / experts), 1.0)
-        amount = np.where((turn < np.abs(left)[:, None]) & may, rounds[:, None], 0.0)
-        load = np.clip(load + step[:, None] * amount, 0, tokens)
+        turn = np.argsort(np.argsort(np.where(may, turn, turn + experts), axis=1), axis=1)
+        rounds = np.maximum(np.floor(np.abs(left) / experts), 1.0)[:, None]
+        amount = np.where((turn < np.abs(left)[:, None]) & may, rounds, 0.0)
+        load = np.clip(load + step * amount, 0, tokens)
     return load
 
 
