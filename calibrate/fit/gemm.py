@@ -27,6 +27,8 @@ MIN_ROWS = 8
 """A group with fewer rows gets no fit: it cannot tell its parameters from its noise."""
 FULL_ROWS = 270.0
 """Rows at which a fit's pull towards its start has the nominal strength; it weighs more against fewer."""
+PULL_OWN, PULL_KIN, PULL_NONE = 0.4, 0.1, 0.02
+"""Pull towards the start: a fit of the same kernels, of related ones, a mere guess. Chosen on held-out shapes."""
 PRELIMINARY_ROWS = 150
 """Rows on which the starting points are compared."""
 LOSS_SCALE = 0.1
@@ -216,7 +218,7 @@ def _fit_group(
             own = keys == name
             if own.sum() >= MIN_ROWS:
                 members.append(
-                    (str(name), own, _parameters(group.take(own), devices, source, pooled, 0.1)[0])
+                    (str(name), own, _parameters(group.take(own), devices, source, pooled, PULL_KIN)[0])
                 )
     residual = np.log(group.seconds / _physics(_pieces(group, devices), pooled))
     left = residual.copy()
@@ -241,14 +243,15 @@ def _pooled_parameters(
     group: Table, devices: Mapping[str, Device], source: str, lean: Fit | None
 ) -> dict[str, Constant]:
     if lean is not None and len(group.seconds) < PRELIMINARY_ROWS:
-        return _parameters(group, devices, source, lean.values(), 0.05)[0]
+        own = (lean.key.get("dtype"), lean.key.get("engine")) == (group.dtype[0], group.engine[0])
+        return _parameters(group, devices, source, lean.values(), PULL_OWN if own else PULL_KIN)[0]
     few = np.zeros(len(group.seconds), dtype=bool)
     few[:: max(1, len(few) // PRELIMINARY_ROWS)] = True
     some = group.take(few)
     starts = [*STARTS, *([lean.values()] if lean is not None else [])]
-    tried = [_parameters(some, devices, source, start, 0.02) for start in starts]
+    tried = [_parameters(some, devices, source, start, PULL_NONE) for start in starts]
     best = min(tried, key=lambda pair: pair[1])[0]
-    return _parameters(group, devices, source, {name: c.value for name, c in best.items()}, 0.01)[0]
+    return _parameters(group, devices, source, {name: c.value for name, c in best.items()}, PULL_NONE)[0]
 
 
 def _parameters(

@@ -78,7 +78,7 @@ def test_a_small_measurement_departs_from_its_prior_only_as_far_as_it_must() -> 
 
 
 def test_held_out_predictions_do_not_see_the_rows_they_predict() -> None:
-    rows = _rows(["H100-80GB", "H200"], 25)
+    rows = _rows(["H100-80GB", "H200"], 16)
     predicted = cross_validate(rows, DEVICES, folds=2)
     spoiled = dict(rows)
     same = (rows["m"] == rows["m"][0]) & (rows["n"] == rows["n"][0]) & (rows["k"] == rows["k"][0])

@@ -149,5 +149,7 @@ def test_experts_of_known_ungated_models_have_two_matrices():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown distribution 'zipf'"):
         moe([], H100, 8, 64, 64, 1, 8, distribution="zipf")
+    with pytest.raises(ValueError, match="60 experts do not divide among 8"):
+        moe([], H100, 8, 64, 64, 1, 60, expert_parallel=8)
     with pytest.raises(ValueError, match="number format 'fp3'"):
         moe([], H100, 8, 64, 64, 1, 8, dtype="fp3")

@@ -54,7 +54,7 @@ def rank_load(
     of ai-dynamo/aiconfigurator (collector/helper.py).
 
     Raises:
-        ValueError: an unknown distribution.
+        ValueError: an unknown distribution, or experts that do not divide among the ranks.
     """
     columns = np.broadcast_arrays(
         *[np.asarray(c, dtype=float) for c in (tokens, topk, experts, expert_parallel)]
@@ -71,8 +71,14 @@ def rank_load(
 
 
 def expert_loads(tokens: float, topk: float, experts: int, ranks: int, distribution: str) -> Floats:
-    """Pairs of each expert in each draw, shape (draws, experts); each row sums to tokens x topk."""
-    pairs = round(tokens * topk)
+    """Pairs of each expert in each draw, shape (draws, experts); each row sums to tokens x topk.
+
+    Raises:
+        ValueError: an unknown distribution, or experts that do not divide among the ranks.
+    """
+    if experts % ranks:
+        raise ValueError(f"{experts} experts do not divide among {ranks} expert-parallel ranks")
+    pairs, tokens = round(tokens * topk), float(np.ceil(tokens))
     if distribution == "balanced":
         # experts hit by few pairs lie evenly spaced, so every rank gets its share
         edges = np.floor(np.arange(experts + 1) * pairs / experts + 1e-9)
