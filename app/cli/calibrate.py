@@ -7,10 +7,13 @@ is the catalogue, whose datasheets take the place of stand-ins for devices it kn
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from app.cli.common import named_devices, refuse
 
 if TYPE_CHECKING:
     from sim.spec.device import Device
@@ -31,7 +34,7 @@ Name = Annotated[str, typer.Option(help="Of the profile.")]
 Out = Annotated[Path, typer.Option(help="Measurement file.")]
 ProfileOut = Annotated[Path | None, typer.Option(help="Profile; default: beside the measurement file.")]
 Prior = Annotated[Path | None, typer.Option(help="Profile to lean on where the measurements are thin.")]
-Measured = Annotated[Path, typer.Argument(help="Measurement file (JSON).", show_default=False)]
+Measured = Annotated[Path | None, typer.Argument(help="Measurement file (JSON).", show_default=False)]
 
 
 @app.command("run")
@@ -68,11 +71,36 @@ def run(
 
 
 @app.command("fit")
-def fit(measurements: Measured, out: ProfileOut = None, name: Name = "", prior: Prior = None) -> None:
-    """Fit a profile to a measurement file."""
+def fit(
+    measurements: Measured = None,
+    out: ProfileOut = None,
+    name: Name = "",
+    prior: Prior = None,
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Fit the profiles that ship again, from scenarios/measurements.")
+    ] = False,
+) -> None:
+    """Fit a profile to a measurement file, or the shipped profiles to the tables they come from."""
     from calibrate.__main__ import fit_file, tell
 
+    if shipped == (measurements is not None):
+        refuse("expected either a measurement file or --shipped")
+    if shipped:
+        fit_shipped_profiles(out, tell)
+        return
     raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices, prior))
+
+
+def fit_shipped_profiles(out: Path | None, tell: Callable[[str], None]) -> None:
+    """Fit every table under scenarios/measurements; one profile a generation goes to ``out`` or scenarios/profiles."""
+    import scenarios
+    from calibrate.fit.shipped import fit_shipped
+
+    folder = Path(scenarios.__path__[0])
+    target = out or folder / "profiles"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in fit_shipped(folder / "measurements", target, named_devices(), tell):
+        tell(f"wrote {path}")
 
 
 def catalogue_devices(gpus: list[str]) -> dict[str, Device]:

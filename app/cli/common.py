@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from sim.spec.device import Device
     from sim.spec.scenario import Scenario
 
 BAD_INPUT, INFEASIBLE = 2, 3
@@ -44,6 +45,13 @@ def load_scenario(path: Path, overrides: list[str] | None, seed: int | None) -> 
     except ScenarioError as error:
         count = len(error.faults)
         refuse(f"{error}\n{count} fault{'s' if count != 1 else ''}: nothing was run")
+
+
+def named_devices() -> dict[str, Device]:
+    """Datasheets of all accelerators by every name they go by."""
+    from sim.spec.catalog import load_catalog
+
+    return {name: entry.device() for name, entry in load_catalog().accelerator_names().items()}
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.common import Json, print_json, refuse
+from app.cli.common import Json, named_devices, print_json, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,6 @@ def collectives(
 ) -> None:
     """Collectives, by kind of link and size of message."""
     from calibrate.fit.shipped import leave_out_collectives, predict_collectives
-    from sim.spec.catalog import load_catalog
     from sim.spec.profile import ProfileError
     from sim.spec.profiles import fits_for
     from sim.validation.collectives import validate_collectives
@@ -81,10 +80,9 @@ def collectives(
         refuse(f"--leave-out = {leave_out!r}: expected system")
     try:
         rows = read_rows(file)
-        devices = {name: entry.device() for name, entry in load_catalog().accelerator_names().items()}
-        predict = (
-            leave_out_collectives(devices) if leave_out else predict_collectives(fits_for(profile), devices)
-        )
+        devices = named_devices()
+        given = predict_collectives(fits_for(profile), devices)
+        predict = leave_out_collectives(devices) if leave_out else given
         table = validate_collectives(rows, predict, str(file))
     except (ValidationError, ProfileError) as error:
         refuse(str(error))

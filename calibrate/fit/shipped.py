@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.fit import collectives
+from calibrate.fit import collective_observations, collectives
 from sim.spec.device import Device
 from sim.spec.profile import Fit, Profile, to_json
 
@@ -69,7 +69,7 @@ def fit_shipped(
         for name in names:
             path = folder / f"{name}.csv.gz"
             tell(f"fitting {kind} from {path.name}")
-            fits += _fit(kind, path, devices, fits)
+            fits += _fit(kind, path, devices, tuple(fits))
     written = []
     for generation, part in _by_generation(fits, devices).items():
         profile = Profile(
@@ -111,21 +111,19 @@ def _fit(kind: str, path: Path, devices: Mapping[str, Device], earlier: Sequence
     columns = read_columns(path)
     if kind == "collectives":
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        seen = [o for row in rows if not isinstance(o := collectives.observation(row, devices), str)]
+        seen = [
+            o for row in rows if not isinstance(o := collective_observations.observation(row, devices), str)
+        ]
         return collectives.fit_with_errors(seen, source)
     known = np.array([str(gpu) in devices for gpu in columns["gpu"]])
     columns = {name: values[known] for name, values in columns.items()}
-    if kind in ("gemm",):
-        return list(
-            _module(kind).fit(columns, devices, source, prior=[fit for fit in earlier if fit.op == "gemm"])
-        )
-    return list(_module(kind).fit(columns, devices, source))
+    return list(_module(kind).fit(columns, devices, source, prior=earlier))
 
 
 def _collectives(
     rows: Sequence[Mapping[str, Any]], devices: Mapping[str, Device], predict: Callable[[Sequence[Any]], Any]
 ) -> tuple[Any, list[str]]:
-    found = [collectives.observation(row, devices) for row in rows]
+    found = [collective_observations.observation(row, devices) for row in rows]
     usable = [place for place, item in enumerate(found) if not isinstance(item, str)]
     seconds = np.full(len(rows), np.nan)
     if usable:
