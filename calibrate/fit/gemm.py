@@ -27,8 +27,9 @@ MIN_ROWS = 8
 """A group with fewer rows gets no fit: it cannot tell its parameters from its noise."""
 FULL_ROWS = 270.0
 """Rows at which a fit's pull towards its start has the nominal strength; it weighs more against fewer."""
-PULL_OWN, PULL_KIN, PULL_NONE = 0.4, 0.1, 0.02
-"""Pull towards the start: a fit of the same kernels, of related ones, a mere guess. Chosen on held-out shapes."""
+PULL_OWN, PULL_SIBLING, PULL_KIN, PULL_NONE = 0.4, 0.1, 0.05, 0.02
+"""Pull towards a start that is the same kernels' fit, the pooled fit of siblings, another engine's, a mere guess;
+chosen on held-out shapes."""
 PRELIMINARY_ROWS = 150
 """Rows on which the starting points are compared."""
 LOSS_SCALE = 0.1
@@ -218,7 +219,7 @@ def _fit_group(
             own = keys == name
             if own.sum() >= MIN_ROWS:
                 members.append(
-                    (str(name), own, _parameters(group.take(own), devices, source, pooled, PULL_KIN)[0])
+                    (str(name), own, _parameters(group.take(own), devices, source, pooled, PULL_SIBLING)[0])
                 )
     residual = np.log(group.seconds / _physics(_pieces(group, devices), pooled))
     left = residual.copy()

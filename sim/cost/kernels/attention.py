@@ -1,7 +1,7 @@
-"""Attention kernels of the flash kind: training forward and backward, inference prefill; decode joins them here.
+"""Fused attention kernels: training forward and backward and inference prefill; decode joins them here.
 
-Think of a square of scores cut into tiles: half of it is masked away, each thread block walks along one row of
-tiles, and the matrix units wait whenever the exponentials of the softmax are not ready.
+Think of a square of scores cut into tiles: half of it is masked away, each thread block walks along one row
+of tiles, and the matrix units wait whenever the exponentials of the softmax are not ready.
 """
 
 from __future__ import annotations
@@ -138,12 +138,12 @@ def flash_attention_s(
 ) -> Floats:
     """Seconds of one fused attention call with many queries (fwd, bwd or prefill).
 
-    A tile of queries walks over its keys; a step costs the longer of its matrix products and its exponentials, plus
-    what is not hidden of the shorter. The call lasts as long as the longest tile or the mean load of a
-    multiprocessor, with the last wave partly lost, and not less than its bytes over the bandwidth.
-    Sources: FlashAttention-2 (Dao 2023, arXiv 2307.08691) for tiles, causal skipping and the five products of the
-    backward pass; FlashAttention-3 (Shah et al. 2024, arXiv 2407.08608) for the exponential bound and packed groups.
-    One query a sequence is always packed: engines send it to a decode kernel.
+    A tile of queries walks over its keys; a step costs the longer of its matrix products and its
+    exponentials, plus what is not hidden of the shorter. The call lasts as long as the longest tile or the
+    mean load of a multiprocessor, with the last wave partly lost, and not less than its bytes over the
+    bandwidth. Sources: FlashAttention-2 (Dao 2023, arXiv 2307.08691) for tiles, causal skipping and the five
+    products of the backward pass; FlashAttention-3 (Shah et al. 2024, arXiv 2407.08608) for the exponential
+    bound and packed groups. One query a sequence is always packed: engines send it to a decode kernel.
     """
     v = values
     rows = v["tile_rows"]
@@ -168,9 +168,7 @@ def flash_attention_s(
     load_s = (waves + v["quantise_frac"] * (np.ceil(waves) - waves)) * tile_s
     compute_s = np.maximum(v["prologue_s"] + longest * step_s, load_s)
     moved = attention_bytes(phase, shape, value_bytes(dtype), value_bytes(kv_dtype))
-    if (
-        phase == "bwd"
-    ):  # dQ is gathered in fp32 and converted by a second kernel (FlashAttention-2, section 3.2.2)
+    if phase == "bwd":  # dQ is gathered in fp32 and converted by a second kernel
         moved = moved + 8 * shape.batch * shape.heads * shape.q_len * d
     memory_s = moved / (device.memory_bytes_per_s * v["memory_efficiency_frac"])
     # A 4-norm is within 19 % of the maximum at the corner, where the two do hinder each other.
@@ -243,9 +241,9 @@ def attention(
 ) -> Estimate:
     """Duration of one attention call of one layer on one device, seconds; broadcasts over the sizes.
 
-    ``seq_len`` counts keys (cached tokens in decode); ``heads`` and ``kv_heads`` are those on this device; ``window``
-    0 = none; ``kv_dtype`` None = ``dtype``. The fit is the nearest by generation, number formats, engine, then
-    accelerator. A fit of another generation lends its parameters, not its residual grid.
+    ``seq_len`` counts keys (cached tokens in decode); ``heads`` and ``kv_heads`` are those on this device;
+    ``window`` 0 = none; ``kv_dtype`` None = ``dtype``. The fit is the nearest by generation, number formats,
+    engine, then accelerator. A fit of another generation lends its parameters, not its residual grid.
 
     Raises:
         ValueError: unknown phase or number format, impossible sizes.
@@ -268,8 +266,9 @@ def choose(
 ) -> Fit | None:
     """The fit nearest to what is asked: by generation, number formats, engine, then accelerator.
 
-    Half precision runs the same kernels at the same rate whichever 16-bit format it is. Prefill and training forward
-    are the same arithmetic, so either stands in where the other was not measured. None when nothing is known.
+    A fit without a generation holds for all and goes before that of another generation. Half precision runs
+    the same kernels at the same rate whichever 16-bit format it is. Prefill and training forward are the same
+    arithmetic, so either stands in where the other was not measured. None when nothing is known.
     """
     sixteen = {"fp16": "bf16"}
     kind, kv_kind = canonical_dtype(dtype), canonical_dtype(kv_dtype)

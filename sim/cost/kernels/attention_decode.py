@@ -1,7 +1,7 @@
-"""Decode attention: one new query against a cache of keys and values, so reading the cache is nearly all the work.
+"""Decode attention: one new query against a cache of keys and values, so reading is nearly all the work.
 
-Like emptying a warehouse through its doors: with few sequences only some doors are used, so the kernel cuts each
-cache into splits until every multiprocessor has one.
+Like emptying a warehouse through its doors: with few sequences only some doors are used, so the kernel cuts
+each cache into splits until every multiprocessor has one.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def decode_attention_s(
 ) -> Floats:
     """Seconds of one decode call.
 
-    launch + the longer of (KV bytes / bandwidth, with a last-level-cache tier) and (waves of thread blocks, each
-    streaming its split and multiplying padded rows) + what is not hidden of the shorter + the merge of the splits.
-    Splits fill the multiprocessors: floor(c SMs / (batch kv_heads)), no shorter than one tile of keys.
-    Sources: Flash-Decoding (Dao, Haziza, Massa, Sizov 2023, pytorch.org/blog/flash-decoding) for the splits;
-    Little's law for the rate of few blocks; ``splits_plain_only`` is the rule of FlashAttention-2's variable-length
-    kernel (flash_api.cpp, ``seqlenq_ngroups_swapped``): heads of a group share a block, and the cache is split, only
-    for grouped heads without a window.
+    launch + the longer of (KV bytes / bandwidth, with a last-level-cache tier) and (waves of thread blocks,
+    each streaming its split and multiplying padded rows) + what is not hidden of the shorter + the merge of
+    the splits. Splits fill the multiprocessors: floor(c SMs / (batch kv_heads)), no shorter than one tile of
+    keys. Sources: Flash-Decoding (Dao, Haziza, Massa, Sizov 2023, pytorch.org/blog/flash-decoding) for the
+    splits; Little's law for the rate of few blocks; ``splits_plain_only`` is the rule of FlashAttention-2's
+    variable-length kernel (flash_api.cpp, ``seqlenq_ngroups_swapped``): heads of a group share a block, and
+    the cache is split, only for grouped heads without a window.
     """
     v = values
     size = value_bytes(kv_dtype)

@@ -1,7 +1,7 @@
-"""The shape of an attention call and what it must do: score pairs, FLOP and bytes, before any hardware is named.
+"""The shape of an attention call and what it must do: scores, FLOP and bytes, whatever the hardware.
 
-Like a bill of quantities: it says how many tiles the floor has, not how fast the tiler works. Everything broadcasts
-over NumPy arrays.
+Like a bill of quantities: it says how many tiles the floor has, not how fast the tiler works. Everything
+broadcasts over NumPy arrays.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def engine_family(engine: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One attention call (or an array of them); counts are per device, already divided by tensor parallelism."""
+    """One attention call (or an array of them); counts are per device, after tensor parallelism."""
 
     batch: Floats
     heads: Floats
@@ -93,8 +93,8 @@ def shape_of(
     """The shape, checked and broadcast. ``seq_len`` counts keys; ``q_len`` is 1 in decode, else ``seq_len``.
 
     Raises:
-        ValueError: unknown phase, sizes below 1, more key-value heads than heads, or more queries than keys; all
-            faults are listed.
+        ValueError: unknown phase, sizes below 1, more key-value heads than heads, or more queries than keys
+            (all faults are listed).
     """
     faults = [] if phase in PHASES else [f"phase {phase!r} is not one of {', '.join(PHASES)}"]
     queries = q_len if q_len is not None else (1.0 if phase == "decode" else seq_len)
@@ -121,8 +121,8 @@ def shape_of(
 def visible_keys(shape: Shape) -> Floats:
     """Mean keys a query scores: half the square when causal, the band when windowed.
 
-    Causal: query i of q sees min(window, kv - q + i) keys, averaged over i in closed form. Without a causal mask a
-    window reaches to both sides.
+    Causal: query i of q sees min(window, kv - q + i) keys, averaged over i in closed form. Without a causal
+    mask a window reaches to both sides.
     """
     before = shape.kv_len - shape.q_len
     ramp = np.clip(shape.reach - before, 0, shape.q_len)
@@ -134,8 +134,8 @@ def visible_keys(shape: Shape) -> Floats:
 def attention_flop(phase: str, shape: Shape) -> Floats:
     """FLOP of the matrix products, no padding, per call.
 
-    Forward: QK^T and PV, 2 (d + dv) per score. Backward: S, dP, dV, dK, dQ, 2 (3 d + 2 dv) per score: 2.5 x forward
-    where d = dv. Source: FlashAttention-2 (Dao 2023, arXiv 2307.08691), section 3.1 and section 4.1.
+    Forward: QK^T and PV, 2 (d + dv) per score. Backward: S, dP, dV, dK, dQ, 2 (3 d + 2 dv) per score: 2.5 x
+    forward where d = dv. Source: FlashAttention-2 (Dao 2023, arXiv 2307.08691), section 3.1 and section 4.1.
     """
     d, dv = shape.head_dim, shape.head_dim_v
     each = 2 * (3 * d + 2 * dv) if phase == "bwd" else 2 * (d + dv)
@@ -143,11 +143,11 @@ def attention_flop(phase: str, shape: Shape) -> Floats:
 
 
 def attention_bytes(phase: str, shape: Shape, q_bytes: float, kv_bytes: float) -> Floats:
-    """Bytes that must cross the memory bus once: Q, K, V in and O out; backward also dO in and dQ, dK, dV out.
+    """Bytes that must cross the memory bus: Q, K, V in and O out; backward also dO in and dQ, dK, dV out.
 
-    ``q_bytes`` and ``kv_bytes`` are bytes per value of the activations and of the (cached) keys and values. Keys
-    outside the reach of every query are not counted. Source: FlashAttention (Dao et al. 2022, arXiv 2205.14135),
-    theorem 2, in the limit of a cache that holds a tile.
+    ``q_bytes`` and ``kv_bytes`` are bytes per value of the activations and of the (cached) keys and values.
+    Keys outside the reach of every query are not counted. Source: FlashAttention (Dao et al. 2022, arXiv
+    2205.14135), theorem 2, in the limit of a cache that holds a tile.
     """
     queries = shape.batch * shape.heads * shape.q_len * (shape.head_dim + shape.head_dim_v) * q_bytes
     keys = np.minimum(shape.kv_len, shape.reach + shape.q_len - 1)
@@ -166,10 +166,11 @@ def unfused_attention_bytes(
 ) -> Floats:
     """Bytes the score square moves through memory where attention is not fused (no flash kernel).
 
-    Per score, with a fused scale-mask-softmax. Forward: scores written and read, probabilities written and read
-    (4 values); dropout adds a read, a write and a one-byte mask. Backward: dP written and read, P read, dS written
-    and read twice, P read for dV (7 values); dropout adds a read, a write and the mask. Causal masks do not shrink the
-    square. Source: counted from the classic layer of Megatron-LM (Korthikanti et al. 2022, arXiv 2205.05198, fig. 3).
+    Per score, with a fused scale-mask-softmax. Forward: scores written and read, probabilities written and
+    read (4 values); dropout adds a read, a write and a one-byte mask. Backward: dP written and read, P read,
+    dS written and read twice, P read for dV (7 values); dropout adds a read, a write and the mask. Causal
+    masks do not shrink the square. Source: counted from the classic layer of Megatron-LM (Korthikanti et al.
+    2022, arXiv 2205.05198, fig. 3).
     """
     scores = _scores(batch, heads, q_len, seq_len)
     values = 7.0 if phase == "bwd" else 4.0
@@ -182,7 +183,8 @@ def unfused_attention_stored_bytes(
 ) -> Floats:
     """Bytes of 16-bit score tensors kept for the backward pass: 5 a s^2 b, or 2 a s^2 b without dropout.
 
-    Softmax output 2, dropout mask 1, dropout output 2. Source: Korthikanti et al. 2022 (arXiv 2205.05198), section 4.1.
+    Softmax output 2, dropout mask 1, dropout output 2. Source: Korthikanti et al. 2022 (arXiv 2205.05198),
+    section 4.1.
     """
     return _scores(batch, heads, q_len, seq_len) * (5.0 if dropout else 2.0)
 
