@@ -163,11 +163,12 @@ def groups(table: Table, devices: Mapping[str, Device]) -> Iterator[Group]:
         rows = np.flatnonzero(np.all(names == kinds[:, place][:, None], axis=0))
         own = take(table, rows)
         parts = []
-        for gpu in np.unique(own["gpu"]):
-            at = np.flatnonzero(own["gpu"] == gpu)
-            parts.append(Part(at, devices[str(gpu)], shape_in(take(own, at))))
-        phase, *key = (str(name) for name in kinds[:, place])
-        yield Group(phase, *key, own["seconds"], tuple(parts))
+        keys = np.array([devices[gpu].key for gpu in own["gpu"]])
+        for key in np.unique(keys):
+            at = np.flatnonzero(keys == key)
+            parts.append(Part(at, devices[own["gpu"][at[0]]], shape_in(take(own, at))))
+        phase, *names_of = (str(name) for name in kinds[:, place])
+        yield Group(phase, *names_of, own["seconds"], tuple(parts))
 
 
 def shape_in(own: Table) -> Shape:

@@ -159,10 +159,9 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
         raise ValueError(f"no datasheet for {', '.join(unknown)}")
     dtype = np.array([canonical(name) for name in np.asarray(rows["dtype"], dtype=str)], dtype=str)
     generation = np.array([devices[name].generation for name in gpu], dtype=str)
-    if "engine" in rows:
-        engine = np.array([engine_of(name) for name in np.asarray(rows["engine"], dtype=str)], dtype=str)
-    else:
-        engine = np.where(generation == "xe2", "vllm-xpu", "tensorrt-llm")
+    unnamed = np.where(generation == "xe2", "vllm-xpu", "tensorrt-llm")
+    named = np.asarray(rows.get("engine", np.full(len(gpu), "")), dtype=str)
+    engine = np.where(named == "", unnamed, np.array([engine_of(name) for name in named], dtype=str))
     layout = np.asarray(rows["layout"], dtype=str) if "layout" in rows else np.full(len(gpu), "")
     shape = np.stack([np.asarray(rows[name], dtype=float) for name in "mnk"], axis=1)
     seconds = (

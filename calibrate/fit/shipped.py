@@ -66,10 +66,9 @@ def fit_shipped(
     """
     fits: list[Fit] = []
     for kind, names in TABLES.items():
-        for name in names:
-            path = folder / f"{name}.csv.gz"
-            tell(f"fitting {kind} from {path.name}")
-            fits += _fit(kind, path, devices, tuple(fits))
+        paths = [folder / f"{name}.csv.gz" for name in names]
+        tell(f"fitting {kind} from {', '.join(path.name for path in paths)}")
+        fits += _fit(kind, paths, devices)
     written = []
     for generation, part in _by_generation(fits, devices).items():
         profile = Profile(
@@ -106,18 +105,32 @@ def _module(kind: str) -> Any:
     return import_module(f"calibrate.fit.{kind}")
 
 
-def _fit(kind: str, path: Path, devices: Mapping[str, Device], earlier: Sequence[Fit]) -> list[Fit]:
-    source = f"fitted to scenarios/measurements/{path.name}"
-    columns = read_columns(path)
+def join(tables: Sequence[Columns]) -> Columns:
+    """Tables one below the other; a column that one lacks is '' or NaN there."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    joined = {}
+    for name in names:
+        text = any(name in table and table[name].dtype == object for table in tables)
+        empty: Any = "" if text else np.nan
+        parts = [table.get(name, np.full(_length(table), empty, dtype=object if text else float)) for table in tables]
+        joined[name] = np.concatenate([part.astype(object) for part in parts] if text else parts)
+    return joined
+
+
+def _length(table: Columns) -> int:
+    return len(next(iter(table.values())))
+
+
+def _fit(kind: str, paths: Sequence[Path], devices: Mapping[str, Device]) -> list[Fit]:
+    source = f"fitted to scenarios/measurements/{', '.join(path.name for path in paths)}"
+    columns = join([read_columns(path) for path in paths])
     if kind == "collectives":
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        seen = [
-            o for row in rows if not isinstance(o := collective_observations.observation(row, devices), str)
-        ]
-        return collectives.fit_with_errors(seen, source)
+        found = [collective_observations.observation(row, devices) for row in rows]
+        return collectives.fit_with_errors([item for item in found if not isinstance(item, str)], source)
     known = np.array([str(gpu) in devices for gpu in columns["gpu"]])
     columns = {name: values[known] for name, values in columns.items()}
-    return list(_module(kind).fit(columns, devices, source, prior=earlier))
+    return list(_module(kind).fit(columns, devices, source))
 
 
 def _collectives(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sim.spec.device import BYTES_PER_VALUE
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
 from sim.results.step import MemoryUse
+from sim.spec.device import BYTES_PER_VALUE
 from sim.spec.model import Model
 from sim.spec.workload import Training
 from sim.training.layers import activation_dtype

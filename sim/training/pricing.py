@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sim.cost.collectives import collective
-from sim.spec.device import Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.links import Links
+from sim.spec.device import Device
 from sim.spec.ops import Attention, Gemm, Kernel, Message, Op
 from sim.spec.profile import Fit
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sim.spec.device import Device
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.device import Device
 from sim.spec.model import Model
 from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sim.spec.device import Device
 from sim.spec.catalog import Catalog, UnknownName
+from sim.spec.device import Device
 from sim.validation.outcome import ValidationError, outcome, require
 
 Predict = Callable[[str, dict[str, Any], dict[str, Device]], Any]

@@ -12,7 +12,11 @@ from sim.spec.profiles import fits_for
 from sim.validation.outcome import read_rows, summary
 from sim.validation.training import validate_training
 
-ROWS = read_rows(Path(__file__).parent / "megatron_a100_runs.csv")
+TABLE = read_rows(Path(__file__).parents[2] / "scenarios" / "measurements" / "training_runs.csv.gz")
+PAPERS = TABLE["group"].str.match(r"korthikanti\||sc21\|")
+README = (TABLE["stack"] == "megatron-lm") & TABLE["gpu"].str.startswith("A100")
+ROWS = TABLE[PAPERS | README].reset_index(drop=True)
+"""Narayanan et al. (SC21) Table 1, Korthikanti et al. Table 5, and the A100 runs of the Megatron-LM README."""
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def shape_of(
         *[np.asarray(c, dtype=float) for c in columns], np.asarray(causal, dtype=bool)
     )
     names = ("batch", "heads", "kv_heads", "head_dim", "head_dim_v", "q_len", "seq_len")
-    for name, column in zip(names, sizes):  # noqa: B905 - Python 3.10 style, equal lengths by construction
+    for name, column in zip(names, sizes, strict=True):
         if not np.all(column >= 1):
             faults.append(f"{name} must be 1 or more, found {np.min(column):g}")
     if not np.all(win >= 0):

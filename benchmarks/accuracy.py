@@ -1,0 +1,225 @@
+"""``python -m benchmarks.accuracy``: writes docs/validation.md, every figure of it from the tables in the repository.
+
+Held out means: kernels in five folds by shape (a shape is in one fold on all devices), collectives with each system
+left out of the fit in turn. It takes some ten minutes on one core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import scenarios
+from app.cli.common import named_devices
+from calibrate.fit.shipped import (
+    TABLES,
+    cross_validate_kernels,
+    join,
+    leave_out_collectives,
+    predict_collectives,
+    predict_kernels,
+    read_columns,
+)
+from sim.spec.catalog import load_catalog
+from sim.spec.profiles import fits_for, shipped
+from sim.validation.collectives import validate_collectives
+from sim.validation.kernels import validate_kernels
+from sim.validation.training import validate_training
+
+MEASUREMENTS = Path(scenarios.__path__[0]) / "measurements"
+OUT = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
+WORKSTATION = ("L40S", "RTX-PRO-6000", "B60")
+
+Select = Callable[[pd.DataFrame], pd.Series]
+CLASSES: dict[str, list[tuple[str, Select]]] = {
+    "gemm": [
+        ("gemm, all", lambda d: d["table"] == "gemm"),
+        (
+            "gemm, data-centre GPUs, m >= 1024",
+            lambda d: (d["table"] == "gemm") & ~_workstation(d) & (d["m"] >= 1024),
+        ),
+        (
+            "gemm, data-centre GPUs, m < 64",
+            lambda d: (d["table"] == "gemm") & ~_workstation(d) & (d["m"] < 64),
+        ),
+        ("gemm, 64 <= m < 1024", lambda d: (d["table"] == "gemm") & (d["m"] >= 64) & (d["m"] < 1024)),
+        ("gemm, L40S, RTX PRO 6000, B60", lambda d: (d["table"] == "gemm") & _workstation(d)),
+        ("gemm_measured, all", lambda d: d["table"] == "gemm_measured"),
+        (
+            "gemm_measured, NVIDIA, 16 bit",
+            lambda d: (
+                (d["table"] == "gemm_measured")
+                & d["dtype"].isin(["bfloat16", "float16"])
+                & ~d["gpu"].str.match("MI|Gaudi|B60")
+            ),
+        ),
+    ],
+    "attention": [
+        ("prefill, data-centre GPUs", lambda d: _phase(d, "attention", "prefill") & ~_workstation(d)),
+        ("prefill, workstation GPUs", lambda d: _phase(d, "attention", "prefill") & _workstation(d)),
+        ("decode, data-centre GPUs", lambda d: _phase(d, "attention", "decode") & ~_workstation(d)),
+        ("decode, workstation GPUs", lambda d: _phase(d, "attention", "decode") & _workstation(d)),
+        ("measured forward", lambda d: _phase(d, "attention_measured", "fwd")),
+        ("measured backward", lambda d: _phase(d, "attention_measured", "bwd")),
+        (
+            "measured prefill, data-centre GPUs",
+            lambda d: _phase(d, "attention_measured", "prefill") & ~_workstation(d),
+        ),
+        (
+            "measured decode, data-centre GPUs",
+            lambda d: _phase(d, "attention_measured", "decode") & ~_workstation(d),
+        ),
+    ],
+    "memory_bound": [
+        ("memory-bound, all", lambda d: d["time_us"] > 0),
+        ("eager fp32", lambda d: d["engine"].str.startswith("torch eager")),
+        (
+            "norms (cuDNN, compiled, eager bf16)",
+            lambda d: d["engine"].isin(["cudnn", "torch_compile", "pytorch"]),
+        ),
+    ],
+    "moe": [
+        ("experts, all", lambda d: d["time_us"] > 0),
+        ("experts, tokens < 64", lambda d: d["tokens"] < 64),
+        ("experts, 64 <= tokens < 1024", lambda d: (d["tokens"] >= 64) & (d["tokens"] < 1024)),
+        ("experts, tokens >= 1024", lambda d: d["tokens"] >= 1024),
+    ],
+}
+
+
+def _workstation(table: pd.DataFrame) -> pd.Series:
+    return table["gpu"].isin(WORKSTATION)
+
+
+def _phase(table: pd.DataFrame, name: str, phase: str) -> pd.Series:
+    return (table["table"] == name) & (table["phase"] == phase)
+
+
+def kernel_section(kind: str) -> list[str]:
+    """Errors of one kind of kernel, held out by shape and as the shipped profile predicts its own rows."""
+    names = TABLES[kind]
+    columns = join([read_columns(MEASUREMENTS / f"{name}.csv.gz") for name in names])
+    table = pd.DataFrame(columns)
+    table["table"] = [name for name in names for _ in read_columns(MEASUREMENTS / f"{name}.csv.gz")["gpu"]]
+    held = validate_kernels(table, cross_validate_kernels(5), load_catalog())
+    own = validate_kernels(table, predict_kernels(fits_for("shipped")), load_catalog())
+    rows = [_row(name, held[select(held)], own[select(own)]) for name, select in CLASSES[kind]]
+    return [*HEADER, *rows, ""]
+
+
+HEADER = (
+    "| class | rows | held out: median | p90 | bias | shipped profile, own rows: median | p90 |",
+    "|---|--:|--:|--:|--:|--:|--:|",
+)
+
+
+def _row(name: str, held: pd.DataFrame, own: pd.DataFrame) -> str:
+    a, b = (part.loc[part["skipped"] == "", "error_pct"] for part in (held, own))
+    bias = 100 * np.expm1(np.log1p(a / 100).mean())
+    cells = (a.abs().median(), a.abs().quantile(0.9), bias, b.abs().median(), b.abs().quantile(0.9))
+    text = [f"{cells[0]:.1f}", f"{cells[1]:.0f}", f"{cells[2]:+.1f}", f"{cells[3]:.1f}", f"{cells[4]:.0f}"]
+    return f"| {name} | {len(a):,} | {' | '.join(text)} |"
+
+
+def collective_section() -> list[str]:
+    """Errors of collectives with each system left out of the fit in turn."""
+    table = pd.read_csv(MEASUREMENTS / "collectives.csv.gz")
+    devices = named_devices()
+    held = validate_collectives(table, leave_out_collectives(devices))
+    own = validate_collectives(table, predict_collectives(fits_for("shipped"), devices))
+    lines = [
+        _row(str(name), part, own.loc[part.index])
+        for name, part in held.groupby("class")
+        if (part["skipped"] == "").any()
+    ]
+    reasons = Counter(held.loc[held["skipped"] != "", "skipped"])
+    return [
+        *HEADER,
+        *lines,
+        "",
+        "Skipped: " + "; ".join(f"{count} {reason}" for reason, count in reasons.items()) + ".",
+        "",
+    ]
+
+
+def training_section() -> list[str]:
+    """Published training runs that the step expresses."""
+    table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
+    result = validate_training(table, fits_for("shipped"), load_catalog())
+    done = result[result["skipped"] == ""]
+    lines = ["| source and model | rows | median error | largest | bias |", "|---|--:|--:|--:|--:|"]
+    for group, part in done.groupby("group"):
+        error = part["error_pct"]
+        bias = 100 * np.expm1(np.log1p(error / 100).mean())
+        name = str(group).replace("|", ", ")
+        lines.append(
+            f"| {name} | {len(part)} | {error.abs().median():.1f} | {error.abs().max():.1f} | {bias:+.1f} |"
+        )
+    reasons = Counter(result.loc[result["skipped"] != "", "skipped"])
+    lines += ["", f"{len(done)} of {len(result)} rows are expressed by this version. The others: "]
+    return [
+        *lines[:-1],
+        lines[-1] + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()) + ".",
+        "",
+    ]
+
+
+def constants_section() -> list[str]:
+    """How many constants of which kind stand behind the predictions."""
+    lines = [
+        "| profile | entries | fitted | assumed | measured or datasheet | grid numbers |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    total: Counter[str] = Counter()
+    for profile in shipped():
+        kinds = Counter(constant.kind for fit in profile.fits for constant in fit.parameters.values())
+        grid = sum(fit.grid.numbers for fit in profile.fits if fit.grid is not None)
+        total += kinds
+        total["grid"] += grid
+        other = kinds["measured"] + kinds["datasheet"]
+        lines.append(
+            f"| {profile.name} | {len(profile.fits)} | {kinds['fitted']} | {kinds['assumed']} | {other} | {grid} |"
+        )
+    return [
+        f"The shipped profiles hold **{total['fitted']:,} fitted constants** ({total['assumed']:,} more are assumed, "
+        f"at the starting values of the cost functions) and {total['grid']:,} numbers of residual grids.",
+        "",
+        *lines,
+        "",
+    ]
+
+
+def main() -> int:
+    """Write docs/validation.md."""
+    text = [
+        "# Validation",
+        "",
+        "Predicted against measured, absolute errors in percent. Written by `python -m benchmarks.accuracy` from the",
+        "tables under scenarios/measurements; run it again to check a figure. Own rows are what the",
+        "profile was fitted to: they show how closely it describes them; the held-out columns, how far to believe it.",
+        "",
+    ]
+    titles = {
+        "gemm": "Matrix products",
+        "attention": "Attention",
+        "memory_bound": "Memory-bound kernels",
+        "moe": "Experts",
+    }
+    for kind, title in titles.items():
+        sys.stderr.write(f"{title} ...\n")
+        text += [f"## {title}", "", "Five folds by shape.", "", *kernel_section(kind)]
+    sys.stderr.write("Collectives ...\n")
+    text += ["## Collectives", "", "Each system left out of the fit in turn.", "", *collective_section()]
+    sys.stderr.write("Training ...\n")
+    text += ["## Training steps", "", *training_section(), "## Constants", "", *constants_section()]
+    OUT.write_text("\n".join(text).rstrip("\n") + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
