@@ -184,7 +184,7 @@ def _tile_widths(v: Mapping[str, float], shape: Shape, rows: float) -> tuple[Flo
         before = shape.kv_len - shape.q_len
         ramp = np.clip(reach - before, 0, shape.q_len)
         seen = (ramp * (before + (ramp + 1) / 2) + (shape.q_len - ramp) * reach) / shape.q_len
-        # The last row of a tile sees `stagger` keys more than the first; half a tile of keys is lost at the edge.
+        # The last row of a tile sees `stagger` keys more than the first; half a tile is lost at the edge.
         mean = np.clip(seen + stagger / 2 + (TILE_KEYS - 1) / 2, TILE_KEYS, top)
         far = np.minimum(np.ceil((reach + stagger) / TILE_KEYS) * TILE_KEYS, top)
         around = np.where(

@@ -115,7 +115,8 @@ def shape_of(
         faults.append("q_len must not exceed seq_len")
     if faults:
         raise ValueError("attention: " + "; ".join(faults))
-    return Shape(*sizes, ca, win)
+    b, h, hk, d, dv, q, kv = sizes
+    return Shape(b, h, hk, d, dv, q, kv, ca, win)
 
 
 def visible_keys(shape: Shape) -> Floats:
