@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,14 +168,15 @@ def find(fits: Iterable[Fit], op: str, prefer: Sequence[tuple[str, str]]) -> Fit
 
 
 def to_json(profile: Profile) -> str:
-    """The profile as a JSON document: stable order, one line per parameter or grid row, so that diffs read well."""
+    """The profile as a JSON document: stable order, lists of numbers on one line, so that diffs read well."""
     document = {
         "schema": SCHEMA,
         "name": profile.name,
         "provenance": dict(profile.provenance),
         "fits": [_fit_document(fit) for fit in profile.fits],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[-+\d.eE,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
 
 def from_json(text: str, where: str = "profile") -> Profile:
