@@ -113,12 +113,11 @@ def _held_out(table: Table, devices: Mapping[str, Device], prior: Sequence[Fit],
     return predicted
 
 
-def _error(
-    one: Fit, table: Table, devices: Mapping[str, Device], predicted: Floats, count: int
-) -> FitError | None:
-    """None for what holds for every generation: leaving out shapes says nothing of a new generation."""
+def _error(one: Fit, table: Table, devices: Mapping[str, Device], predicted: Floats, count: int) -> FitError:
+    """Held out by shape; what holds for every generation is held out by generation, as it will be used."""
     if "generation" not in one.key:
-        return None
+        kinds = _across_generations(list(groups(table, devices)))
+        return _generation_error(next(kind for kind in kinds if _common_key(kind) == (one.op, dict(one.key))))
     generation = np.array([devices[gpu].generation for gpu in table["gpu"]])
     accelerator = np.array([devices[gpu].key for gpu in table["gpu"]])
     columns = table | {"generation": generation, "accelerator": accelerator}
@@ -126,6 +125,24 @@ def _error(
     for name, wanted in one.key.items():
         mine &= columns[name] == wanted
     return common.errors(predicted[mine], table["seconds"][mine], f"{count} folds by {FOLD_METHOD}")
+
+
+def _generation_error(kind: Sequence[Group]) -> FitError:
+    """Each generation predicted by the parameters that all others share."""
+    predicted, measured = [], []
+    for name in sorted({group.generation for group in kind}):
+        rest = [group for group in kind if group.generation != name]
+        values = _common(rest, "left out").values()
+        for group in kind:
+            if group.generation == name:
+                predicted.append(group.physics(values))
+                measured.append(group.seconds)
+    return common.errors(np.concatenate(predicted), np.concatenate(measured), "generations left out in turn")
+
+
+def _common_key(kind: Sequence[Group]) -> tuple[str, dict[str, str]]:
+    first = kind[0]
+    return operation(first.phase), {"dtype": first.dtype, "kv_dtype": first.kv_dtype}
 
 
 def _fit_all(table: Table, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]) -> list[Fit]:
@@ -170,7 +187,8 @@ def _common(kind: Sequence[Group], source: str) -> Fit:
         prior_weight=PRIOR_WEIGHT,
         weights=weights / weights.mean(),
     )
-    return Fit(operation(first.phase), {"dtype": first.dtype, "kv_dtype": first.kv_dtype}, found | fixed)
+    op, key = _common_key(kind)
+    return Fit(op, key, found | fixed)
 
 
 def _fit_group(group: Group, source: str, before: Fit | None, lean: Fit | None) -> list[Fit]:
