@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sim.cost.collective_forms import bus_factor
-from sim.spec.device import BYTES_PER_VALUE, Device
 from sim.cost.kernels.gemm import canonical
+from sim.spec.device import BYTES_PER_VALUE, Device
 
 Row = Mapping[str, Any]
 

@@ -16,6 +16,12 @@ app = typer.Typer(
     no_args_is_help=True, help="Compare predictions with measurements, row by row.", rich_markup_mode=None
 )
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="CSV tables (also .gz) of one kind; with --folds fitted together.", show_default=False
+    ),
+]
 File = Annotated[Path, typer.Argument(help="CSV table (also .gz) of measurements.", show_default=False)]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Write the rows with predicted, error_pct and skipped here.")
@@ -25,7 +31,7 @@ ProfileName = Annotated[str, typer.Option("--profile", help="Profile file in fro
 
 @app.command()
 def kernels(
-    file: File,
+    files: Files,
     profile: ProfileName = "shipped",
     folds: Annotated[
         int,
@@ -37,6 +43,8 @@ def kernels(
     out: Out = None,
 ) -> None:
     """Matrix products, attention, memory-bound kernels and experts: the kind follows from the columns."""
+    from pandas import concat
+
     from calibrate.fit.shipped import cross_validate_kernels, predict_kernels
     from sim.spec.catalog import load_catalog
     from sim.spec.profile import ProfileError
@@ -45,10 +53,11 @@ def kernels(
     from sim.validation.outcome import ValidationError, read_rows
 
     try:
-        rows = read_rows(file)
-        kind = kind_of(rows, str(file))
+        rows = concat([read_rows(file) for file in files], ignore_index=True)
+        where = ", ".join(str(file) for file in files)
+        kind = kind_of(rows, where)
         predict = cross_validate_kernels(folds) if folds else predict_kernels(fits_for(profile))
-        table = validate_kernels(rows, predict, load_catalog(), str(file))
+        table = validate_kernels(rows, predict, load_catalog(), where)
     except (ValidationError, ProfileError) as error:
         refuse(str(error))
     _answer(

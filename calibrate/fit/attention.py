@@ -26,7 +26,6 @@ from calibrate.fit.attention_rows import (
     together,
 )
 from calibrate.fit.common import fit_grid, fit_parameters
-from sim.cost.device import Device
 from sim.cost.kernels.attention import (
     CHOICES,
     PARAMETERS,
@@ -34,6 +33,7 @@ from sim.cost.kernels.attention import (
     choose,
     operation,
 )
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, FitError, ResidualGrid
 
 __all__ = ["cross_validate", "fit", "predict", "together"]

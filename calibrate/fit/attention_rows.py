@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import Device
 from sim.cost.kernels.attention import attention_s, coordinates
 from sim.cost.kernels.attention_shape import Shape, canonical_dtype, engine_family, shape_of
+from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 Rows = Mapping[str, ArrayLike]

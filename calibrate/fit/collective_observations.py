@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.cost.collective_forms import COLLECTIVES, bus_factor
-from sim.cost.device import Device
 from sim.cost.links import Links
 from sim.cost.node_links import measured_links
+from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 

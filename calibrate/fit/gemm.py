@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit.common import errors, fit_grid, fit_parameters
 from calibrate.fit.common import folds as folds_of
-from sim.cost.device import Device
 from sim.cost.kernels.gemm import FORMATS, OP, PARAMETERS, canonical, choose, coordinates, gemm, gemm_s
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit import common
 from calibrate.fit.common import fit_grid, fit_parameters
-from sim.cost.device import Device
 from sim.cost.kernels.memory_bound import (
     OP,
     PARAMETERS,
@@ -29,6 +28,7 @@ from sim.cost.kernels.memory_bound import (
     memory_bound,
     memory_bound_s,
 )
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, FitError, ResidualGrid
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ Rows = Mapping[str, ArrayLike]
 Table = dict[str, NDArray[Any]]
 
 DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-"""Names of measurement files to names of ``sim.cost.device``; others pass unchanged."""
+"""Names of measurement files to names of ``sim.spec.device``; others pass unchanged."""
 
 OWN = ("launch_s", "memory_eff_frac", "core_bytes_per_s")
 """Parameters that each accelerator fits for itself when it has measurements; the rest describe the kernel."""

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit import common
 from calibrate.fit.common import fit_grid, fit_parameters
-from sim.cost.device import Device
 from sim.cost.kernels.gemm import canonical
 from sim.cost.kernels.moe import OP, PARAMETERS, backend, choose, coordinates, expert_matrices, moe, moe_s
 from sim.cost.kernels.routing import BLOCKS, RankLoad, rank_load
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, FitError, ResidualGrid
 
 Floats = NDArray[np.float64]

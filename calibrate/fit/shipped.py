@@ -112,7 +112,10 @@ def join(tables: Sequence[Columns]) -> Columns:
     for name in names:
         text = any(name in table and table[name].dtype == object for table in tables)
         empty: Any = "" if text else np.nan
-        parts = [table.get(name, np.full(_length(table), empty, dtype=object if text else float)) for table in tables]
+        parts = [
+            table.get(name, np.full(_length(table), empty, dtype=object if text else float))
+            for table in tables
+        ]
         joined[name] = np.concatenate([part.astype(object) for part in parts] if text else parts)
     return joined
 

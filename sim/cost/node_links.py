@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from sim.cost.device import Device
 from sim.cost.links import Links
+from sim.spec.device import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from calibrate.fit.attention import cross_validate, fit, predict, together
-from sim.cost.device import Device
 from sim.cost.kernels.attention import PARAMETERS, attention
 from sim.cost.parameters import defaults
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit
 
 RATES = {"fp32": 67e12, "bf16": 989e12, "fp8": 1979e12}

@@ -13,9 +13,9 @@ import pytest
 from calibrate.fit.collective_observations import Observation, faulty, levels, misread, observation
 from calibrate.fit.collectives import cross_validate, fit, fit_with_errors, predict
 from sim.cost.collectives import collective
-from sim.cost.device import Device
 from sim.cost.links import Links
 from sim.cost.node_links import measured_links
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, Profile, from_json, to_json
 
 H100 = Device("h100-sxm5-80gb", "hopper", {}, 80e9, 3.35e12, 132, 50e6, "nvidia", 450e9, 63e9)

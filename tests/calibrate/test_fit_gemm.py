@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from calibrate.fit.gemm import cross_validate, engine_of, fit, predict
-from sim.cost.device import Device
 from sim.cost.kernels.gemm import gemm, gemm_s
+from sim.spec.device import Device
 from sim.spec.profile import Profile, from_json, to_json
 
 H100 = Device("h100", "hopper", {"bf16": 989.4e12, "fp8": 1978.9e12}, 80 * 2**30, 3.35e12, 132, 50 * 2**20)

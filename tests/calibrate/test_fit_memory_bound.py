@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calibrate.fit.memory_bound import cross_validate, fit, predict
-from sim.cost.device import Device
 from sim.cost.kernels.memory_bound import PARAMETERS, ideal_bytes, memory_bound, memory_bound_s
 from sim.cost.parameters import complete
+from sim.spec.device import Device
 
 DEVICES = {
     "A": Device("a", "ampere", {"fp32": 19.5e12}, 80e9, 2.0e12, 108, 40e6),

@@ -18,8 +18,8 @@ from calibrate.fit import NothingToFitError, fit_measurements, fit_tables
 from calibrate.measurements import Measurements, load, save
 from calibrate.run import PARTS, OptionError, parse_budget, parse_options
 from calibrate.stand_in import stand_in_devices
-from sim.spec.device import Device
 from sim.spec import profile as profiles
+from sim.spec.device import Device
 
 needs_torch = pytest.mark.torch
 TIMES = {"repeats": 7, "source": "test"}

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.attention import (
     CHOICES,
     PARAMETERS,
@@ -25,6 +24,7 @@ from sim.cost.kernels.attention import (
     visible_keys,
 )
 from sim.cost.parameters import complete, defaults
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
 H100 = Device(

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from sim.cost import collective_forms as forms
 from sim.cost.collectives import ALGORITHMS, collective, domain, hops, network_values
-from sim.cost.device import Device
 from sim.cost.links import CUBE_MESH_RINGS, Links, Tier, place
 from sim.cost.nccl import DOMAIN_PARAMETERS, NETWORK_PARAMETERS
 from sim.cost.node_links import measured_links, node_links
 from sim.cost.parameters import complete
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
 H100 = Device("h100-sxm5-80gb", "hopper", {}, 80e9, 3.35e12, 132, 50e6, "nvidia", 450e9, 63e9)

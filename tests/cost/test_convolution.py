@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.convolution import PASSES, Convolution, conv_as_gemm, convolution, output_size
+from sim.spec.device import Device
 
 H100 = Device(
     "h100", "hopper", {"fp32": 67e12, "tf32": 495e12, "bf16": 989e12}, 80e9, 3.35e12, 132, 50e6, "nvidia"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
+from sim.spec.device import Device
 
 A100 = Device("a100", "ampere", {"fp32": 19.5e12}, 80e9, 2.0e12, 108, 40e6)
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.gemm import (
     ALIASES,
     FORMATS,
@@ -23,6 +22,7 @@ from sim.cost.kernels.gemm import (
     peak_flop_per_s,
 )
 from sim.cost.kernels.tiles import TILES, tiles_for
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
 H100 = Device(

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.memory_bound import (
     OP,
     PARAMETERS,
@@ -17,6 +16,7 @@ from sim.cost.kernels.memory_bound import (
     passes,
 )
 from sim.cost.parameters import complete, defaults
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
 A100 = Device("a100", "ampere", {"fp32": 19.5e12, "bf16": 312e12}, 80e9, 2.0e12, 108, 40e6)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.cost.device import Device
 from sim.cost.kernels.moe import OP, PARAMETERS, backend, choose, expert_matrices, moe
 from sim.cost.kernels.routing import BLOCKS, expert_loads, rank_load, touched_experts
 from sim.cost.parameters import defaults
+from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit
 
 RATES = {"fp32": 67e12, "bf16": 989e12, "fp8": 1979e12}

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sim.cost.device import Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention_decode import (
     DECODE_CHOICES,
@@ -35,6 +34,7 @@ from sim.cost.kernels.attention_shape import (
     visible_keys,
 )
 from sim.cost.parameters import Parameter, complete
+from sim.spec.device import Device
 from sim.spec.profile import Fit, find
 
 __all__ = [

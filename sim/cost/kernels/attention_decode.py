@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sim.cost.device import Device
 from sim.cost.kernels.attention_shape import Floats, Shape, attention_bytes, rate_dtype, value_bytes
 from sim.cost.parameters import Parameter
+from sim.spec.device import Device
 
 TILE_KEYS = 128.0
 TILE_ROWS = 16.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import BYTES_PER_VALUE
+from sim.spec.device import BYTES_PER_VALUE
 
 Floats = NDArray[np.float64]
 PHASES = ("fwd", "bwd", "prefill", "decode")

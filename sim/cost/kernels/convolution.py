@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import BYTES_PER_VALUE, Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels import gemm as products
 from sim.cost.kernels.memory_bound import PARAMETERS as STREAM
 from sim.cost.kernels.memory_bound import choose as choose_stream
 from sim.cost.kernels.memory_bound import memory_bound_s
 from sim.cost.parameters import Parameter, complete
+from sim.spec.device import BYTES_PER_VALUE, Device
 from sim.spec.profile import Fit
 
 Floats = NDArray[np.float64]

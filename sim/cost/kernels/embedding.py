@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import Device
 from sim.cost.parameters import Parameter
+from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.tiles import Rates, best_tile_s
 from sim.cost.parameters import Parameter, complete
+from sim.spec.device import Device
 from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]

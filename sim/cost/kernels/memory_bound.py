@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import BYTES_PER_VALUE, Device
 from sim.cost.estimate import Estimate
 from sim.cost.parameters import Parameter, complete
+from sim.spec.device import BYTES_PER_VALUE, Device
 from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.device import Device
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.gemm import FORMATS, canonical, peak_flop_per_s
 from sim.cost.kernels.routing import BLOCKS, RankLoad, rank_load
 from sim.cost.parameters import Parameter, complete
+from sim.spec.device import Device
 from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
