@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,21 @@ def test_the_packages_are_ours_and_no_face_hides_a_package() -> None:
     }
     assert hidden == set()
     assert not hidden & set(sys.stdlib_module_names)
+
+
+BARE = [*(ROOT / "calibrate").rglob("*.py"), *(ROOT / "sim" / "cost").rglob("*.py")]
+BARE += [ROOT / "sim" / name for name in ("__init__.py", "units.py", "spec/profile.py", "spec/device.py")]
+NEWER = ("tomllib", "StrEnum", "ExceptionGroup", "assert_never", "TaskGroup")
+
+
+@pytest.mark.parametrize("path", BARE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_goes_to_a_bare_node_keeps_to_python_3_10(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not names & {*NEWER, "UTC", "Self"}
