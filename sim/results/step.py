@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sim.results.timeline import Timeline
-from sim.spec.profile import Fit
+from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
 
 
@@ -58,8 +58,8 @@ class StepResult:
     data: int
     micro_batches: int
     uses: tuple[Use, ...]
-    overheads: Fit | None
-    """Overhead constants of the software stack, None where none apply."""
+    overheads: Mapping[str, Constant]
+    """Overhead constants of the software stack; empty where none apply."""
     recompute_frac: float
     """Share of backward seconds that is recomputation."""
 

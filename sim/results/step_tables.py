@@ -172,10 +172,7 @@ def _use(use: Use) -> dict[str, Any]:
 
 
 def _overheads(result: StepResult) -> list[dict[str, Any]]:
-    fit = result.overheads
-    if fit is None:
-        return []
-    return [{"name": name} | as_document(constant) for name, constant in fit.parameters.items()]
+    return [{"name": name} | as_document(constant) for name, constant in result.overheads.items()]
 
 
 def _books(result: StepResult) -> dict[str, float]:

@@ -6,12 +6,14 @@ and the same kernel in the thousandth step of a long run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sim.cost.kernels.launch import PARAMETERS as LAUNCH_PARAMETERS
+from sim.cost.kernels.launch import eager_s
 from sim.cost.optimizer import PARAMETERS as OPTIMIZER_PARAMETERS
-from sim.cost.parameters import Parameter, complete
-from sim.spec.profile import Fit, find
+from sim.cost.parameters import Parameter, defaults
+from sim.spec.profile import Constant, Fit, find
 
 PARAMETERS = (
     Parameter(
@@ -32,20 +34,9 @@ PARAMETERS = (
         2.0,
         "no contention assumed",
     ),
-    Parameter(
-        "host_s",
-        "s",
-        "host time to launch one kernel",
-        6.0e-6,
-        1e-6,
-        5e-5,
-        "ahrefs/ocannl#488: 6.4 us a launch",
-    ),
+    *(parameter for parameter in LAUNCH_PARAMETERS if parameter.name == "host_s"),
     *OPTIMIZER_PARAMETERS,
 )
-
-SOFTNESS = 4.0
-"""Exponent of the soft maximum between device and host: they overlap, but not perfectly near balance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +47,18 @@ class Overheads:
     message_factor: float
     host_s: float
     optimizer_bandwidth_frac: float
-    fit: Fit | None
+    constants: Mapping[str, Constant]
+    """The same numbers with unit, kind and source; empty for an ideal machine."""
 
     def block_s(self, kernels_s: float, launches: int) -> float:
-        """Seconds of a chain of kernels: soft maximum of what the device needs and what the host needs to launch it."""
-        device, host = kernels_s * self.kernel_factor, launches * self.host_s
-        if host <= 0:
-            return device
-        return float((device**SOFTNESS + host**SOFTNESS) ** (1 / SOFTNESS))
+        """Seconds of a chain of kernels that the host launches one by one."""
+        return float(eager_s(kernels_s * self.kernel_factor, launches, host_s=self.host_s))
 
 
 def overheads(fits: Iterable[Fit], stack: str, generation: str, *, ideal: bool = False) -> Overheads:
     """The overheads of ``stack`` on ``generation``; none at all for an ideal machine."""
     if ideal:
-        return Overheads(1.0, 1.0, 0.0, 1.0, None)
+        return Overheads(1.0, 1.0, 0.0, 1.0, {})
     fit = find(fits, "stack", (("stack", stack), ("generation", generation)))
-    return Overheads(**complete(PARAMETERS, fit.values() if fit else {}), fit=fit)
+    constants = {**defaults(PARAMETERS), **(fit.parameters if fit else {})}
+    return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)
