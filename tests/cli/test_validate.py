@@ -67,7 +67,7 @@ def test_a_table_for_people() -> None:
     ("arguments", "message"),
     [
         (("kernels", "absent.csv"), "cannot be read"),
-        (("kernels", str(ROOT / "README.md")), "the columns tell no kind of kernel"),
+        (("kernels", str(MEASUREMENTS / "collectives.csv.gz")), "the columns tell no kind of kernel"),
         (("collectives", str(MEASUREMENTS / "gemm.csv.gz")), "missing columns: system, nodes"),
         (("collectives", str(MEASUREMENTS / "collectives.csv.gz"), "--leave-out", "gpu"), "expected system"),
         (("kernels", str(MEASUREMENTS / "gemm.csv.gz"), "--profile", "none.json"), "cannot be read"),
