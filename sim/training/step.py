@@ -71,7 +71,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
         memory = memory_use(training.model, training, count, data, device.memory_bytes)
     timeline = play(build(cost, options))
-    return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.constants, again)
+    return StepResult(
+        scenario, timeline, account(timeline), memory, data, count, uses, extra.constants, again
+    )
 
 
 TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
