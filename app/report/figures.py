@@ -15,6 +15,7 @@ from sim.results.timeline import Timeline
 COLOURS = {
     "forward": "#0072B2",
     "backward": "#56B4E9",
+    "weight": "#3A6E9E",
     "optimizer": "#009E73",
     "tensor communication": "#E69F00",
     "pipeline communication": "#D55E00",

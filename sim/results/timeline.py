@@ -36,7 +36,8 @@ class Task(NamedTuple):
     """Pipeline rank (stage); stands for all tensor and data ranks that do the same."""
     stream: str
     kind: str
-    """``forward``, ``backward``, ``tensor``, ``send``, ``gradients``, ``optimizer``, ``parameters``, ``load``."""
+    """``forward``, ``backward`` (whole, or the input gradient alone), ``weight`` (gradient), ``tensor``, ``send``,
+    ``gradients``, ``optimizer``, ``parameters``, ``load``; ``join`` and ``norm`` only wait."""
     micro_batch: int
     chunk: int
     duration_s: float
@@ -93,7 +94,7 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
         if start[number] > now[rank]:
             _book_gap(parts, timeline.tasks, start, end, task, now[rank], start[number])
         if end[number] > start[number]:
-            parts[task.kind] += end[number] - start[number]
+            parts["backward" if task.kind == "weight" else task.kind] += end[number] - start[number]
         now[rank] = end[number]
     for rank, parts in enumerate(books):
         parts["bubble"] += timeline.step_s - now[rank]

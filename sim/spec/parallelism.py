@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sim.spec.fields import choice, count, switch
 
 RECOMPUTE = ("none", "selective", "full")
-SCHEDULES = ("1f1b", "gpipe")
+SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
 from sim.spec.device import Device
 from sim.spec.model import Model
-from sim.spec.ops import Block, Message, Op
+from sim.spec.ops import Block, Gemm, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
@@ -105,6 +105,10 @@ def _transformer_cost(
         chunks.append(costs)
     send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
     held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
+    if plan.schedule == "dualpipe":  # each rank also holds the stage that mirrors its own
+        chunks = [mine + other for mine, other in zip(chunks, reversed(chunks), strict=True)]
+        layers = [mine + other for mine, other in zip(layers, reversed(layers), strict=True)]
+        held = [mine + other for mine, other in zip(held, reversed(held), strict=True)]
     reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
     update = _optimizer(held, training, pricer, extra, data)
     backward = priced["layer"].backward_s
@@ -119,12 +123,20 @@ def _transformer_cost(
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
+    kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))
+    backward_s = extra.block_s(kernels_s, len(backward))
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
-        extra.block_s(pricer.seconds(backward), len(backward)),
+        backward_s,
         pricer.seconds(forward_messages) * extra.message_factor,
         pricer.seconds(backward_messages) * extra.message_factor,
+        backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
+
+
+def _weight_gradient(op: Op) -> bool:
+    """Whether only a weight waits for it; batched products (scores, context) multiply two activations."""
+    return isinstance(op, Gemm) and op.name.endswith(" wgrad") and op.batch == 1
 
 
 def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
@@ -137,6 +149,7 @@ def _times(cost: ChunkCost, number: int) -> ChunkCost:
         cost.backward_s * number,
         cost.forward_tensor_s * number,
         cost.backward_tensor_s * number,
+        cost.weight_s * number,
     )
 
 
@@ -146,6 +159,7 @@ def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
         a.backward_s + b.backward_s,
         a.forward_tensor_s + b.forward_tensor_s,
         a.backward_tensor_s + b.backward_tensor_s,
+        a.weight_s + b.weight_s,
     )
 
 
