@@ -20,6 +20,7 @@ COLOURS = {
     "tensor communication": "#E69F00",
     "pipeline communication": "#D55E00",
     "data communication": "#CC79A7",
+    "stragglers": "#8B4513",
     "bubble": "#999999",
     "loader": "#F0E442",
 }

@@ -51,6 +51,8 @@ class StepCost:
     """Gathering updated weights (ZeRO 1), by rank."""
     load_s: float = 0.0
     """Bringing one micro-batch of every data-parallel copy to the device."""
+    straggler_s: float = 0.0
+    """How much later than this copy of the model the slowest one ends its passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,23 +221,30 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
 def _reductions(
     program: Program, cost: StepCost, options: Options, ends: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one."""
+    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one.
+
+    Where other copies are slower, each starts so much later: all copies take part in a reduction.
+    """
     reduced: list[list[int]] = []
     for rank, mine in enumerate(ends):
         tasks = []
         for chunk in sorted(range(len(mine)), key=mine.__getitem__):
             seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
-            after = (mine[chunk],) if options.overlap_gradients else (max(mine),)
+            ready = mine[chunk] if options.overlap_gradients else max(mine)
+            if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
+                stream = f"stragglers {chunk}"
+                ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
             if seconds > 0:
-                tasks.append(program.add(rank, GRADIENTS, "gradients", seconds, after, chunk=chunk))
-            else:
-                tasks.append(mine[chunk])
+                ready = program.add(rank, GRADIENTS, "gradients", seconds, (ready,), chunk=chunk)
+            tasks.append(ready)
         reduced.append(tasks)
     return reduced
 
 
 def _updates(program: Program, cost: StepCost, options: Options, reduced: Sequence[Sequence[int]]) -> None:
     if not cost.optimizer_s:
+        for rank, tasks in enumerate(reduced):
+            program.add(rank, COMPUTE, "join", 0.0, tasks)
         return
     every = sorted({task for tasks in reduced for task in tasks})
     ready = program.add(0, GRADIENTS, "norm", 0.0, every)

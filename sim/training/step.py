@@ -26,6 +26,7 @@ from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.stragglers import straggler_wait_s
 from sim.training.system_links import system_links
 from sim.training.weights import stage_parameters
 
@@ -70,7 +71,13 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     else:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
         memory = memory_use(training.model, training, count, data, device.memory_bytes)
-    timeline = play(build(cost, options))
+    passes = count / 2 if training.plan.schedule == "dualpipe" else count  # half of them in each direction
+    compute_s = passes * max(
+        sum(chunk.forward_s + chunk.backward_s for chunk in rank) for rank in cost.chunks
+    )
+    spreads = (training.speed_spread_frac, training.jitter_frac)
+    wait_s = float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
+    timeline = play(build(replace(cost, straggler_s=wait_s), options))
     return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
 
 
