@@ -42,14 +42,17 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         raise ValueError("the scenario has no [training] section")
     pool = scenario.cluster.pools[0]
     data, count = data_parallel(scenario.cluster, training), micro_batches(scenario.cluster, training)
+    copies = data * (2 if training.plan.schedule == "dualpipe" else 1)  # ranks that hold the same weights
     device = pool.accelerator.device()
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
+    talking = groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node))
+    talking["data"] = replace(talking["data"], ranks=copies)
     pricer = Pricer(
         device,
         links,
         fits,
         training.precision,
-        groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node)),
+        talking,
         ideal=scenario.profile == "ideal",
         engines=TRAINING_ENGINES,
     )
@@ -69,8 +72,8 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if isinstance(training.model, SampleModel):
         cost = _sample_cost(training, training.model, device, data)
     else:
-        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
-        memory = memory_use(training.model, training, count, data, device.memory_bytes)
+        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, copies)
+        memory = memory_use(training.model, training, count, copies, device.memory_bytes)
     passes = count / 2 if training.plan.schedule == "dualpipe" else count  # half of them in each direction
     compute_s = passes * max(
         sum(chunk.forward_s + chunk.backward_s for chunk in rank) for rank in cost.chunks

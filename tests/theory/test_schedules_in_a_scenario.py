@@ -61,3 +61,15 @@ def test_dualpipe_holds_the_weights_twice_and_one_micro_batch_more(small: str) -
     activations = [[use.parts_bytes["activations"] for use in result.memory] for result in (plain, dual)]
     assert activations[1][0] == pytest.approx(activations[0][0] * 5 / 4)
     assert abs(sum(dual.parts_s.values()) / dual.step_s - 1) < 1e-9
+
+
+def test_dualpipe_reduces_gradients_between_the_two_ranks_of_a_stage(small: str) -> None:
+    """One copy of the model has nobody to reduce with, save that DualPipe holds each stage twice."""
+    alone = ("cluster.pools.0.nodes=1", "training.plan.tensor=2", "training.global_batch=32")
+    plain, dual = run(small, "1f1b", *alone), run(small, "dualpipe", *alone)
+    assert plain.data == dual.data == 1
+    assert plain.parts_s["data communication"] == 0 < dual.parts_s["data communication"]
+    sharded = [run(small, name, "training.plan.zero_stage=1") for name in ("1f1b", "dualpipe")]
+    state = [sum(use.parts_bytes["optimizer state"] for use in result.memory) for result in sharded]
+    assert state[1] == pytest.approx(state[0])
+    assert sharded[1].parts_s["optimizer"] == pytest.approx(sharded[0].parts_s["optimizer"], rel=0.3)
