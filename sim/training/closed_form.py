@@ -98,7 +98,7 @@ def holds(plans: Plans, schedule: str = "1f1b") -> Flags:
     It is not for: chunks of GPipe or ZB-H1; interleaving with fewer micro-batches than stages, or with micro-batches
     that are no multiple of the stages where there are messages or long reductions; a message longer than the pass it
     hides behind; ZB-H1 with messages or with fewer micro-batches than stages. Unequal stages, pairs of passes that
-    hide each other's messages (DualPipe), and loading while computing have no place here at all.
+    hide each other's messages (DualPipe), contention, and loading while computing have no place here at all.
     """
     a = plans.arrays()
     p, m, v, send = a["stages"], a["micro_batches"], a["virtual_stages"], a["send_s"]

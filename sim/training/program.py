@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
+from sim.training.contention import Contention
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
@@ -20,6 +21,9 @@ COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
     "gradients",
     "loader",
 )
+
+
+NO_CONTENTION = Contention()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Options:
     overlap_pipeline: bool = True
     prefetch: int = 0
     """0: the whole batch is loaded before the step computes."""
+    contention: Contention = NO_CONTENTION
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class Program:
     """Tasks in order of creation; a stream runs its own tasks in that order."""
 
     tasks: list[Task] = field(default_factory=list)
+    contention: Contention = NO_CONTENTION
 
     def add(
         self,
@@ -96,7 +102,7 @@ def build(cost: StepCost, options: Options) -> Program:
     Dependencies only point to what must come first: a pass waits for its input from the neighbouring (virtual) stage,
     a rank's passes follow one another, the update waits for every gradient (the global norm needs them all).
     """
-    program = Program()
+    program = Program(contention=options.contention)
     loads = _loads(program, cost, options)
     ends = _passes(program, cost, options, loads)
     reduced = _reductions(program, cost, options, ends)

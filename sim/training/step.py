@@ -19,12 +19,13 @@ from sim.spec.ops import Block, Gemm, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
+from sim.training.contention import Contention
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
 from sim.training.memory import layers_by_rank, memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
-from sim.training.pricing import Pricer
+from sim.training.pricing import Group, Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
 from sim.training.stragglers import straggler_wait_s
 from sim.training.system_links import system_links
@@ -65,6 +66,11 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         training.plan.overlap_gradients,
         training.plan.overlap_pipeline,
         training.loader.prefetch if training.loader else 0,
+        Contention(
+            training.plan.share_network
+            and all(_leaves_domain(talking[name]) for name in ("pipeline", "data")),
+            training.plan.overlap_slowdown_frac,
+        ),
     )
     uses: tuple[Use, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
@@ -82,6 +88,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     wait_s = float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
     timeline = play(build(replace(cost, straggler_s=wait_s), options))
     return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
+
+
+def _leaves_domain(group: Group) -> bool:
+    return group.ranks > group.ranks_per_domain
 
 
 TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
