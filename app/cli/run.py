@@ -13,13 +13,28 @@ Report = Annotated[
     Path | None, typer.Option("--report", help="Also write an HTML report that opens offline.")
 ]
 
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", help="Also write the timeline as a trace for ui.perfetto.dev or chrome://tracing."
+    ),
+]
+
 
 def run(
-    scenario: ScenarioFile, set_: Set = None, json: Json = False, seed: Seed = None, report: Report = None
+    scenario: ScenarioFile,
+    set_: Set = None,
+    json: Json = False,
+    seed: Seed = None,
+    report: Report = None,
+    trace: Trace = None,
 ) -> None:
     """Predict one training step: time, memory, breakdown, and measured beside predicted."""
+    from json import dumps
+
     from app.report import html, terminal
     from sim import run as simulate
+    from sim.results.chrome_trace import chrome_trace
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
 
@@ -34,12 +49,19 @@ def run(
     else:
         terminal.print_step(document)
     if report is not None:
-        try:
-            report.parent.mkdir(parents=True, exist_ok=True)
-            report.write_text(html.step_report(document, result.timeline), encoding="utf-8")
-        except OSError as error:
-            refuse(f"{report}: cannot be written: {error.strerror}")
-        if not json:
-            typer.echo(f"report: {report}")
+        _write(report, html.step_report(document, result.timeline), "" if json else "report")
+    if trace is not None:
+        _write(trace, dumps(chrome_trace(result.timeline, resolved.name)), "" if json else "trace")
     if not document["memory"]["fits"]:
         raise typer.Exit(INFEASIBLE)
+
+
+def _write(file: Path, text: str, label: str) -> None:
+    """Write ``text``, making folders as needed, and say so under ``label`` if there is one."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        refuse(f"{file}: cannot be written: {error.strerror}")
+    if label:
+        typer.echo(f"{label}: {file}")

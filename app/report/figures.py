@@ -15,10 +15,12 @@ from sim.results.timeline import Timeline
 COLOURS = {
     "forward": "#0072B2",
     "backward": "#56B4E9",
+    "weight": "#3A6E9E",
     "optimizer": "#009E73",
     "tensor communication": "#E69F00",
     "pipeline communication": "#D55E00",
     "data communication": "#CC79A7",
+    "stragglers": "#8B4513",
     "bubble": "#999999",
     "loader": "#F0E442",
 }

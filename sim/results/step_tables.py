@@ -21,6 +21,7 @@ PARTS = {
     "tensor communication": "tensor-parallel messages",
     "pipeline communication": "pipeline messages",
     "data communication": "data-parallel messages",
+    "stragglers": "waiting for slower devices",
     "bubble": "pipeline bubble and waiting",
     "loader": "waiting for data",
 }

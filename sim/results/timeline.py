@@ -6,7 +6,7 @@ cause, like a ledger that must close to the cent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,13 +20,16 @@ CAUSES = (
     "tensor communication",
     "pipeline communication",
     "data communication",
+    "stragglers",
     "bubble",
     "loader",
 )
 """Where a second of a rank may go."""
 
 _WAIT = {"tensor": "tensor communication", "send": "pipeline communication", "gradients": "data communication",
-         "parameters": "data communication", "load": "loader"}  # fmt: skip
+         "parameters": "data communication", "stragglers": "stragglers", "load": "loader"}  # fmt: skip
+_QUEUED = ("norm", "gradients", "stragglers")
+"""What stands in line before an update; a gap is followed through the whole line."""
 
 
 class Task(NamedTuple):
@@ -36,7 +39,8 @@ class Task(NamedTuple):
     """Pipeline rank (stage); stands for all tensor and data ranks that do the same."""
     stream: str
     kind: str
-    """``forward``, ``backward``, ``tensor``, ``send``, ``gradients``, ``optimizer``, ``parameters``, ``load``."""
+    """``forward``, ``backward`` (whole, or the input gradient alone), ``weight`` (gradient), ``tensor``, ``send``,
+    ``gradients``, ``optimizer``, ``parameters``, ``load``; ``stragglers``, ``join`` and ``norm`` only wait."""
     micro_batch: int
     chunk: int
     duration_s: float
@@ -62,9 +66,11 @@ class Timeline:
         return 1 + max((task.rank for task in self.tasks), default=0)
 
     def busy_s(self) -> dict[tuple[int, str], float]:
-        """Busy seconds of each (rank, stream)."""
+        """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
         busy: dict[tuple[int, str], float] = {}
         for task, seconds in zip(self.tasks, self.end_s - self.start_s, strict=True):
+            if task.kind == "stragglers":
+                continue
             key = (task.rank, task.stream)
             busy[key] = busy.get(key, 0.0) + float(seconds)
         return busy
@@ -75,7 +81,8 @@ def account(timeline: Timeline) -> dict[str, float]:
 
     A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
     task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
-    rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
+    rest (nobody was working for this rank) is bubble. Before an update the whole line of reductions counts, and the
+    wait for slower copies before them. What follows a rank's last task is bubble too.
     """
     ranks = account_ranks(timeline)
     return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
@@ -86,14 +93,20 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
     books = [dict.fromkeys(CAUSES, 0.0) for _ in range(timeline.ranks)]
     now = [0.0] * len(books)
     start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
+    reductions: dict[int, int] = {}
+    queue: dict[int, int] = {}  # reduction -> the one before it on its rank
     for number, task in enumerate(timeline.tasks):
+        if task.kind == "gradients":
+            if task.rank in reductions:
+                queue[number] = reductions[task.rank]
+            reductions[task.rank] = number
         if task.stream != "compute":
             continue
         parts, rank = books[task.rank], task.rank
         if start[number] > now[rank]:
-            _book_gap(parts, timeline.tasks, start, end, task, now[rank], start[number])
+            _book_gap(parts, timeline.tasks, start, end, queue, task, now[rank], start[number])
         if end[number] > start[number]:
-            parts[task.kind] += end[number] - start[number]
+            parts["backward" if task.kind == "weight" else task.kind] += end[number] - start[number]
         now[rank] = end[number]
     for rank, parts in enumerate(books):
         parts["bubble"] += timeline.step_s - now[rank]
@@ -105,16 +118,26 @@ def _book_gap(
     tasks: Sequence[Task],
     start: Sequence[float],
     end: Sequence[float],
+    queue: Mapping[int, int],
     task: Task,
     gap_start: float,
     gap_end: float,
 ) -> None:
+    until = gap_end
     blocker = max(task.after, key=end.__getitem__, default=None)
-    while blocker is not None and tasks[blocker].kind == "norm":
-        blocker = max(tasks[blocker].after, key=end.__getitem__, default=None)
-    cause = None if blocker is None else _WAIT.get(tasks[blocker].kind)
-    worked = 0.0
-    if blocker is not None and cause is not None:
-        worked = max(0.0, gap_end - max(gap_start, start[blocker]))
-        parts[cause] += worked
-    parts["bubble"] += gap_end - gap_start - worked
+    while blocker is not None and until > gap_start:
+        kind = tasks[blocker].kind
+        cause = _WAIT.get(kind)
+        if cause is not None:
+            begin = min(until, max(gap_start, start[blocker]))
+            parts[cause] += until - begin
+            until = begin
+        if kind not in _QUEUED:
+            break
+        earlier = tasks[blocker].after
+        if blocker in queue:
+            earlier = (*earlier, queue[blocker])
+        blocker = max(earlier, key=end.__getitem__, default=None)
+        if blocker is not None and tasks[blocker].kind not in _QUEUED:
+            break  # some rank still passed: that is bubble, whatever its stream did
+    parts["bubble"] += until - gap_start

@@ -50,8 +50,12 @@ def micro_batches(cluster: Cluster, training: Training) -> int:
 def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     plan, model = training.plan, training.model
     chunks_path, chunks = "training.plan.virtual_stages", plan.virtual_stages
-    if plan.schedule == "gpipe" and chunks > 1:
-        yield Fault(where, chunks_path, chunks, "GPipe has no virtual stages: expected 1")
+    if plan.schedule != "1f1b" and chunks > 1:
+        name = {"gpipe": "GPipe", "zb-h1": "ZB-H1", "dualpipe": "DualPipe"}[plan.schedule]
+        yield Fault(where, chunks_path, chunks, f"{name} has no virtual stages: expected 1")
+    if plan.schedule == "dualpipe" and plan.pipeline % 2:
+        wanted = "DualPipe feeds both ends of the pipeline: expected an even number of stages"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
     if chunks > 1 and plan.pipeline == 1:
         yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
     if isinstance(model, SampleModel):
@@ -119,8 +123,11 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         yield Fault(where, "training.global_batch", training.global_batch, wanted)
         return
     count = training.global_batch // share
-    if plan.virtual_stages > 1 and count % plan.pipeline:
-        text = f"interleaving needs the micro-batches of a copy ({count}) to be a multiple of pipeline"
+    if plan.virtual_stages > 1 and count < plan.pipeline:
+        text = f"interleaving needs at least as many micro-batches a copy (here {count}) as pipeline stages"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, text)
+    if plan.schedule == "dualpipe" and (count % 2 or count < 2 * plan.pipeline):
+        text = f"DualPipe needs an even number of micro-batches a copy (here {count}), at least 2 x pipeline"
         yield Fault(where, "training.plan.pipeline", plan.pipeline, text)
     if count * plan.pipeline * plan.virtual_stages > MAX_TASKS:
         text = f"makes {count:,} micro-batches a copy, more than can be simulated; raise micro_batch or the devices"

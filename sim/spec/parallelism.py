@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.spec.fields import choice, count, switch
+from sim.spec.fields import choice, count, fraction, switch
 
 RECOMPUTE = ("none", "selective", "full")
-SCHEDULES = ("1f1b", "gpipe")
+SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ class Plan:
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)
+    share_network: bool = switch(
+        "pipeline and data-parallel messages that leave the node slow each other down", False
+    )
+    overlap_slowdown_frac: float = fraction(
+        "how much longer kernels take beside a message of their rank", 0.0
+    )
 
     @property
     def model_ranks(self) -> int:

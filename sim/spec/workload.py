@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, named, quantity, switch
+from sim.spec.fields import choice, count, fraction, named, quantity, switch
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
@@ -49,5 +49,9 @@ class Training:
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
+    speed_spread_frac: float = fraction(
+        "spread of device speed (standard deviation over mean) that stays from step to step", 0.0
+    )
+    jitter_frac: float = fraction("spread of a micro-batch's time (standard deviation over mean)", 0.0)
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None

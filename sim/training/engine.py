@@ -6,12 +6,13 @@ for what must come first, and takes its time. One data-parallel copy is played; 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import simpy
 
 from sim.results.timeline import Task, Timeline
+from sim.training.contention import Board
 from sim.training.program import Program
 
 
@@ -25,6 +26,7 @@ def play(program: Program) -> Timeline:
     streams: dict[tuple[int, str], list[int]] = {}
     for number, task in enumerate(tasks):
         streams.setdefault((task.rank, task.stream), []).append(number)
+    spend = _spending(program, environment)
 
     def run(numbers: list[int]) -> Generator[simpy.Event, None, None]:
         for number in numbers:
@@ -37,7 +39,7 @@ def play(program: Program) -> Timeline:
                     yield event
             start[number] = environment.now
             if task.duration_s > 0:
-                yield environment.timeout(task.duration_s)
+                yield spend(task)
             end[number] = environment.now
             finished[number] = 1
             event = awaited.pop(number, None)
@@ -48,3 +50,19 @@ def play(program: Program) -> Timeline:
         environment.process(run(numbers))
     environment.run()
     return Timeline(tuple(tasks), start, end)
+
+
+def _spending(program: Program, environment: simpy.Environment) -> Callable[[Task], simpy.Event]:
+    """How a task spends its time: its own duration, or longer where tasks of a rank are in each other's way."""
+    contention = program.contention
+    if not contention.shared_network and contention.compute_slowdown_frac == 0:
+        return lambda task: environment.timeout(task.duration_s)
+    boards: dict[int, Board] = {}
+
+    def spend(task: Task) -> simpy.Event:
+        board = boards.get(task.rank)
+        if board is None:
+            board = boards[task.rank] = Board(environment, contention)
+        return board.enter(task)
+
+    return spend

@@ -67,6 +67,9 @@ def memory_use(
     uses = []
     for rank in range(plan.pipeline):
         parameters = stage_parameters(model, plan, sum(layers[rank]), rank)
+        mirror = plan.pipeline - 1 - rank if plan.schedule == "dualpipe" else rank
+        if plan.schedule == "dualpipe":  # also holds the stage that mirrors its own
+            parameters += stage_parameters(model, plan, sum(layers[mirror]), mirror)
         held = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
         activations = layer_activation_bytes(model, training) * sum(layers[rank]) * held
         if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
@@ -77,7 +80,7 @@ def memory_use(
             "optimizer state": rule.state_bytes * parameters / shard,
             "activations": activations,
         }
-        if rank == plan.pipeline - 1:  # logits in 16 bit, and in fp32 for the loss
+        if plan.pipeline - 1 in (rank, mirror):  # logits in 16 bit, and in fp32 for the loss
             parts["logits"] = (size + 4.0) * tokens * model.vocab / plan.tensor
         uses.append(MemoryUse(rank, parts, capacity_bytes, USABLE_FRAC * capacity_bytes))
     return tuple(uses)

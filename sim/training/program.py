@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
-from sim.training.schedules import BACKWARD, FORWARD, Pass, order_of
+from sim.training.contention import Contention
+from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
     "compute",
@@ -20,6 +21,9 @@ COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
     "gradients",
     "loader",
 )
+
+
+NO_CONTENTION = Contention()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class ChunkCost:
     forward_tensor_s: float = 0.0
     backward_tensor_s: float = 0.0
     """Tensor-parallel messages that nothing hides."""
+    weight_s: float = 0.0
+    """Part of ``backward_s`` that only makes weight gradients: a split backward may put it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class StepCost:
     """Gathering updated weights (ZeRO 1), by rank."""
     load_s: float = 0.0
     """Bringing one micro-batch of every data-parallel copy to the device."""
+    straggler_s: float = 0.0
+    """How much later than this copy of the model the slowest one ends its passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class Options:
     overlap_pipeline: bool = True
     prefetch: int = 0
     """0: the whole batch is loaded before the step computes."""
+    contention: Contention = NO_CONTENTION
 
 
 @dataclass(slots=True)
@@ -70,6 +79,7 @@ class Program:
     """Tasks in order of creation; a stream runs its own tasks in that order."""
 
     tasks: list[Task] = field(default_factory=list)
+    contention: Contention = NO_CONTENTION
 
     def add(
         self,
@@ -92,10 +102,10 @@ def build(cost: StepCost, options: Options) -> Program:
     Dependencies only point to what must come first: a pass waits for its input from the neighbouring (virtual) stage,
     a rank's passes follow one another, the update waits for every gradient (the global norm needs them all).
     """
-    program = Program()
+    program = Program(contention=options.contention)
     loads = _loads(program, cost, options)
-    passes = _passes(program, cost, options, loads)
-    reduced = _reductions(program, cost, options, passes)
+    ends = _passes(program, cost, options, loads)
+    reduced = _reductions(program, cost, options, ends)
     _updates(program, cost, options, reduced)
     return program
 
@@ -106,15 +116,14 @@ def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
     return [program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)]
 
 
-def _passes(
-    program: Program, cost: StepCost, options: Options, loads: Sequence[int]
-) -> dict[tuple[str, int, int], int]:
-    """Add forward and backward passes; returns the number of the task that completes each."""
+def _passes(program: Program, cost: StepCost, options: Options, loads: Sequence[int]) -> list[list[int]]:
+    """Add all passes in schedule order; returns, by rank and chunk, the task that completes its gradients."""
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
-    last = p * v - 1
+    stages = [stages_of(options.schedule, p, rank, v) for rank in range(p)]
+    last = max(map(max, stages))
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
     arrival: dict[tuple[str, int, int], int] = {}
-    done: dict[tuple[str, int, int], int] = {}
+    ends = [[-1] * len(held) for held in stages]
     position = [0] * p
     waiting = list(range(p))
     while waiting:  # ranks advance as far as their inputs exist, so that a task only names tasks before it
@@ -122,45 +131,90 @@ def _passes(
         for rank in list(waiting):
             order = orders[rank]
             while position[rank] < len(order):
-                step = order[position[rank]]
-                stage = step.chunk * p + rank
-                first = stage == 0 if step.phase == FORWARD else stage == last
-                needed = arrival.get((step.phase, stage, step.micro_batch))
-                if not first and needed is None:
+                begin = position[rank]
+                together = order[begin : begin + 2] if order[begin].paired else order[begin : begin + 1]
+                after = _inputs(together, stages[rank], last, arrival)
+                if after is None:
                     break
-                after = [] if needed is None else [needed]
-                if stage == 0 and step.phase == FORWARD and loads:
-                    after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
-                chunk_cost = cost.chunks[rank][step.chunk]
-                task = _one_pass(program, rank, step, chunk_cost, after)
-                done[(step.phase, stage, step.micro_batch)] = task
-                neighbour = stage + 1 if step.phase == FORWARD else stage - 1
-                if 0 <= neighbour <= last:
-                    key = (step.phase, neighbour, step.micro_batch)
-                    arrival[key] = _send(program, rank, step, cost.send_s, task, options)
-                position[rank] += 1
+                for step in together:
+                    if stages[rank][step.chunk] == 0 and step.phase == FORWARD and loads:
+                        after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
+                task = _run(program, rank, together, cost.chunks[rank], after)
+                for step in together:
+                    if step.phase in (BACKWARD, WEIGHT):
+                        ends[rank][step.chunk] = task
+                    if step.phase == WEIGHT:
+                        continue
+                    phase = FORWARD if step.phase == FORWARD else BACKWARD
+                    neighbour = stages[rank][step.chunk] + (1 if phase == FORWARD else -1)
+                    if 0 <= neighbour <= last:
+                        key = (phase, neighbour, step.micro_batch)
+                        arrival[key] = _send(program, rank, step, cost.send_s, task, options)
+                position[rank] += len(together)
                 progress = True
             if position[rank] == len(order):
                 waiting.remove(rank)
         if not progress:
             raise RuntimeError("the schedule waits for itself")
-    return done
+    return ends
 
 
-def _one_pass(program: Program, rank: int, step: Pass, cost: ChunkCost, after: Sequence[int]) -> int:
-    phase, chunk, micro_batch = step
-    forward = phase == FORWARD
-    seconds = cost.forward_s if forward else cost.backward_s
-    tensor = cost.forward_tensor_s if forward else cost.backward_tensor_s
-    task = program.add(rank, COMPUTE, phase, seconds, after, micro_batch, chunk)
-    if tensor > 0:  # its messages sit between the kernels of the pass: the next pass cannot start before
-        task = program.add(rank, TENSOR, "tensor", tensor, (task,), micro_batch, chunk)
-        program.add(rank, COMPUTE, "join", 0.0, (task,), micro_batch, chunk)
+def _inputs(
+    together: Sequence[Pass], stages: Sequence[int], last: int, arrival: dict[tuple[str, int, int], int]
+) -> list[int] | None:
+    """Tasks that bring what the passes need from neighbouring stages; None while one of them is not on its way."""
+    found: list[int] = []
+    for phase, chunk, micro_batch, _ in together:
+        forward = phase == FORWARD
+        if phase == WEIGHT or stages[chunk] == (0 if forward else last):
+            continue
+        task = arrival.get((FORWARD if forward else BACKWARD, stages[chunk], micro_batch))
+        if task is None:
+            return None
+        found.append(task)
+    return found
+
+
+def _run(
+    program: Program, rank: int, together: Sequence[Pass], costs: Sequence[ChunkCost], after: Sequence[int]
+) -> int:
+    """One pass, or a forward interwoven with a backward; returns the task after which the results are there.
+
+    Tensor messages sit between the kernels of a pass: the next pass cannot start before. In a pair each pass computes
+    while the other one's messages are under way, so the pair takes the longer of its kernels and its messages.
+    """
+    _, chunk, micro_batch, _ = together[-1]
+    tensor = sum(_tensor_s(step, costs[step.chunk]) for step in together)
+    gate = after
+    if tensor > 0 and len(together) > 1:
+        gate = (program.add(rank, COMPUTE, "join", 0.0, after, micro_batch, chunk),)
+    task = -1
+    for number, step in enumerate(together):
+        kind = "backward" if step.phase == INPUT else step.phase
+        seconds = _compute_s(step, costs[step.chunk])
+        first = gate if number == 0 else ()
+        task = program.add(rank, COMPUTE, kind, seconds, first, step.micro_batch, step.chunk)
+    if tensor > 0:
+        start = gate if len(together) > 1 else (task,)
+        sent = program.add(rank, TENSOR, "tensor", tensor, start, micro_batch, chunk)
+        join = program.add(rank, COMPUTE, "join", 0.0, (sent,), micro_batch, chunk)
+        task = join if len(together) > 1 else sent
     return task
 
 
+def _compute_s(step: Pass, cost: ChunkCost) -> float:
+    whole = {FORWARD: cost.forward_s, BACKWARD: cost.backward_s, WEIGHT: cost.weight_s}
+    return whole.get(step.phase, cost.backward_s - cost.weight_s)
+
+
+def _tensor_s(step: Pass, cost: ChunkCost) -> float:
+    if step.phase == WEIGHT:
+        return 0.0
+    return cost.forward_tensor_s if step.phase == FORWARD else cost.backward_tensor_s
+
+
 def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, options: Options) -> int:
-    phase, chunk, micro_batch = step
+    phase, chunk, micro_batch, _ = step
     if options.stages == 1 or seconds <= 0:
         return task
     stream = SEND_FORWARD if phase == FORWARD else SEND_BACKWARD
@@ -171,27 +225,32 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
 
 
 def _reductions(
-    program: Program, cost: StepCost, options: Options, done: dict[tuple[str, int, int], int]
+    program: Program, cost: StepCost, options: Options, ends: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one."""
-    p, v, m = options.stages, options.virtual_stages, options.micro_batches
+    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one.
+
+    Where other copies are slower, each starts so much later: all copies take part in a reduction.
+    """
     reduced: list[list[int]] = []
-    for rank in range(p):
-        ends = [max(done[(BACKWARD, chunk * p + rank, k)] for k in range(m)) for chunk in range(v)]
+    for rank, mine in enumerate(ends):
         tasks = []
-        for chunk in sorted(range(v), key=lambda c: ends[c]):
+        for chunk in sorted(range(len(mine)), key=mine.__getitem__):
             seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
-            after = (ends[chunk],) if options.overlap_gradients else (max(ends),)
+            ready = mine[chunk] if options.overlap_gradients else max(mine)
+            if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
+                stream = f"stragglers {chunk}"
+                ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
             if seconds > 0:
-                tasks.append(program.add(rank, GRADIENTS, "gradients", seconds, after, chunk=chunk))
-            else:
-                tasks.append(ends[chunk])
+                ready = program.add(rank, GRADIENTS, "gradients", seconds, (ready,), chunk=chunk)
+            tasks.append(ready)
         reduced.append(tasks)
     return reduced
 
 
 def _updates(program: Program, cost: StepCost, options: Options, reduced: Sequence[Sequence[int]]) -> None:
     if not cost.optimizer_s:
+        for rank, tasks in enumerate(reduced):
+            program.add(rank, COMPUTE, "join", 0.0, tasks)
         return
     every = sorted({task for tasks in reduced for task in tasks})
     ready = program.add(0, GRADIENTS, "norm", 0.0, every)

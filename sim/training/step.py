@@ -15,17 +15,19 @@ from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
 from sim.spec.device import Device
 from sim.spec.model import Model
-from sim.spec.ops import Block, Message, Op
+from sim.spec.ops import Block, Gemm, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
+from sim.training.contention import Contention
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
 from sim.training.memory import layers_by_rank, memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
-from sim.training.pricing import Pricer
+from sim.training.pricing import Group, Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.stragglers import straggler_wait_s
 from sim.training.system_links import system_links
 from sim.training.weights import stage_parameters
 
@@ -41,14 +43,17 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         raise ValueError("the scenario has no [training] section")
     pool = scenario.cluster.pools[0]
     data, count = data_parallel(scenario.cluster, training), micro_batches(scenario.cluster, training)
+    copies = data * (2 if training.plan.schedule == "dualpipe" else 1)  # ranks that hold the same weights
     device = pool.accelerator.device()
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
+    talking = groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node))
+    talking["data"] = replace(talking["data"], ranks=copies)
     pricer = Pricer(
         device,
         links,
         fits,
         training.precision,
-        groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node)),
+        talking,
         ideal=scenario.profile == "ideal",
         engines=TRAINING_ENGINES,
     )
@@ -61,6 +66,11 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         training.plan.overlap_gradients,
         training.plan.overlap_pipeline,
         training.loader.prefetch if training.loader else 0,
+        Contention(
+            training.plan.share_network
+            and all(_leaves_domain(talking[name]) for name in ("pipeline", "data")),
+            training.plan.overlap_slowdown_frac,
+        ),
     )
     uses: tuple[Use, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
@@ -68,12 +78,22 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if isinstance(training.model, SampleModel):
         cost = _sample_cost(training, training.model, device, data)
     else:
-        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
-        memory = memory_use(training.model, training, count, data, device.memory_bytes)
-    timeline = play(build(cost, options))
+        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, copies)
+        memory = memory_use(training.model, training, count, copies, device.memory_bytes)
+    passes = count / 2 if training.plan.schedule == "dualpipe" else count  # half of them in each direction
+    compute_s = passes * max(
+        sum(chunk.forward_s + chunk.backward_s for chunk in rank) for rank in cost.chunks
+    )
+    spreads = (training.speed_spread_frac, training.jitter_frac)
+    wait_s = float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
+    timeline = play(build(replace(cost, straggler_s=wait_s), options))
     return StepResult(
         scenario, timeline, account(timeline), memory, data, count, uses, extra.constants, again
     )
+
+
+def _leaves_domain(group: Group) -> bool:
+    return group.ranks > group.ranks_per_domain
 
 
 TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
@@ -107,6 +127,10 @@ def _transformer_cost(
         chunks.append(costs)
     send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
     held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
+    if plan.schedule == "dualpipe":  # each rank also holds the stage that mirrors its own
+        chunks = [mine + other for mine, other in zip(chunks, reversed(chunks), strict=True)]
+        layers = [mine + other for mine, other in zip(layers, reversed(layers), strict=True)]
+        held = [mine + other for mine, other in zip(held, reversed(held), strict=True)]
     reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
     update = _optimizer(held, training, pricer, extra, data)
     backward = priced["layer"].backward_s
@@ -121,12 +145,20 @@ def _transformer_cost(
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
+    kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))
+    backward_s = extra.block_s(kernels_s, len(backward))
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
-        extra.block_s(pricer.seconds(backward), len(backward)),
+        backward_s,
         pricer.seconds(forward_messages) * extra.message_factor,
         pricer.seconds(backward_messages) * extra.message_factor,
+        backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
+
+
+def _weight_gradient(op: Op) -> bool:
+    """Whether only a weight waits for it; batched products (scores, context) multiply two activations."""
+    return isinstance(op, Gemm) and op.name.endswith(" wgrad") and op.batch == 1
 
 
 def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
@@ -139,6 +171,7 @@ def _times(cost: ChunkCost, number: int) -> ChunkCost:
         cost.backward_s * number,
         cost.forward_tensor_s * number,
         cost.backward_tensor_s * number,
+        cost.weight_s * number,
     )
 
 
@@ -148,6 +181,7 @@ def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
         a.backward_s + b.backward_s,
         a.forward_tensor_s + b.forward_tensor_s,
         a.backward_tensor_s + b.backward_tensor_s,
+        a.weight_s + b.weight_s,
     )
 
 

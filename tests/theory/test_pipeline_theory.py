@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 from sim.results.timeline import account
 from sim.training.engine import play
 from sim.training.program import ChunkCost, Options, StepCost, build
-from sim.training.schedules import BACKWARD, FORWARD, in_flight, order_of
+from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, in_flight, interleaving_group, order_of
 
 
-def step(p: int, m: int, v: int = 1, schedule: str = "1f1b", forward: float = 1.0, backward: float = 2.0):
-    cost = StepCost([[ChunkCost(forward / v, backward / v)] * v] * p)
+def step(
+    p: int,
+    m: int,
+    v: int = 1,
+    schedule: str = "1f1b",
+    forward: float = 1.0,
+    backward: float = 2.0,
+    weight: float = 0.0,
+):
+    chunk = ChunkCost(forward / v, backward / v, weight_s=weight)
+    cost = StepCost([[chunk] * (2 if schedule == "dualpipe" else v)] * p)
     return play(build(cost, Options(p, m, v, schedule)))
 
 
@@ -36,6 +45,74 @@ def test_interleaving_divides_the_bubble_by_the_chunks(p: int, m: int, v: int) -
     timeline = step(p, m, v)
     assert timeline.step_s == pytest.approx((m + (p - 1) / v) * 3.0, rel=1e-12)
     assert account(timeline)["bubble"] == pytest.approx((p - 1) * 3.0 / v, rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(p=st.integers(2, 8), extra=st.integers(0, 12), v=st.integers(2, 4))
+def test_interleaving_any_number_of_micro_batches_has_the_same_bubble(p: int, extra: int, v: int) -> None:
+    timeline = step(p, p + extra, v)
+    assert timeline.step_s == pytest.approx((p + extra + (p - 1) / v) * 3.0, rel=1e-12)
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 2), (4, 4), (4, 8), (8, 16), (16, 40), (5, 7)])
+@pytest.mark.parametrize(
+    ("forward", "backward", "weight"), [(1.0, 2.0, 1.0), (1.0, 2.5, 0.75), (1.5, 3.0, 1.0)]
+)
+def test_zb_h1_bubble(p: int, m: int, forward: float, backward: float, weight: float) -> None:
+    """(p-1)(F+B-2W), B the whole backward: Qi et al. 2023, Table 2. It holds while W is not the longest part."""
+    timeline = step(p, m, 1, "zb-h1", forward, backward, weight)
+    bubble = (p - 1) * (forward + backward - 2 * weight)
+    assert timeline.step_s == pytest.approx(m * (forward + backward) + bubble, rel=1e-12)
+    parts = account(timeline)
+    assert parts["bubble"] == pytest.approx(bubble, rel=1e-9)
+    assert parts["backward"] == pytest.approx(m * backward)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    p=st.integers(1, 8),
+    extra=st.integers(0, 9),
+    f=st.floats(0.1, 3),
+    b=st.floats(0.1, 3),
+    w=st.floats(0.1, 3),
+)
+def test_zb_h1_bubble_where_the_weight_gradient_is_long(
+    p: int, extra: int, f: float, b: float, w: float
+) -> None:
+    """(p-1) max(F+B-W, F, B) with B the input gradient: at worst one pass a stage is left of the ramp."""
+    m = p + extra
+    bubble = (p - 1) * max(f + b - w, f, b)
+    assert step(p, m, 1, "zb-h1", f, b + w, w).step_s == pytest.approx(m * (f + b + w) + bubble, rel=1e-12)
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (2, 10), (4, 8), (4, 14), (8, 16), (8, 32), (16, 32), (16, 64)])
+def test_dualpipe_bubble(p: int, m: int) -> None:
+    """(p/2-1)(F&B + B - 3W): deepseek-ai/DualPipe, README. Exact for F = B_in = W, where F&B = F + B."""
+    timeline = step(p, m, 1, "dualpipe", 1.0, 2.0, 1.0)
+    bubble = (p / 2 - 1) * (3.0 + 2.0 - 3.0)
+    assert timeline.step_s == pytest.approx(3.0 * m + bubble, rel=1e-12)
+    assert account(timeline)["bubble"] == pytest.approx(bubble, rel=1e-9, abs=1e-12)
+
+
+def test_a_pair_hides_messages_behind_kernels() -> None:
+    """Steady state of DualPipe: a pair takes the longer of its kernels and its messages, a lone pass takes both."""
+    chunks = [ChunkCost(1.0, 2.0, 0.5, 0.5, weight_s=1.0)] * 2
+    few = play(build(StepCost([chunks] * 4), Options(4, 8, schedule="dualpipe")))
+    many = play(build(StepCost([chunks] * 4), Options(4, 28, schedule="dualpipe")))
+    assert many.step_s - few.step_s == pytest.approx(20 * 3.0)
+    assert account(few)["tensor communication"] > 0
+    slow = [ChunkCost(1.0, 2.0, 2.0, 3.0, weight_s=1.0)] * 2
+    few = play(build(StepCost([slow] * 4), Options(4, 8, schedule="dualpipe")))
+    many = play(build(StepCost([slow] * 4), Options(4, 28, schedule="dualpipe")))
+    assert many.step_s - few.step_s == pytest.approx(20 * 5.0)
+
+
+@pytest.mark.parametrize("p", [2, 4, 8])
+def test_split_schedules_hold_the_published_number_of_micro_batches(p: int) -> None:
+    """ZB-H1 as many as 1F1B's first rank, on every rank; DualPipe p + 1 (its README)."""
+    for rank in range(p):
+        assert in_flight("zb-h1", p, 4 * p, rank, 1) == p
+        assert in_flight("dualpipe", p, 4 * p, rank, 1) == p + 1
 
 
 @pytest.mark.parametrize(("p", "m", "rank", "held"), [(4, 8, 0, 4), (4, 8, 3, 1), (8, 4, 0, 4), (1, 5, 0, 1)])
@@ -75,6 +152,37 @@ def test_every_schedule_runs_each_pass_once_and_forward_first(
                 assert place[passed] < place[passed._replace(phase=BACKWARD)]
 
 
+@settings(max_examples=100, deadline=None)
+@given(half=st.integers(1, 5), extra=st.integers(0, 6), schedule=st.sampled_from(["zb-h1", "dualpipe"]))
+def test_a_split_backward_makes_every_gradient_once_and_in_order(
+    half: int, extra: int, schedule: str
+) -> None:
+    p, m = 2 * half, 4 * half + 2 * extra
+    for rank in range(p):
+        order = order_of(schedule, p, m, rank, 1)
+        work = {(step.chunk, step.micro_batch): [] for step in order}
+        for step in order:
+            work[step.chunk, step.micro_batch].append(step.phase)
+        assert len(work) == m
+        allowed = [[FORWARD, BACKWARD], [FORWARD, INPUT, WEIGHT]]
+        assert all(phases in allowed for phases in work.values())
+
+
+@pytest.mark.parametrize(
+    ("p", "m", "group"), [(4, 8, 4), (4, 9, 5), (4, 13, 7), (4, 7, 7), (3, 3, 3), (8, 20, 10)]
+)
+def test_a_last_group_of_micro_batches_is_none_or_fills_the_pipeline(p: int, m: int, group: int) -> None:
+    assert interleaving_group(p, m) == group
+
+
+def test_orders_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least as many"):
+        order_of("1f1b", 4, 3, 0, 2)
+    for p, m in ((3, 8), (4, 9), (4, 6)):
+        with pytest.raises(ValueError, match="DualPipe needs"):
+            order_of("dualpipe", p, m, 0, 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     p=st.integers(1, 5),
@@ -87,6 +195,7 @@ def test_every_schedule_runs_each_pass_once_and_forward_first(
     load=st.floats(0, 2),
     overlap=st.booleans(),
     prefetch=st.integers(0, 1),
+    schedule=st.sampled_from(["1f1b", "gpipe", "zb-h1", "dualpipe"]),
 )
 def test_the_books_close_and_nobody_runs_before_its_input(
     p: int,
@@ -99,18 +208,25 @@ def test_the_books_close_and_nobody_runs_before_its_input(
     load: float,
     overlap: bool,
     prefetch: int,
+    schedule: str,
 ) -> None:
+    if schedule == "dualpipe":
+        p, m = p + p % 2, 2 * (p + p % 2) + 2 * m
+    chunks = [[ChunkCost(forward * (1 + r), backward, tensor, 2 * tensor, backward / 3)] for r in range(p)]
+    if schedule == "dualpipe":
+        chunks = [mine + other for mine, other in zip(chunks, reversed(chunks), strict=True)]
     cost = StepCost(
-        [[ChunkCost(forward * (1 + r), backward, tensor, 2 * tensor)] for r in range(p)],
+        chunks,
         send,
-        [[reduce]] * p,
+        [[reduce] * len(chunks[0])] * p,
         [0.1] * p,
         [reduce / 2] * p,
         load,
     )
-    program = build(
-        cost, Options(p, m, overlap_gradients=overlap, overlap_pipeline=overlap, prefetch=prefetch)
+    options = Options(
+        p, m, 1, schedule, overlap_gradients=overlap, overlap_pipeline=overlap, prefetch=prefetch
     )
+    program = build(cost, options)
     timeline = play(program)
     parts = account(timeline)
     assert sum(parts.values()) == pytest.approx(timeline.step_s, rel=1e-9)
