@@ -100,6 +100,22 @@ def collectives(
     )
 
 
+@app.command()
+def training(file: File, profile: ProfileName = "shipped", json: Json = False, out: Out = None) -> None:
+    """Published or own training steps; what a row leaves unsaid is assumed and named in the column ``assumed``."""
+    from sim.spec.catalog import load_catalog
+    from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+    from sim.validation.outcome import ValidationError, read_rows
+    from sim.validation.training import validate_training
+
+    try:
+        table = validate_training(read_rows(file), fits_for(profile), load_catalog(), str(file))
+    except (ValidationError, ProfileError) as error:
+        refuse(str(error))
+    _answer(table, "stack", json, out, f"training steps, profile {profile}")
+
+
 def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
     from sim.validation.outcome import summary
 

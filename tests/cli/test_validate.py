@@ -56,6 +56,19 @@ def test_rows_that_cannot_be_predicted_are_skipped_with_a_reason(tmp_path: Path)
     assert document["skipped"] == {"accelerator not in the catalogue": 1, "no measured time": 1}
 
 
+def test_training_runs_name_what_was_assumed(tmp_path: Path) -> None:
+    table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
+    path, out = tmp_path / "runs.csv", tmp_path / "out.csv"
+    table[table["id"].isin(["P0011", "P0050", "P0001"]) | (table["strategy"] == "bert")].to_csv(
+        path, index=False
+    )
+    document = json.loads(run("training", str(path), "--json", "--out", str(out)).stdout)
+    assert document["predicted"] + sum(document["skipped"].values()) == document["rows"]
+    rows = pd.read_csv(out, keep_default_na=False).set_index("id")
+    assert "micro_batch 1" in rows.loc["P0050", "assumed"]
+    assert abs(float(rows.loc["P0011", "error_pct"])) < 10
+
+
 def test_a_table_for_people() -> None:
     done = run("collectives", str(MEASUREMENTS / "collectives.csv.gz"))
     assert done.exit_code == 0
