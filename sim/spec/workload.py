@@ -11,7 +11,7 @@ from sim.spec.fields import choice, count, named, quantity, switch
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
