@@ -54,12 +54,43 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
         yield Fault(where, chunks_path, chunks, "GPipe has no virtual stages: expected 1")
     if chunks > 1 and plan.pipeline == 1:
         yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
+    yield from _exchange_faults(training, where)
     if isinstance(model, SampleModel):
         if plan.model_ranks > 1:
             wanted = "a model known only by its FLOP cannot be cut: tensor = pipeline = 1"
             yield Fault(where, "training.plan", plan.model_ranks, wanted)
         return
     yield from _shape_faults(training, model, where)
+
+
+def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
+    """What of a plan's ways to exchange gradients does not go together."""
+    plan, method = training.plan, training.plan.compression.method
+    if plan.shard_ranks and not plan.zero_stage:
+        yield Fault(
+            where, "training.plan.shard_ranks", plan.shard_ranks, "expected 0 where ZeRO shards nothing"
+        )
+    if plan.zero_stage and method not in ("none", "fp16"):
+        text = f"{method} needs whole gradients on every rank: expected zero_stage 0"
+        yield Fault(where, "training.plan.zero_stage", plan.zero_stage, text)
+    if plan.zero_stage and plan.local_steps > 1:
+        text = "ranks that train apart keep whole copies: expected zero_stage 0"
+        yield Fault(where, "training.plan.zero_stage", plan.zero_stage, text)
+    if method == "top-k" and plan.compression.keep_frac <= 0:
+        keep = plan.compression.keep_frac
+        yield Fault(where, "training.plan.compression.keep_frac", keep, "expected more than 0")
+    if plan.offload_optimizer and training.optimizer == "muon":
+        text = "muon multiplies matrices: expected an update rule that the host can do"
+        yield Fault(where, "training.optimizer", training.optimizer, text)
+    if plan.parameter_server is None:
+        return
+    path = "training.plan.parameter_server"
+    if plan.pipeline > 1 or plan.zero_stage or plan.local_steps > 1 or plan.offload_optimizer:
+        text = "needs pipeline = 1, zero_stage = 0, local_steps = 1 and no offload_optimizer: servers hold the state"
+        yield Fault(where, path, plan.parameter_server.servers, text)
+    if method == "power-sgd":
+        text = "PowerSGD averages its factors twice a step: expected an all-reduce, not a parameter server"
+        yield Fault(where, "training.plan.compression.method", method, text)
 
 
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
@@ -111,6 +142,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         )
         return
     copies = devices // plan.model_ranks
+    if plan.shard_ranks and copies % plan.shard_ranks:
+        text = f"expected a divisor of data parallel {copies:,}"
+        yield Fault(where, "training.plan.shard_ranks", plan.shard_ranks, text)
     share = copies * plan.micro_batch
     if training.global_batch % share:
         nearest = max(share, round(training.global_batch / share) * share)

@@ -21,7 +21,10 @@ class SampleModel:
     """A model known only by its arithmetic: so many FLOP for each sample, forward and backward together."""
 
     sample_flop: float = quantity("arithmetic of one sample, forward and backward", above=True)
-    parameters: float = quantity("trainable parameters", 0.0)
+    parameters: float = quantity("trainable parameters; 0 = nothing is exchanged or updated", 0.0)
+    efficiency_frac: float = quantity(
+        "share of the device's peak that the arithmetic reaches", 1.0, above=True, high=1.0
+    )
     name: str = "inline"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
+from sim.training.cut_pass import Gathers, add_cut_pass
 from sim.training.schedules import BACKWARD, FORWARD, Pass, order_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
@@ -49,6 +50,10 @@ class StepCost:
     """Gathering updated weights (ZeRO 1), by rank."""
     load_s: float = 0.0
     """Bringing one micro-batch of every data-parallel copy to the device."""
+    weights_s: Sequence[Sequence[float]] = ()
+    """Gathering a chunk's weights for one pass (ZeRO 3), by rank and chunk; empty where every rank holds them."""
+    layers: Sequence[Sequence[int]] = ()
+    """Layers by rank and chunk: weights are gathered one layer after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Options:
     overlap_pipeline: bool = True
     prefetch: int = 0
     """0: the whole batch is loaded before the step computes."""
+    overlap_weights: bool = True
+    gradient_buckets: int = 1
+    """Messages of a chunk's gradients; with overlap all but the last start inside its last backward."""
 
 
 @dataclass(slots=True)
@@ -94,8 +102,9 @@ def build(cost: StepCost, options: Options) -> Program:
     """
     program = Program()
     loads = _loads(program, cost, options)
-    passes = _passes(program, cost, options, loads)
-    reduced = _reductions(program, cost, options, passes)
+    gathers = [Gathers(options.overlap_weights) for _ in range(options.stages)]
+    passes = _passes(program, cost, options, loads, gathers)
+    reduced = _reductions(program, cost, options, passes, gathers)
     _updates(program, cost, options, reduced)
     return program
 
@@ -107,12 +116,13 @@ def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
 
 
 def _passes(
-    program: Program, cost: StepCost, options: Options, loads: Sequence[int]
+    program: Program, cost: StepCost, options: Options, loads: Sequence[int], gathers: Sequence[Gathers]
 ) -> dict[tuple[str, int, int], int]:
     """Add forward and backward passes; returns the number of the task that completes each."""
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
     last = p * v - 1
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
+    final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
     arrival: dict[tuple[str, int, int], int] = {}
     done: dict[tuple[str, int, int], int] = {}
     position = [0] * p
@@ -131,8 +141,8 @@ def _passes(
                 after = [] if needed is None else [needed]
                 if stage == 0 and step.phase == FORWARD and loads:
                     after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
-                chunk_cost = cost.chunks[rank][step.chunk]
-                task = _one_pass(program, rank, step, chunk_cost, after)
+                last_one = final[rank].get(step.chunk) == step
+                task = _one_pass(program, rank, step, cost, after, options, gathers[rank], last_one)
                 done[(step.phase, stage, step.micro_batch)] = task
                 neighbour = stage + 1 if step.phase == FORWARD else stage - 1
                 if 0 <= neighbour <= last:
@@ -147,16 +157,28 @@ def _passes(
     return done
 
 
-def _one_pass(program: Program, rank: int, step: Pass, cost: ChunkCost, after: Sequence[int]) -> int:
-    phase, chunk, micro_batch = step
-    forward = phase == FORWARD
-    seconds = cost.forward_s if forward else cost.backward_s
-    tensor = cost.forward_tensor_s if forward else cost.backward_tensor_s
-    task = program.add(rank, COMPUTE, phase, seconds, after, micro_batch, chunk)
-    if tensor > 0:  # its messages sit between the kernels of the pass: the next pass cannot start before
-        task = program.add(rank, TENSOR, "tensor", tensor, (task,), micro_batch, chunk)
-        program.add(rank, COMPUTE, "join", 0.0, (task,), micro_batch, chunk)
-    return task
+def _one_pass(
+    program: Program,
+    rank: int,
+    step: Pass,
+    cost: StepCost,
+    after: Sequence[int],
+    options: Options,
+    gathers: Gathers,
+    last_one: bool,
+) -> int:
+    """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end."""
+    return add_cut_pass(
+        program,
+        rank,
+        step,
+        cost.chunks[rank][step.chunk],
+        after,
+        gathers,
+        gather_s=cost.weights_s[rank][step.chunk] if cost.weights_s else 0.0,
+        layers=cost.layers[rank][step.chunk] if cost.layers else 1,
+        buckets=options.gradient_buckets if last_one and options.overlap_gradients else 1,
+    )
 
 
 def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, options: Options) -> int:
@@ -171,7 +193,11 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
 
 
 def _reductions(
-    program: Program, cost: StepCost, options: Options, done: dict[tuple[str, int, int], int]
+    program: Program,
+    cost: StepCost,
+    options: Options,
+    done: dict[tuple[str, int, int], int],
+    gathers: Sequence[Gathers],
 ) -> list[list[int]]:
     """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one."""
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
@@ -182,6 +208,11 @@ def _reductions(
         for chunk in sorted(range(v), key=lambda c: ends[c]):
             seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
             after = (ends[chunk],) if options.overlap_gradients else (max(ends),)
+            early = gathers[rank].early.get(chunk)
+            if seconds > 0 and early is not None:  # all buckets but the last
+                share = 1 - 1 / options.gradient_buckets
+                program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
+                seconds *= 1 - share
             if seconds > 0:
                 tasks.append(program.add(rank, GRADIENTS, "gradients", seconds, after, chunk=chunk))
             else:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
-from sim.spec.device import Device
 from sim.spec.model import Model
 from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
+from sim.training.data_parallel import exchange, overlaps
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
 from sim.training.memory import layers_by_rank, memory_use
@@ -27,6 +26,7 @@ from sim.training.placement import groups
 from sim.training.pricing import Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
 from sim.training.system_links import system_links
+from sim.training.update import optimizer_s
 from sim.training.weights import stage_parameters
 
 
@@ -58,15 +58,17 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         count,
         training.plan.virtual_stages,
         training.plan.schedule,
-        training.plan.overlap_gradients,
+        overlaps(training.plan),
         training.plan.overlap_pipeline,
-        training.loader.prefetch if training.loader else 0,
+        overlap_weights=training.plan.overlap_weights,
+        gradient_buckets=training.plan.gradient_buckets,
+        prefetch=training.loader.prefetch if training.loader else 0,
     )
     uses: tuple[Use, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
     again = 0.0
     if isinstance(training.model, SampleModel):
-        cost = _sample_cost(training, training.model, device, data)
+        cost = _sample_cost(training, training.model, pricer, extra, data)
     else:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
         memory = memory_use(training.model, training, count, data, device.memory_bytes)
@@ -78,11 +80,25 @@ TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "tor
 """Backends a training framework calls; a profile without them lends its nearest."""
 
 
-def _sample_cost(training: Training, model: SampleModel, device: Device, data: int) -> StepCost:
-    per_device = training.plan.micro_batch * model.sample_flop / device.peak(training.precision)
+def _sample_cost(
+    training: Training, model: SampleModel, pricer: Pricer, extra: Overheads, data: int
+) -> StepCost:
+    rate = pricer.device.peak(training.precision) * (1.0 if pricer.ideal else model.efficiency_frac)
+    per_device = training.plan.micro_batch * model.sample_flop / rate
     loader = training.loader
     load = loader.sample_serial_s * training.plan.micro_batch * data if loader else 0.0
-    return StepCost([[ChunkCost(per_device / 3, per_device * 2 / 3)]], load_s=load)
+    chunks = [[ChunkCost(per_device / 3, per_device * 2 / 3)]]
+    if not model.parameters:
+        return StepCost(chunks, load_s=load)
+    held, layers = [model.parameters], [[1]]
+    agreed = exchange(held, layers, training, pricer, micro_batches_of(training, data) * per_device)
+    update = _optimizer(held, layers, training, pricer, extra, data)
+    return StepCost(chunks, 0.0, agreed.reduce_s, update, agreed.parameters_s, load, agreed.weights_s, layers)
+
+
+def micro_batches_of(training: Training, data: int) -> int:
+    """Micro-batches that one copy works through in a step."""
+    return training.global_batch // (data * training.plan.micro_batch)
 
 
 def _transformer_cost(
@@ -105,15 +121,41 @@ def _transformer_cost(
         chunks.append(costs)
     send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
     held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
-    reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
-    update = _optimizer(held, training, pricer, extra, data)
+    passes_s = micro_batches_of(training, data) * max(sum(map(_pass_s, costs)) for costs in chunks)
+    agreed = exchange(held, layers, training, pricer, passes_s)
+    update = _optimizer(held, layers, training, pricer, extra, data)
     backward = priced["layer"].backward_s
     again = (
         pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
     )
-    whole = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
+    send_s = float(pricer.price(send).seconds)
+    whole = StepCost(
+        chunks,
+        send_s,
+        agreed.reduce_s,
+        update,
+        agreed.parameters_s,
+        weights_s=agreed.weights_s,
+        layers=layers,
+    )
     uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
     return whole, uses, again / backward if backward > 0 else 0.0
+
+
+def _pass_s(cost: ChunkCost) -> float:
+    return cost.forward_s + cost.backward_s + cost.forward_tensor_s + cost.backward_tensor_s
+
+
+def _optimizer(
+    held: Sequence[float],
+    layers: Sequence[Sequence[int]],
+    training: Training,
+    pricer: Pricer,
+    extra: Overheads,
+    data: int,
+) -> list[float]:
+    counts = [sum(rank) for rank in layers]
+    return optimizer_s(held, counts, training, pricer, extra.optimizer_bandwidth_frac, data)
 
 
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
@@ -147,34 +189,6 @@ def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
         a.forward_tensor_s + b.forward_tensor_s,
         a.backward_tensor_s + b.backward_tensor_s,
     )
-
-
-def _data_parallel(
-    held: Sequence[float], layers: Sequence[Sequence[int]], training: Training, pricer: Pricer
-) -> tuple[list[list[float]], list[float]]:
-    """Seconds of gradient reduction by rank and chunk, and of the weight gather under ZeRO 1 by rank."""
-    sharded = training.plan.zero_stage >= 1
-    kind = "reduce_scatter" if sharded else "all_reduce"
-    reduce_s, gather_s = [], []
-    for parameters, counts in zip(held, layers, strict=True):
-        total = sum(counts)
-        messages = [
-            Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts
-        ]
-        reduce_s.append([float(pricer.price(message).seconds) for message in messages])
-        weights = Message("all_gather", WEIGHT_BYTES * parameters, "data", "weights")
-        gather_s.append(float(pricer.price(weights).seconds) if sharded else 0.0)
-    return reduce_s, gather_s
-
-
-def _optimizer(
-    held: Sequence[float], training: Training, pricer: Pricer, extra: Overheads, data: int
-) -> list[float]:
-    shard = data if training.plan.zero_stage >= 1 else 1
-    rule = RULES[training.optimizer]
-    rate = pricer.device.memory_bytes_per_s
-    share = 1.0 if pricer.ideal else extra.optimizer_bandwidth_frac
-    return [float(update_s(parameters / shard, rule, rate, share)) for parameters in held]
 
 
 def _uses(block: Block, pricer: Pricer) -> list[Use]:
