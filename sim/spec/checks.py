@@ -66,6 +66,12 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
 def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
     """What of a plan's ways to exchange gradients does not go together."""
     plan, method = training.plan, training.plan.compression.method
+    loader = training.loader
+    if loader is not None and loader.sample_serial_s > 0:
+        stages = loader.sample_bytes + loader.sample_cpu_s + loader.sample_device_bytes + loader.hiccup_s
+        if stages > 0:
+            text = "describes the whole path: expected 0 where bytes, CPU time or slow reads are given"
+            yield Fault(where, "training.loader.sample_serial_s", loader.sample_serial_s, text)
     if plan.shard_ranks and not plan.zero_stage:
         yield Fault(
             where, "training.plan.shard_ranks", plan.shard_ranks, "expected 0 where ZeRO shards nothing"

@@ -37,8 +37,11 @@ class Loader:
     )
     sample_bytes: float = quantity("bytes a sample takes in storage", 0.0)
     sample_cpu_s: float = quantity("time one CPU core needs to decode and augment a sample", 0.0)
+    sample_device_bytes: float = quantity("bytes a decoded sample takes on its way to the device", 0.0)
     workers: int = count("CPU workers per device that decode", 4)
     prefetch: int = count("batches held ready ahead of the step; 0 = load, then compute", 2, low=0, high=1000)
+    hiccup_s: float = quantity("extra time of an unusually slow read", 0.0)
+    steps_between_hiccups: int = count("steps from one slow read to the next", 1000)
 
 
 @dataclass(frozen=True, slots=True)

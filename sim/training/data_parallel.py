@@ -65,6 +65,11 @@ def overlaps(plan: Plan) -> bool:
     return plan.overlap_gradients and plan.compression.method in ("none", "fp16")
 
 
+def buckets(plan: Plan, layers: int) -> int:
+    """Messages that a chunk of ``layers`` layers sends its gradients in; FSDP sends one for each layer it shards."""
+    return plan.gradient_buckets or (max(layers, 1) if plan.zero_stage == 3 else 1)
+
+
 def sent_bytes(
     zero_stage: int,
     gradient_bytes: ArrayLike,
@@ -129,7 +134,12 @@ def exchange(
     reduce_s, parameters_s, weights_s = [], [], []
     for parameters, counts in zip(held, layers, strict=True):
         shares = [parameters * count / sum(counts) for count in counts]
-        reduce_s.append([_reduce_s(values, shard, training, pricer, compute_s) for values in shares])
+        reduce_s.append(
+            [
+                _reduce_s(values, shard, buckets(plan, count), training, pricer, compute_s)
+                for values, count in zip(shares, counts, strict=True)
+            ]
+        )
         gathers = [Message("all_gather", WEIGHT_BYTES * values, "shard", "weights") for values in shares]
         whole = Message("all_gather", WEIGHT_BYTES * parameters, "shard", "weights")
         parameters_s.append(pricer.seconds([whole]) if plan.zero_stage in (1, 2) else 0.0)
@@ -138,7 +148,9 @@ def exchange(
     return Exchange(reduce_s, parameters_s, weights_s)
 
 
-def _reduce_s(values: float, shard: int, training: Training, pricer: Pricer, compute_s: float) -> float:
+def _reduce_s(
+    values: float, shard: int, pieces: int, training: Training, pricer: Pricer, compute_s: float
+) -> float:
     plan = training.plan
     if plan.parameter_server is not None:
         return _server_s(values, training, pricer, compute_s)
@@ -146,7 +158,6 @@ def _reduce_s(values: float, shard: int, training: Training, pricer: Pricer, com
         return 0.0
     method = plan.compression.method
     if method == "none":
-        pieces = plan.gradient_buckets
         size = GRADIENT_BYTES * values / pieces
         seconds = pieces * pricer.seconds(gradient_messages(plan, size, shard))
     elif plan.zero_stage:  # 16-bit gradients: half the bytes, and the casts

@@ -17,9 +17,10 @@ from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
-from sim.training.data_parallel import exchange, overlaps
+from sim.training.data_parallel import buckets, exchange, overlaps
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
+from sim.training.loading import serial_s, step_wait_s, with_wait
 from sim.training.memory import layers_by_rank, memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
@@ -61,7 +62,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         overlaps(training.plan),
         training.plan.overlap_pipeline,
         overlap_weights=training.plan.overlap_weights,
-        gradient_buckets=training.plan.gradient_buckets,
+        gradient_buckets=_buckets(training),
         prefetch=training.loader.prefetch if training.loader else 0,
     )
     uses: tuple[Use, ...] = ()
@@ -72,7 +73,11 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     else:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
         memory = memory_use(training.model, training, count, data, device.memory_bytes)
+    cost = replace(cost, load_s=serial_s(training, data))
     timeline = play(build(cost, options))
+    wait_s = step_wait_s(training, scenario.cluster, data, timeline.step_s)
+    if wait_s > 0:
+        timeline = play(build(*with_wait(cost, options, wait_s)))
     return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
 
 
@@ -80,20 +85,27 @@ TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "tor
 """Backends a training framework calls; a profile without them lends its nearest."""
 
 
+def _buckets(training: Training) -> int:
+    """Gradient messages a chunk; chunks that differ by a layer are cut alike."""
+    plan, model = training.plan, training.model
+    layers = 1 if isinstance(model, SampleModel) else model.layers // (plan.pipeline * plan.virtual_stages)
+    return buckets(plan, layers)
+
+
 def _sample_cost(
     training: Training, model: SampleModel, pricer: Pricer, extra: Overheads, data: int
 ) -> StepCost:
     rate = pricer.device.peak(training.precision) * (1.0 if pricer.ideal else model.efficiency_frac)
     per_device = training.plan.micro_batch * model.sample_flop / rate
-    loader = training.loader
-    load = loader.sample_serial_s * training.plan.micro_batch * data if loader else 0.0
     chunks = [[ChunkCost(per_device / 3, per_device * 2 / 3)]]
     if not model.parameters:
-        return StepCost(chunks, load_s=load)
+        return StepCost(chunks)
     held, layers = [model.parameters], [[1]]
     agreed = exchange(held, layers, training, pricer, micro_batches_of(training, data) * per_device)
     update = _optimizer(held, layers, training, pricer, extra, data)
-    return StepCost(chunks, 0.0, agreed.reduce_s, update, agreed.parameters_s, load, agreed.weights_s, layers)
+    return StepCost(
+        chunks, 0.0, agreed.reduce_s, update, agreed.parameters_s, weights_s=agreed.weights_s, layers=layers
+    )
 
 
 def micro_batches_of(training: Training, data: int) -> int:

@@ -16,6 +16,7 @@ from sim.spec.loader import loads
 from sim.spec.parallelism import Compression, ParameterServer, Plan
 from sim.spec.workload import SampleModel, Training
 from sim.training.data_parallel import (
+    buckets,
     compressed,
     gradient_messages,
     overlaps,
@@ -335,6 +336,11 @@ def test_muon_is_charged_for_its_products(small: str) -> None:
     assert muon.parts_s["optimizer"] > 1.5 * momentum.parts_s["optimizer"]
     shared = run("training.optimizer=muon", "training.plan.zero_stage=1", text=small)
     assert shared.parts_s["optimizer"] < 0.7 * muon.parts_s["optimizer"]
+
+
+def test_fsdp_sends_gradients_layer_by_layer() -> None:
+    assert [buckets(Plan(zero_stage=z), 32) for z in (0, 1, 3)] == [1, 1, 32]
+    assert buckets(Plan(gradient_buckets=4, zero_stage=3), 32) == 4
 
 
 def test_more_buckets_hide_more(small: str) -> None:
