@@ -55,12 +55,19 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     if chunks > 1 and plan.pipeline == 1:
         yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
     yield from _exchange_faults(training, where)
+    yield from _run_faults(training, where)
     if isinstance(model, SampleModel):
         if plan.model_ranks > 1:
             wanted = "a model known only by its FLOP cannot be cut: tensor = pipeline = 1"
             yield Fault(where, "training.plan", plan.model_ranks, wanted)
         return
     yield from _shape_faults(training, model, where)
+
+
+def _run_faults(training: Training, where: str) -> Iterator[Fault]:
+    run = training.run
+    if run is not None and (run.steps > 0) == (run.tokens > 0):
+        yield Fault(where, "training.run", run.steps, "expected either steps or tokens, above 0")
 
 
 def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
@@ -158,6 +165,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         wanted += f"; nearest is {nearest:,}"
         yield Fault(where, "training.global_batch", training.global_batch, wanted)
         return
+    if training.run is not None and training.run.checkpoint_every and cluster.storage is None:
+        text = "checkpoints need a place to go: expected a [cluster.storage] section"
+        yield Fault(where, "training.run.checkpoint_every", training.run.checkpoint_every, text)
     count = training.global_batch // share
     if plan.virtual_stages > 1 and count % plan.pipeline:
         text = f"interleaving needs the micro-batches of a copy ({count}) to be a multiple of pipeline"

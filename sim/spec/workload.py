@@ -13,6 +13,7 @@ from sim.spec.parallelism import Plan
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+CHECKPOINTS = ("blocking", "asynchronous")
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
 
@@ -45,6 +46,36 @@ class Loader:
 
 
 @dataclass(frozen=True, slots=True)
+class Security:
+    """What protects data and model during a run."""
+
+    encrypted_storage: bool = switch("files are encrypted at rest", False)
+    confidential: bool = switch("devices in confidential-computing mode", False)
+    watermark_samples: int = count("trigger samples that watermarking adds to each global batch", 0, low=0)
+    watermark_weights: float = quantity("weights that a watermark regulariser marks", 0.0)
+    watermark_bits: int = count("bits that the marked weights carry", 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of many steps; either ``steps`` or ``tokens`` says how many."""
+
+    steps: int = count("training steps; 0 = as many as the tokens need", 0, low=0)
+    tokens: float = quantity("tokens (samples of a model without sequences) to train on", 0.0)
+    evaluate_every: int = count("training steps between evaluations; 0 = none", 0, low=0)
+    evaluate_batches: int = count("global batches of one evaluation", 10)
+    checkpoint_every: int = count("training steps between checkpoints; 0 = none", 0, low=0)
+    checkpoint: str = choice(
+        CHECKPOINTS, "training stands still for the write, or only for the copy to the host", "blocking"
+    )
+    mean_time_between_failures_s: float = quantity(
+        "mean time between failures of the whole job; 0 = none", 0.0
+    )
+    restart_s: float = quantity("time from a failure until the job trains again", 600.0)
+    security: Security = field(default_factory=Security)
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training job."""
 
@@ -57,3 +88,4 @@ class Training:
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None
+    run: Run | None = None

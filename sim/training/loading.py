@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim.cost.parameters import complete
+from sim.cost.security import SECURITY_PARAMETERS, storage_goodput_bytes_per_s
 from sim.cost.storage import STORAGE_PARAMETERS, Loading, Storage, loader_wait_s, loading
 from sim.spec.device import Device
 from sim.spec.scenario import Cluster
@@ -21,17 +23,22 @@ from sim.training.program import Options, StepCost
 Floats = NDArray[np.float64]
 
 
-def file_system(cluster: Cluster) -> Storage:
-    """The storage that a cluster reads: its own aggregate rates, or without limit where it names none."""
+def file_system(cluster: Cluster, clients_per_node: int = 1, *, encrypted: bool = False) -> Storage:
+    """The storage that a cluster reads and writes: its own aggregate rates, without limit where it names none.
+
+    A node is one client with a port of its own, which ``clients_per_node`` processes share; encryption at rest leaves
+    a share of every rate.
+    """
     own = cluster.storage
     if own is None:
         return Storage(float("inf"), float("inf"))
-    known = {parameter.name: parameter.start for parameter in STORAGE_PARAMETERS}
+    known = complete(STORAGE_PARAMETERS, {})
+    kept = complete(SECURITY_PARAMETERS, {})["storage_rate_frac"] if encrypted else 1.0
     return Storage(
-        own.read_bytes_per_s,
-        own.write_bytes_per_s,
-        known["client_read_bytes_per_s"],
-        known["client_write_bytes_per_s"],
+        float(storage_goodput_bytes_per_s(own.read_bytes_per_s, kept)),
+        float(storage_goodput_bytes_per_s(own.write_bytes_per_s, kept)),
+        kept * known["client_read_bytes_per_s"] / clients_per_node,
+        kept * known["client_write_bytes_per_s"] / clients_per_node,
         known["metadata_per_s"],
         known["latency_s"],
     )
@@ -75,8 +82,14 @@ def step_wait_s(training: Training, cluster: Cluster, data: int, step_s: float) 
     loader = training.loader
     if loader is None or not staged(loader):
         return 0.0
-    device = cluster.pools[0].accelerator.device()
-    batch = device_batch(loader, file_system(cluster), device, training.global_batch / data, data)
+    pool = cluster.pools[0]
+    device, together = (
+        pool.accelerator.device(),
+        max(pool.system.gpus_per_node // training.plan.model_ranks, 1),
+    )
+    encrypted = training.run is not None and training.run.security.encrypted_storage
+    storage = file_system(cluster, together, encrypted=encrypted)
+    batch = device_batch(loader, storage, device, training.global_batch / data, data)
     wait = loader_wait_s(step_s, batch, loader.prefetch, loader.hiccup_s, loader.steps_between_hiccups)
     return float(wait)
 
@@ -91,7 +104,8 @@ def waits_s(load_s: Sequence[float], step_s: float, prefetch: int) -> Floats:
     """Waits of successive steps, played batch by batch: what ``loader_wait_s`` tells the mean of.
 
     The loader keeps at most ``prefetch`` finished batches in store and works on one more; a step takes its batch from
-    the store when it starts. With 0 loading starts when the step before has ended. The first batch's wait is the start of the run, not of the long run.
+    the store when it starts. With 0 loading starts when the step before has ended. The first batch's wait is the start
+    of the run, not of the long run.
 
     Args:
         load_s: seconds that the loader needs for each batch (its slowest stage).

@@ -26,6 +26,7 @@ from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.run_phases import run_result
 from sim.training.system_links import system_links
 from sim.training.update import optimizer_s
 from sim.training.weights import stage_parameters
@@ -78,7 +79,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     wait_s = step_wait_s(training, scenario.cluster, data, timeline.step_s)
     if wait_s > 0:
         timeline = play(build(*with_wait(cost, options, wait_s)))
-    return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
+    parts_s = account(timeline)
+    run = run_result(training, scenario.cluster, data, timeline.step_s, parts_s)
+    return StepResult(scenario, timeline, parts_s, memory, data, count, uses, extra.fit, again, run)
 
 
 TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
