@@ -69,8 +69,8 @@ class Plan:
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
     gradient_buckets: int = count(
-        "messages that the gradients of a model chunk are cut into, all but the last sent early under overlap; 0 = one, "
-        "and under ZeRO 3 one a layer",
+        "messages that a chunk's gradients are cut into, all but the last sent early under overlap; 0 = one, and under "
+        "ZeRO 3 one a layer",
         0,
         low=0,
         high=1000,
