@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -373,6 +375,18 @@ def test_plans_that_do_not_go_together_are_refused(changes: list[str], path: str
     with pytest.raises(ScenarioError) as refused:
         loads(ETHERNET, overrides=changes)
     assert path in [fault.path for fault in refused.value.faults]
+
+
+def test_servers_on_slow_ethernet_gain_from_compression_and_from_not_waiting() -> None:
+    folder = Path(__file__).parents[2] / "scenarios"
+    plain, cast, free = (
+        sim.run(sim.load(folder / f"parameter-server-10gbe{kind}.toml"))
+        for kind in ("", "-compressed", "-asynchronous")
+    )
+    waits = [result.parts_s["data communication"] for result in (plain, cast, free)]
+    assert waits[1] < 0.6 * waits[0]
+    assert free.step_s == pytest.approx(2 * 16 * 102.4e6 / (8 * 0.9 * 1.25e9), rel=1e-6)
+    assert free.step_s < plain.step_s
 
 
 def test_a_model_without_parameters_exchanges_nothing() -> None:
