@@ -23,8 +23,8 @@ class ParameterServer:
     servers: int = count("servers that share the parameters", 1)
     server_bytes_per_s: float = quantity("network bandwidth of one server; 0 = that of a node", 0.0)
     asynchronous: bool = switch("each worker goes on without waiting for the others' gradients", False)
-    staleness: int = count(
-        "steps an asynchronous worker may lead the slowest before it waits", 1000000, low=0
+    staleness: int | None = count(
+        "steps an asynchronous worker may lead the slowest before it waits; none = no bound", None, low=0
     )
     jitter_frac: float = fraction(
         "standard deviation of a worker's compute time from step to step, over its mean", 0.0
@@ -68,6 +68,9 @@ class Plan:
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
+    overlap_parameters: bool = switch(
+        "ZeRO 1 and 2 gather updated weights while the next step's first forward runs", False
+    )
     gradient_buckets: int = count(
         "messages that a chunk's gradients are cut into, all but the last sent early under overlap; 0 = one, and under "
         "ZeRO 3 one a layer",

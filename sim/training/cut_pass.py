@@ -23,6 +23,8 @@ class Gathers:
     """The weight gathers of one pipeline rank: where the next one may start."""
 
     overlap: bool
+    limited: bool = True
+    """Whether weights are dropped after use (ZeRO 3); if not (ZeRO 1, 2) nothing bounds how far gathers run ahead."""
     ready: tuple[int, ...] = ()
     """With overlap, the work before the last layer of the pass before: from there on the next layer may be gathered
     (FSDP keeps two layers unsharded at most). Without, the end of the pass before."""
@@ -78,7 +80,9 @@ def add_cut_pass(
         done, waits = cut, []
         if buckets > 1 and cut == 1 / buckets:
             state.early[step.chunk] = task
-    if not state.overlap:
+    if not state.limited:
+        state.ready = ()
+    elif not state.overlap:
         state.ready = (task,)
     elif before_last is not None:
         state.ready = (before_last,)

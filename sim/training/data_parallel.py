@@ -49,9 +49,10 @@ class Exchange:
     reduce_s: list[list[float]]
     """Gradients, by pipeline rank and chunk."""
     parameters_s: list[float]
-    """Updated weights gathered once a step (ZeRO 1 and 2), by rank."""
+    """Updated weights gathered once a step after the update (ZeRO 1 and 2), by rank."""
     weights_s: list[list[float]]
-    """One gathering of a chunk's weights (ZeRO 3: in every pass), by rank and chunk; empty otherwise."""
+    """One gathering of a chunk's weights, by rank and chunk: for every pass (ZeRO 3) or for the first forward (ZeRO 1
+    and 2 that hide it); empty otherwise."""
 
 
 def overlaps(plan: Plan) -> bool:
@@ -68,6 +69,11 @@ def overlaps(plan: Plan) -> bool:
 def buckets(plan: Plan, layers: int) -> int:
     """Messages that a chunk of ``layers`` layers sends its gradients in; FSDP sends one for each layer it shards."""
     return plan.gradient_buckets or (max(layers, 1) if plan.zero_stage == 3 else 1)
+
+
+def gathers_once(plan: Plan) -> bool:
+    """Whether updated weights are gathered layer by layer ahead of a step's first forward (ZeRO 1 and 2)."""
+    return plan.zero_stage in (1, 2) and plan.overlap_parameters
 
 
 def sent_bytes(
@@ -130,7 +136,7 @@ def exchange(
     groups = dict(pricer.groups)
     groups |= shard_groups(groups["data"], plan.shard_ranks)
     pricer = replace(pricer, groups=groups)
-    shard = groups["shard"].ranks
+    shard, ahead = groups["shard"].ranks, gathers_once(plan)
     reduce_s, parameters_s, weights_s = [], [], []
     for parameters, counts in zip(held, layers, strict=True):
         shares = [parameters * count / sum(counts) for count in counts]
@@ -142,8 +148,8 @@ def exchange(
         )
         gathers = [Message("all_gather", WEIGHT_BYTES * values, "shard", "weights") for values in shares]
         whole = Message("all_gather", WEIGHT_BYTES * parameters, "shard", "weights")
-        parameters_s.append(pricer.seconds([whole]) if plan.zero_stage in (1, 2) else 0.0)
-        if plan.zero_stage == 3:
+        parameters_s.append(pricer.seconds([whole]) if plan.zero_stage in (1, 2) and not ahead else 0.0)
+        if plan.zero_stage == 3 or ahead:
             weights_s.append([pricer.seconds([gather]) for gather in gathers])
     return Exchange(reduce_s, parameters_s, weights_s)
 
@@ -250,7 +256,8 @@ def _server_s(values: float, training: Training, pricer: Pricer, compute_s: floa
         both = exchange_s(size, workers, server.servers, each, own, known["latency_s"])
         return float(synchronous_step_s(busy, spread, workers, both)) - compute_s
     alone = exchange_s(size, 1, server.servers, each, own, known["latency_s"])
-    cycle = bounded_staleness_step_s(busy, spread, workers, server.staleness, alone)
+    bound = float("inf") if server.staleness is None else server.staleness
+    cycle = bounded_staleness_step_s(busy, spread, workers, bound, alone)
     rate = asynchronous_updates_per_s(workers, cycle, size, server.servers, each)
     return workers / float(rate) - compute_s
 

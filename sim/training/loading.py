@@ -65,7 +65,9 @@ def device_batch(
 
 def staged(loader: Loader | None) -> bool:
     """Whether the loader is described by its stages (not by a serial path, or not at all)."""
-    return loader is not None and (loader.sample_bytes + loader.sample_cpu_s + loader.sample_device_bytes > 0)
+    if loader is None:
+        return False
+    return loader.sample_bytes + loader.sample_cpu_s + loader.sample_device_bytes + loader.hiccup_s > 0
 
 
 def serial_s(training: Training, data: int) -> float:

@@ -69,6 +69,8 @@ class Options:
     prefetch: int = 0
     """0: the whole batch is loaded before the step computes."""
     overlap_weights: bool = True
+    gather_once: bool = False
+    """Weights are gathered for a chunk's first forward only (ZeRO 1 and 2 that hide the gather), not for every pass."""
     gradient_buckets: int = 1
     """Messages of a chunk's gradients; with overlap all but the last start inside its last backward."""
 
@@ -102,7 +104,7 @@ def build(cost: StepCost, options: Options) -> Program:
     """
     program = Program()
     loads = _loads(program, cost, options)
-    gathers = [Gathers(options.overlap_weights) for _ in range(options.stages)]
+    gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
     passes = _passes(program, cost, options, loads, gathers)
     reduced = _reductions(program, cost, options, passes, gathers)
     _updates(program, cost, options, reduced)
@@ -123,6 +125,7 @@ def _passes(
     last = p * v - 1
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
     final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
+    opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
     arrival: dict[tuple[str, int, int], int] = {}
     done: dict[tuple[str, int, int], int] = {}
     position = [0] * p
@@ -141,8 +144,8 @@ def _passes(
                 after = [] if needed is None else [needed]
                 if stage == 0 and step.phase == FORWARD and loads:
                     after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
-                last_one = final[rank].get(step.chunk) == step
-                task = _one_pass(program, rank, step, cost, after, options, gathers[rank], last_one)
+                ends = (opening[rank].get(step.chunk) == step, final[rank].get(step.chunk) == step)
+                task = _one_pass(program, rank, step, cost, after, options, gathers[rank], ends)
                 done[(step.phase, stage, step.micro_batch)] = task
                 neighbour = stage + 1 if step.phase == FORWARD else stage - 1
                 if 0 <= neighbour <= last:
@@ -165,9 +168,13 @@ def _one_pass(
     after: Sequence[int],
     options: Options,
     gathers: Gathers,
-    last_one: bool,
+    ends: tuple[bool, bool],
 ) -> int:
-    """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end."""
+    """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end.
+
+    ``ends`` says whether it is its chunk's first forward and whether it is its last backward.
+    """
+    (first, last), once = ends, options.gather_once
     return add_cut_pass(
         program,
         rank,
@@ -175,9 +182,9 @@ def _one_pass(
         cost.chunks[rank][step.chunk],
         after,
         gathers,
-        gather_s=cost.weights_s[rank][step.chunk] if cost.weights_s else 0.0,
+        gather_s=cost.weights_s[rank][step.chunk] if cost.weights_s and (first or not once) else 0.0,
         layers=cost.layers[rank][step.chunk] if cost.layers else 1,
-        buckets=options.gradient_buckets if last_one and options.overlap_gradients else 1,
+        buckets=options.gradient_buckets if last and options.overlap_gradients else 1,
     )
 
 

@@ -17,7 +17,7 @@ from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
-from sim.training.data_parallel import buckets, exchange, overlaps
+from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
 from sim.training.loading import serial_s, step_wait_s, with_wait
@@ -62,7 +62,8 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         training.plan.schedule,
         overlaps(training.plan),
         training.plan.overlap_pipeline,
-        overlap_weights=training.plan.overlap_weights,
+        overlap_weights=training.plan.overlap_weights or gathers_once(training.plan),
+        gather_once=gathers_once(training.plan),
         gradient_buckets=_buckets(training),
         prefetch=training.loader.prefetch if training.loader else 0,
     )

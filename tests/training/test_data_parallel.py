@@ -145,6 +145,27 @@ def test_without_overlap_every_gather_is_exposed(f: float, g: float, layers: int
     assert gathered(f, g, layers, m, overlap=False) == pytest.approx(m * (3 * f + 2 * g))
 
 
+@settings(deadline=None)
+@given(layer=st.floats(0.1, 10), gather=st.floats(0.01, 20), layers=st.integers(2, 60), m=st.integers(1, 5))
+def test_updated_weights_are_gathered_ahead_of_the_first_forward(
+    layer: float, gather: float, layers: int, m: int
+) -> None:
+    """ZeRO 1 that hides its gather: g + (L-1) max(g, c) + c once, plain passes after."""
+    cost = StepCost([[ChunkCost(layer * layers, 1.0)]], weights_s=[[gather * layers]], layers=[[layers]])
+    seconds = play(build(cost, Options(1, m, gather_once=True))).step_s
+    first = gather + (layers - 1) * max(gather, layer) + layer
+    assert seconds == pytest.approx(first + (m - 1) * layer * layers + m * 1.0)
+
+
+def test_hiding_the_gather_of_zero_1_saves_time_and_no_memory(small: str) -> None:
+    plain, hidden = (
+        run("training.plan.zero_stage=1", f"training.plan.overlap_parameters={on}", text=small)
+        for on in ("false", "true")
+    )
+    assert hidden.step_s < plain.step_s
+    assert hidden.memory == plain.memory
+
+
 def test_a_model_of_one_layer_gathers_the_next_pass_beside_this_one() -> None:
     assert gathered(1.0, 1.0, 1, 3) == pytest.approx(1 + 9)
     assert gathered(1.0, 5.0, 1, 3) == pytest.approx(6 * 5 + 2)
@@ -252,6 +273,7 @@ def test_staleness_averages_jitter_over_its_bound() -> None:
     assert bound[0] == pytest.approx(lock_step, rel=1e-6)
     assert bound == sorted(bound, reverse=True)
     even = run(wide, free).step_s
+    assert run(jitter, free, wide).step_s == pytest.approx(even, rel=1e-6)
     excess = np.array(bound) - even
     np.testing.assert_allclose(excess / excess[0], 1 / np.sqrt([1, 2, 4, 9]), rtol=1e-6)
 
