@@ -74,8 +74,8 @@ def account(timeline: Timeline) -> dict[str, float]:
     """Seconds by cause, averaged over ranks: the parts of one rank's step; they add up to the step time.
 
     A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
-    task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
-    rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
+    task whose end it was waiting for: the part of the gap in which that task itself (or messages that it in turn waited
+    for) ran is its communication, the rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
     """
     ranks = account_ranks(timeline)
     return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
@@ -110,11 +110,15 @@ def _book_gap(
     gap_end: float,
 ) -> None:
     blocker = max(task.after, key=end.__getitem__, default=None)
-    while blocker is not None and tasks[blocker].kind == "norm":
+    upto, worked = gap_end, 0.0
+    while blocker is not None and upto > gap_start:  # back along the messages that waited for one another
+        if tasks[blocker].kind != "norm":
+            cause = _WAIT.get(tasks[blocker].kind)
+            if cause is None:
+                break
+            until = min(upto, end[blocker])
+            upto = max(gap_start, min(start[blocker], until))
+            parts[cause] += max(until - upto, 0.0)
+            worked += max(until - upto, 0.0)
         blocker = max(tasks[blocker].after, key=end.__getitem__, default=None)
-    cause = None if blocker is None else _WAIT.get(tasks[blocker].kind)
-    worked = 0.0
-    if blocker is not None and cause is not None:
-        worked = max(0.0, gap_end - max(gap_start, start[blocker]))
-        parts[cause] += worked
     parts["bubble"] += gap_end - gap_start - worked

@@ -214,11 +214,12 @@ def _reductions(
         tasks = []
         for chunk in sorted(range(v), key=lambda c: ends[c]):
             seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
-            after = (ends[chunk],) if options.overlap_gradients else (max(ends),)
+            after: tuple[int, ...] = (ends[chunk],) if options.overlap_gradients else (max(ends),)
             early = gathers[rank].early.get(chunk)
             if seconds > 0 and early is not None:  # all buckets but the last
                 share = 1 - 1 / options.gradient_buckets
-                program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
+                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
+                after = (*after, sent)
                 seconds *= 1 - share
             if seconds > 0:
                 tasks.append(program.add(rank, GRADIENTS, "gradients", seconds, after, chunk=chunk))

@@ -188,6 +188,14 @@ def test_buckets_and_the_last_backward_are_a_flow_shop(
     assert alone == pytest.approx(m * (1.0 + backward) + reduce)
 
 
+def test_buckets_that_queue_are_booked_as_messages() -> None:
+    """Ten buckets of 1 s behind a backward of 2 s: 8.2 s of messages are exposed, and nothing is a bubble."""
+    cost = StepCost([[ChunkCost(1.0, 2.0)]], gradients_s=[[10.0]], optimizer_s=[0.5])
+    parts = account(play(build(cost, Options(1, 1, gradient_buckets=10))))
+    assert parts["data communication"] == pytest.approx(10.0 + 0.2 - 2.0)
+    assert parts["bubble"] == pytest.approx(0.0, abs=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     p=st.integers(1, 4),
