@@ -74,8 +74,9 @@ def account(timeline: Timeline) -> dict[str, float]:
     """Seconds by cause, averaged over ranks: the parts of one rank's step; they add up to the step time.
 
     A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
-    task whose end it was waiting for: the part of the gap in which that task itself (or messages that it in turn waited
-    for) ran is its communication, the rest (nobody was working for this rank) is bubble. What follows a rank's last task is bubble too.
+    task whose end it was waiting for: the part of the gap in which that task itself (or messages that it in turn
+    waited for) ran is its communication, the rest (nobody was working for this rank) is bubble. What follows a rank's
+    last task is bubble too.
     """
     ranks = account_ranks(timeline)
     return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
