@@ -47,6 +47,28 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
+class RunResult:
+    """Expected seconds of a run of many steps, by phase."""
+
+    steps: int
+    tokens: int
+    phases_s: Mapping[str, float]
+    """They add up to the wall time; infinite where failures never let the run end."""
+    checkpoint_bytes: float
+    checkpoint_write_s: float
+
+    @property
+    def wall_s(self) -> float:
+        """From the first step to the last."""
+        return sum(self.phases_s.values())
+
+    @property
+    def goodput_frac(self) -> float:
+        """Share of the wall time that is training work which lasts."""
+        return self.phases_s["training"] / self.wall_s
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """The log of a step with what is needed to read it."""
 
@@ -62,6 +84,8 @@ class StepResult:
     """Overhead constants of the software stack; empty where none apply."""
     recompute_frac: float
     """Share of backward seconds that is recomputation."""
+    run: RunResult | None = None
+    """The run of many steps, where the scenario asks for one."""
 
     @property
     def step_s(self) -> float:

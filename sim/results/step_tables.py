@@ -6,9 +6,10 @@ A face may choose which table to show and how; it never computes a number that i
 from __future__ import annotations
 
 from importlib.metadata import version
+from math import isfinite
 from typing import Any
 
-from sim.results.step import StepResult, Use
+from sim.results.step import RunResult, StepResult, Use
 from sim.spec.flop_count import Attention, forward_flop_per_token, training_flop_per_token
 from sim.spec.model import Model
 from sim.spec.scenario import as_document
@@ -26,6 +27,16 @@ PARTS = {
     "loader": "waiting for data",
 }
 """Cause in the books -> words for people."""
+
+PHASES = {
+    "training": "training steps",
+    "security": "encryption, confidential mode, watermark",
+    "evaluation": "evaluation",
+    "checkpoint": "waiting for checkpoints",
+    "lost": "work lost to failures",
+    "restart": "restarts",
+}
+"""Phase of a run -> words for people."""
 
 
 def step_document(result: StepResult) -> dict[str, Any]:
@@ -70,6 +81,8 @@ def step_document(result: StepResult) -> dict[str, Any]:
         "overheads": _overheads(result),
         "books": _books(result),
     }
+    if result.run is not None:
+        document["run"] = _run(result.run)
     return document
 
 
@@ -147,6 +160,29 @@ def _cluster(result: StepResult) -> dict[str, Any]:
         "nodes": pool.nodes,
         "system": pool.system.name,
         "accelerator": pool.accelerator.name,
+    }
+
+
+def _run(run: RunResult) -> dict[str, Any]:
+    """The run as a table; what never ends has no duration."""
+    ends = isfinite(run.wall_s)
+    return {
+        "steps": run.steps,
+        "tokens": run.tokens,
+        "wall_s": run.wall_s if ends else None,
+        "days": run.wall_s / 86400 if ends else None,
+        "goodput_frac": run.goodput_frac if ends else 0.0,
+        "checkpoint_bytes": run.checkpoint_bytes,
+        "checkpoint_write_s": run.checkpoint_write_s,
+        "phases": [
+            {
+                "phase": phase,
+                "words": PHASES[phase],
+                "seconds": seconds if isfinite(seconds) else None,
+                "share_frac": seconds / run.wall_s if ends else None,
+            }
+            for phase, seconds in run.phases_s.items()
+        ],
     }
 
 

@@ -53,17 +53,64 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     if plan.schedule != "1f1b" and chunks > 1:
         name = {"gpipe": "GPipe", "zb-h1": "ZB-H1", "dualpipe": "DualPipe"}[plan.schedule]
         yield Fault(where, chunks_path, chunks, f"{name} has no virtual stages: expected 1")
+    if plan.schedule in ("zb-h1", "dualpipe") and (plan.zero_stage == 3 or plan.overlap_parameters):
+        wanted = f"{plan.schedule} with weights that are gathered under way is not modelled: expected 1f1b or gpipe"
+        yield Fault(where, "training.plan.schedule", plan.schedule, wanted)
     if plan.schedule == "dualpipe" and plan.pipeline % 2:
         wanted = "DualPipe feeds both ends of the pipeline: expected an even number of stages"
         yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
     if chunks > 1 and plan.pipeline == 1:
         yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
+    yield from _exchange_faults(training, where)
+    yield from _run_faults(training, where)
     if isinstance(model, SampleModel):
         if plan.model_ranks > 1:
             wanted = "a model known only by its FLOP cannot be cut: tensor = pipeline = 1"
             yield Fault(where, "training.plan", plan.model_ranks, wanted)
         return
     yield from _shape_faults(training, model, where)
+
+
+def _run_faults(training: Training, where: str) -> Iterator[Fault]:
+    run = training.run
+    if run is not None and (run.steps > 0) == (run.tokens > 0):
+        yield Fault(where, "training.run", run.steps, "expected either steps or tokens, above 0")
+
+
+def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
+    """What of a plan's ways to exchange gradients does not go together."""
+    plan, method = training.plan, training.plan.compression.method
+    loader = training.loader
+    if loader is not None and loader.sample_serial_s > 0:
+        stages = loader.sample_bytes + loader.sample_cpu_s + loader.sample_device_bytes + loader.hiccup_s
+        if stages > 0:
+            text = "describes the whole path: expected 0 where bytes, CPU time or slow reads are given"
+            yield Fault(where, "training.loader.sample_serial_s", loader.sample_serial_s, text)
+    if plan.shard_ranks and not plan.zero_stage:
+        yield Fault(
+            where, "training.plan.shard_ranks", plan.shard_ranks, "expected 0 where ZeRO shards nothing"
+        )
+    if plan.zero_stage and method not in ("none", "fp16"):
+        text = f"{method} needs whole gradients on every rank: expected zero_stage 0"
+        yield Fault(where, "training.plan.zero_stage", plan.zero_stage, text)
+    if plan.zero_stage and plan.local_steps > 1:
+        text = "ranks that train apart keep whole copies: expected zero_stage 0"
+        yield Fault(where, "training.plan.zero_stage", plan.zero_stage, text)
+    if method == "top-k" and plan.compression.keep_frac <= 0:
+        keep = plan.compression.keep_frac
+        yield Fault(where, "training.plan.compression.keep_frac", keep, "expected more than 0")
+    if plan.offload_optimizer and training.optimizer == "muon":
+        text = "muon multiplies matrices: expected an update rule that the host can do"
+        yield Fault(where, "training.optimizer", training.optimizer, text)
+    if plan.parameter_server is None:
+        return
+    path = "training.plan.parameter_server"
+    if plan.pipeline > 1 or plan.zero_stage or plan.local_steps > 1 or plan.offload_optimizer:
+        text = "needs pipeline = 1, zero_stage = 0, local_steps = 1 and no offload_optimizer: servers hold the state"
+        yield Fault(where, path, plan.parameter_server.servers, text)
+    if method == "power-sgd":
+        text = "PowerSGD averages its factors twice a step: expected an all-reduce, not a parameter server"
+        yield Fault(where, "training.plan.compression.method", method, text)
 
 
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
@@ -115,6 +162,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         )
         return
     copies = devices // plan.model_ranks
+    if plan.shard_ranks and copies % plan.shard_ranks:
+        text = f"expected a divisor of data parallel {copies:,}"
+        yield Fault(where, "training.plan.shard_ranks", plan.shard_ranks, text)
     share = copies * plan.micro_batch
     if training.global_batch % share:
         nearest = max(share, round(training.global_batch / share) * share)
@@ -122,6 +172,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         wanted += f"; nearest is {nearest:,}"
         yield Fault(where, "training.global_batch", training.global_batch, wanted)
         return
+    if training.run is not None and training.run.checkpoint_every and cluster.storage is None:
+        text = "checkpoints need a place to go: expected a [cluster.storage] section"
+        yield Fault(where, "training.run.checkpoint_every", training.run.checkpoint_every, text)
     count = training.global_batch // share
     if plan.virtual_stages > 1 and count < plan.pipeline:
         text = f"interleaving needs at least as many micro-batches a copy (here {count}) as pipeline stages"

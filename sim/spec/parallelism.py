@@ -6,12 +6,38 @@ parallel), and who hands the piece on (pipeline parallel).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, switch
+from sim.spec.fields import choice, count, fraction, quantity, switch
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
+
+COMPRESSIONS = ("none", "fp16", "fp8", "top-k", "power-sgd", "1-bit")
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterServer:
+    """Servers that hold the parameters: workers push gradients to them and pull weights from them."""
+
+    servers: int = count("servers that share the parameters", 1)
+    server_bytes_per_s: float = quantity("network bandwidth of one server; 0 = that of a node", 0.0)
+    asynchronous: bool = switch("each worker goes on without waiting for the others' gradients", False)
+    staleness: int | None = count(
+        "steps an asynchronous worker may lead the slowest before it waits; none = no bound", None, low=0
+    )
+    jitter_frac: float = fraction(
+        "standard deviation of a worker's compute time from step to step, over its mean", 0.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """Gradients made smaller before they are sent."""
+
+    method: str = choice(COMPRESSIONS, "how gradients are made smaller", "none")
+    keep_frac: float = fraction("share of the gradient values that top-k sends", 0.01)
+    rank: int = count("columns of the factors that PowerSGD sends", 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +53,35 @@ class Plan:
         "shard norms and dropout along the sequence within the tensor group", False
     )
     zero_stage: int = count(
-        "ZeRO stage: 0 none, 1 shards the optimizer state over data-parallel ranks", 0, low=0, high=1
+        "ZeRO stage: what data-parallel ranks share out instead of each keeping a copy: 0 nothing, 1 optimizer state, "
+        "2 gradients too, 3 weights too (FSDP)",
+        0,
+        low=0,
+        high=3,
+    )
+    shard_ranks: int = count(
+        "data-parallel ranks that share one sharded copy (HSDP); 0 = all of them", 0, low=0
     )
     recompute: str = choice(
         RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
     )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
+    overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
+    overlap_parameters: bool = switch(
+        "ZeRO 1 and 2 gather updated weights while the next step's first forward runs", False
+    )
+    gradient_buckets: int = count(
+        "messages that a chunk's gradients are cut into, all but the last sent early under overlap; 0 = one, and under "
+        "ZeRO 3 one a layer",
+        0,
+        low=0,
+        high=1000,
+    )
+    offload_optimizer: bool = switch("optimizer state in host memory, updated there", False)
+    local_steps: int = count("steps between exchanges (local SGD, DiLoCo); 1 = every step", 1)
+    compression: Compression = field(default_factory=Compression)
+    parameter_server: ParameterServer | None = None
     overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)
     share_network: bool = switch(
         "pipeline and data-parallel messages that leave the node slow each other down", False

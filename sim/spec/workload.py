@@ -11,8 +11,9 @@ from sim.spec.fields import choice, count, fraction, named, quantity, switch
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+CHECKPOINTS = ("blocking", "asynchronous")
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
 
@@ -21,7 +22,10 @@ class SampleModel:
     """A model known only by its arithmetic: so many FLOP for each sample, forward and backward together."""
 
     sample_flop: float = quantity("arithmetic of one sample, forward and backward", above=True)
-    parameters: float = quantity("trainable parameters", 0.0)
+    parameters: float = quantity("trainable parameters; 0 = nothing is exchanged or updated", 0.0)
+    efficiency_frac: float = quantity(
+        "share of the device's peak that the arithmetic reaches", 1.0, above=True, high=1.0
+    )
     name: str = "inline"
 
 
@@ -34,8 +38,41 @@ class Loader:
     )
     sample_bytes: float = quantity("bytes a sample takes in storage", 0.0)
     sample_cpu_s: float = quantity("time one CPU core needs to decode and augment a sample", 0.0)
+    sample_device_bytes: float = quantity("bytes a decoded sample takes on its way to the device", 0.0)
     workers: int = count("CPU workers per device that decode", 4)
     prefetch: int = count("batches held ready ahead of the step; 0 = load, then compute", 2, low=0, high=1000)
+    hiccup_s: float = quantity("extra time of an unusually slow read", 0.0)
+    steps_between_hiccups: int = count("steps from one slow read to the next", 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What protects data and model during a run."""
+
+    encrypted_storage: bool = switch("files are encrypted at rest", False)
+    confidential: bool = switch("devices in confidential-computing mode", False)
+    watermark_samples: int = count("trigger samples that watermarking adds to each global batch", 0, low=0)
+    watermark_weights: float = quantity("weights that a watermark regulariser marks", 0.0)
+    watermark_bits: int = count("bits that the marked weights carry", 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of many steps; either ``steps`` or ``tokens`` says how many."""
+
+    steps: int = count("training steps; 0 = as many as the tokens need", 0, low=0)
+    tokens: float = quantity("tokens (samples of a model without sequences) to train on", 0.0)
+    evaluate_every: int = count("training steps between evaluations; 0 = none", 0, low=0)
+    evaluate_batches: int = count("global batches of one evaluation", 10)
+    checkpoint_every: int = count("training steps between checkpoints; 0 = none", 0, low=0)
+    checkpoint: str = choice(
+        CHECKPOINTS, "training stands still for the write, or only for the copy to the host", "blocking"
+    )
+    mean_time_between_failures_s: float = quantity(
+        "mean time between failures of the whole job; 0 = none", 0.0
+    )
+    restart_s: float = quantity("time from a failure until the job trains again", 600.0)
+    security: Security = field(default_factory=Security)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +92,4 @@ class Training:
     jitter_frac: float = fraction("spread of a micro-batch's time (standard deviation over mean)", 0.0)
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None
+    run: Run | None = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
 from sim.results.step import MemoryUse
 from sim.spec.device import BYTES_PER_VALUE
 from sim.spec.model import Model
 from sim.spec.workload import Training
+from sim.training.data_parallel import state_bytes
 from sim.training.layers import activation_dtype
 from sim.training.schedules import in_flight
 from sim.training.weights import stage_parameters
@@ -55,12 +55,10 @@ def memory_use(
 
     Args:
         micro_batches: micro-batches of one copy in a step.
-        data: data-parallel copies (shards the optimizer state under ZeRO 1).
+        data: data-parallel copies (ZeRO shares out state over them).
         capacity_bytes: the device's memory.
     """
     plan = training.plan
-    rule = RULES[training.optimizer]
-    shard = data if plan.zero_stage >= 1 else 1
     tokens = plan.micro_batch * training.sequence
     size = BYTES_PER_VALUE[activation_dtype(training.precision)]
     layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
@@ -75,9 +73,7 @@ def memory_use(
         if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
             activations += _unfolded(model, training)
         parts = {
-            "weights": WEIGHT_BYTES * parameters,
-            "gradients": GRADIENT_BYTES * parameters,
-            "optimizer state": rule.state_bytes * parameters / shard,
+            **state_bytes(parameters, sum(layers[rank]), training, data),
             "activations": activations,
         }
         if plan.pipeline - 1 in (rank, mirror):  # logits in 16 bit, and in fp32 for the loss

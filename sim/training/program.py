@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
 from sim.training.contention import Contention
+from sim.training.cut_pass import Gathers, add_cut_pass
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
@@ -57,6 +58,10 @@ class StepCost:
     """Bringing one micro-batch of every data-parallel copy to the device."""
     straggler_s: float = 0.0
     """How much later than this copy of the model the slowest one ends its passes."""
+    weights_s: Sequence[Sequence[float]] = ()
+    """Gathering a chunk's weights for one pass (ZeRO 3), by rank and chunk; empty where every rank holds them."""
+    layers: Sequence[Sequence[int]] = ()
+    """Layers by rank and chunk: weights are gathered one layer after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,11 @@ class Options:
     prefetch: int = 0
     """0: the whole batch is loaded before the step computes."""
     contention: Contention = NO_CONTENTION
+    overlap_weights: bool = True
+    gather_once: bool = False
+    """Weights are gathered for a chunk's first forward only (ZeRO 1 and 2 that hide the gather), not for every pass."""
+    gradient_buckets: int = 1
+    """Messages of a chunk's gradients; with overlap all but the last start inside its last backward."""
 
 
 @dataclass(slots=True)
@@ -104,8 +114,9 @@ def build(cost: StepCost, options: Options) -> Program:
     """
     program = Program(contention=options.contention)
     loads = _loads(program, cost, options)
-    ends = _passes(program, cost, options, loads)
-    reduced = _reductions(program, cost, options, ends)
+    gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
+    ends = _passes(program, cost, options, loads, gathers)
+    reduced = _reductions(program, cost, options, ends, gathers)
     _updates(program, cost, options, reduced)
     return program
 
@@ -116,12 +127,16 @@ def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
     return [program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)]
 
 
-def _passes(program: Program, cost: StepCost, options: Options, loads: Sequence[int]) -> list[list[int]]:
+def _passes(
+    program: Program, cost: StepCost, options: Options, loads: Sequence[int], gathers: Sequence[Gathers]
+) -> list[list[int]]:
     """Add all passes in schedule order; returns, by rank and chunk, the task that completes its gradients."""
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
     stages = [stages_of(options.schedule, p, rank, v) for rank in range(p)]
     last = max(map(max, stages))
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
+    final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
+    opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
     arrival: dict[tuple[str, int, int], int] = {}
     ends = [[-1] * len(held) for held in stages]
     position = [0] * p
@@ -139,7 +154,12 @@ def _passes(program: Program, cost: StepCost, options: Options, loads: Sequence[
                 for step in together:
                     if stages[rank][step.chunk] == 0 and step.phase == FORWARD and loads:
                         after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
-                task = _run(program, rank, together, cost.chunks[rank], after)
+                if len(together) > 1 or together[0].phase in (INPUT, WEIGHT):
+                    task = _run(program, rank, together, cost.chunks[rank], after)
+                else:
+                    step = together[0]
+                    edge = (opening[rank].get(step.chunk) == step, final[rank].get(step.chunk) == step)
+                    task = _one_pass(program, rank, step, cost, after, options, gathers[rank], edge)
                 for step in together:
                     if step.phase in (BACKWARD, WEIGHT):
                         ends[rank][step.chunk] = task
@@ -202,6 +222,34 @@ def _run(
     return task
 
 
+def _one_pass(
+    program: Program,
+    rank: int,
+    step: Pass,
+    cost: StepCost,
+    after: Sequence[int],
+    options: Options,
+    gathers: Gathers,
+    ends: tuple[bool, bool],
+) -> int:
+    """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end.
+
+    ``ends`` says whether it is its chunk's first forward and whether it is its last backward.
+    """
+    (first, last), once = ends, options.gather_once
+    return add_cut_pass(
+        program,
+        rank,
+        step,
+        cost.chunks[rank][step.chunk],
+        after,
+        gathers,
+        gather_s=cost.weights_s[rank][step.chunk] if cost.weights_s and (first or not once) else 0.0,
+        layers=cost.layers[rank][step.chunk] if cost.layers else 1,
+        buckets=options.gradient_buckets if last and options.overlap_gradients else 1,
+    )
+
+
 def _compute_s(step: Pass, cost: ChunkCost) -> float:
     whole = {FORWARD: cost.forward_s, BACKWARD: cost.backward_s, WEIGHT: cost.weight_s}
     return whole.get(step.phase, cost.backward_s - cost.weight_s)
@@ -225,7 +273,11 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
 
 
 def _reductions(
-    program: Program, cost: StepCost, options: Options, ends: Sequence[Sequence[int]]
+    program: Program,
+    cost: StepCost,
+    options: Options,
+    ends: Sequence[Sequence[int]],
+    gathers: Sequence[Gathers],
 ) -> list[list[int]]:
     """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one.
 
@@ -240,8 +292,16 @@ def _reductions(
             if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
                 stream = f"stragglers {chunk}"
                 ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
+            early = gathers[rank].early.get(chunk)
+            if seconds > 0 and early is not None:  # all buckets but the last
+                share = 1 - 1 / options.gradient_buckets
+                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
+                waits: tuple[int, ...] = (ready, sent)
+                seconds *= 1 - share
+            else:
+                waits = (ready,)
             if seconds > 0:
-                ready = program.add(rank, GRADIENTS, "gradients", seconds, (ready,), chunk=chunk)
+                ready = program.add(rank, GRADIENTS, "gradients", seconds, waits, chunk=chunk)
             tasks.append(ready)
         reduced.append(tasks)
     return reduced

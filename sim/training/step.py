@@ -9,26 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
-from sim.spec.device import Device
 from sim.spec.model import Model
 from sim.spec.ops import Block, Gemm, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
 from sim.training.contention import Contention
+from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
 from sim.training.engine import play
 from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
+from sim.training.loading import serial_s, step_wait_s, with_wait
 from sim.training.memory import layers_by_rank, memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Group, Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s
 from sim.training.system_links import system_links
+from sim.training.update import optimizer_s
 from sim.training.weights import stage_parameters
 
 
@@ -63,10 +65,13 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         count,
         training.plan.virtual_stages,
         training.plan.schedule,
-        training.plan.overlap_gradients,
+        overlaps(training.plan),
         training.plan.overlap_pipeline,
-        training.loader.prefetch if training.loader else 0,
-        Contention(
+        overlap_weights=training.plan.overlap_weights or gathers_once(training.plan),
+        gather_once=gathers_once(training.plan),
+        gradient_buckets=_buckets(training),
+        prefetch=training.loader.prefetch if training.loader else 0,
+        contention=Contention(
             training.plan.share_network
             and all(_leaves_domain(talking[name]) for name in ("pipeline", "data")),
             training.plan.overlap_slowdown_frac,
@@ -76,20 +81,30 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     memory: tuple[MemoryUse, ...] = ()
     again = 0.0
     if isinstance(training.model, SampleModel):
-        cost = _sample_cost(training, training.model, device, data)
+        cost = _sample_cost(training, training.model, pricer, extra, data)
     else:
         cost, uses, again = _transformer_cost(training.model, training, pricer, extra, copies)
         memory = memory_use(training.model, training, count, copies, device.memory_bytes)
+    cost = replace(cost, load_s=serial_s(training, data), straggler_s=_straggler_s(scenario, cost, count))
+    timeline = play(build(cost, options))
+    wait_s = step_wait_s(training, scenario.cluster, data, timeline.step_s)
+    if wait_s > 0:
+        timeline = play(build(*with_wait(cost, options, wait_s)))
+    parts_s = account(timeline)
+    run = run_result(training, scenario.cluster, data, timeline.step_s, parts_s)
+    return StepResult(scenario, timeline, parts_s, memory, data, count, uses, extra.constants, again, run)
+
+
+def _straggler_s(scenario: Scenario, cost: StepCost, count: int) -> float:
+    """How much later the slowest copy ends its passes than the one that is played."""
+    training = scenario.training
+    assert training is not None  # predict_step checked it
     passes = count / 2 if training.plan.schedule == "dualpipe" else count  # half of them in each direction
     compute_s = passes * max(
         sum(chunk.forward_s + chunk.backward_s for chunk in rank) for rank in cost.chunks
     )
     spreads = (training.speed_spread_frac, training.jitter_frac)
-    wait_s = float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
-    timeline = play(build(replace(cost, straggler_s=wait_s), options))
-    return StepResult(
-        scenario, timeline, account(timeline), memory, data, count, uses, extra.constants, again
-    )
+    return float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
 
 
 def _leaves_domain(group: Group) -> bool:
@@ -100,11 +115,32 @@ TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "tor
 """Backends a training framework calls; a profile without them lends its nearest."""
 
 
-def _sample_cost(training: Training, model: SampleModel, device: Device, data: int) -> StepCost:
-    per_device = training.plan.micro_batch * model.sample_flop / device.peak(training.precision)
-    loader = training.loader
-    load = loader.sample_serial_s * training.plan.micro_batch * data if loader else 0.0
-    return StepCost([[ChunkCost(per_device / 3, per_device * 2 / 3)]], load_s=load)
+def _buckets(training: Training) -> int:
+    """Gradient messages a chunk; chunks that differ by a layer are cut alike."""
+    plan, model = training.plan, training.model
+    layers = 1 if isinstance(model, SampleModel) else model.layers // (plan.pipeline * plan.virtual_stages)
+    return buckets(plan, layers)
+
+
+def _sample_cost(
+    training: Training, model: SampleModel, pricer: Pricer, extra: Overheads, data: int
+) -> StepCost:
+    rate = pricer.device.peak(training.precision) * (1.0 if pricer.ideal else model.efficiency_frac)
+    per_device = training.plan.micro_batch * model.sample_flop / rate
+    chunks = [[ChunkCost(per_device / 3, per_device * 2 / 3)]]
+    if not model.parameters:
+        return StepCost(chunks)
+    held, layers = [model.parameters], [[1]]
+    agreed = exchange(held, layers, training, pricer, micro_batches_of(training, data) * per_device)
+    update = _optimizer(held, layers, training, pricer, extra, data)
+    return StepCost(
+        chunks, 0.0, agreed.reduce_s, update, agreed.parameters_s, weights_s=agreed.weights_s, layers=layers
+    )
+
+
+def micro_batches_of(training: Training, data: int) -> int:
+    """Micro-batches that one copy works through in a step."""
+    return training.global_batch // (data * training.plan.micro_batch)
 
 
 def _transformer_cost(
@@ -131,15 +167,41 @@ def _transformer_cost(
         chunks = [mine + other for mine, other in zip(chunks, reversed(chunks), strict=True)]
         layers = [mine + other for mine, other in zip(layers, reversed(layers), strict=True)]
         held = [mine + other for mine, other in zip(held, reversed(held), strict=True)]
-    reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
-    update = _optimizer(held, training, pricer, extra, data)
+    passes_s = micro_batches_of(training, data) * max(sum(map(_pass_s, costs)) for costs in chunks)
+    agreed = exchange(held, layers, training, pricer, passes_s)
+    update = _optimizer(held, layers, training, pricer, extra, data)
     backward = priced["layer"].backward_s
     again = (
         pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
     )
-    whole = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
+    send_s = float(pricer.price(send).seconds)
+    whole = StepCost(
+        chunks,
+        send_s,
+        agreed.reduce_s,
+        update,
+        agreed.parameters_s,
+        weights_s=agreed.weights_s,
+        layers=layers,
+    )
     uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
     return whole, uses, again / backward if backward > 0 else 0.0
+
+
+def _pass_s(cost: ChunkCost) -> float:
+    return cost.forward_s + cost.backward_s + cost.forward_tensor_s + cost.backward_tensor_s
+
+
+def _optimizer(
+    held: Sequence[float],
+    layers: Sequence[Sequence[int]],
+    training: Training,
+    pricer: Pricer,
+    extra: Overheads,
+    data: int,
+) -> list[float]:
+    counts = [sum(rank) for rank in layers]
+    return optimizer_s(held, counts, training, pricer, extra.optimizer_bandwidth_frac, data)
 
 
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
@@ -183,34 +245,6 @@ def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
         a.backward_tensor_s + b.backward_tensor_s,
         a.weight_s + b.weight_s,
     )
-
-
-def _data_parallel(
-    held: Sequence[float], layers: Sequence[Sequence[int]], training: Training, pricer: Pricer
-) -> tuple[list[list[float]], list[float]]:
-    """Seconds of gradient reduction by rank and chunk, and of the weight gather under ZeRO 1 by rank."""
-    sharded = training.plan.zero_stage >= 1
-    kind = "reduce_scatter" if sharded else "all_reduce"
-    reduce_s, gather_s = [], []
-    for parameters, counts in zip(held, layers, strict=True):
-        total = sum(counts)
-        messages = [
-            Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts
-        ]
-        reduce_s.append([float(pricer.price(message).seconds) for message in messages])
-        weights = Message("all_gather", WEIGHT_BYTES * parameters, "data", "weights")
-        gather_s.append(float(pricer.price(weights).seconds) if sharded else 0.0)
-    return reduce_s, gather_s
-
-
-def _optimizer(
-    held: Sequence[float], training: Training, pricer: Pricer, extra: Overheads, data: int
-) -> list[float]:
-    shard = data if training.plan.zero_stage >= 1 else 1
-    rule = RULES[training.optimizer]
-    rate = pricer.device.memory_bytes_per_s
-    share = 1.0 if pricer.ideal else extra.optimizer_bandwidth_frac
-    return [float(update_s(parameters / shard, rule, rate, share)) for parameters in held]
 
 
 def _uses(block: Block, pricer: Pricer) -> list[Use]:

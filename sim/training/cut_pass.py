@@ -1,0 +1,105 @@
+"""A pass cut where messages may start or must have arrived: gradient buckets and the weight gathers of ZeRO 3.
+
+Like a long piece with bars marked for the stagehands: at one mark the first props can be cleared away, at another the
+next must be in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sim.training.schedules import FORWARD, Pass
+
+if TYPE_CHECKING:
+    from sim.training.program import ChunkCost, Program
+
+COMPUTE, TENSOR, WEIGHTS = "compute", "tensor", "weights"
+
+
+@dataclass(slots=True)
+class Gathers:
+    """The weight gathers of one pipeline rank: where the next one may start."""
+
+    overlap: bool
+    limited: bool = True
+    """Whether weights are dropped after use (ZeRO 3); if not (ZeRO 1, 2) nothing bounds how far gathers run ahead."""
+    ready: tuple[int, ...] = ()
+    """With overlap, the work before the last layer of the pass before: from there on the next layer may be gathered
+    (FSDP keeps two layers unsharded at most). Without, the end of the pass before."""
+    previous: int | None = None
+    """The task that completed the pass before."""
+    early: dict[int, int] = field(default_factory=dict)
+    """Chunk -> task after which its first gradient buckets are complete."""
+
+
+def add_cut_pass(
+    program: Program,
+    rank: int,
+    step: Pass,
+    cost: ChunkCost,
+    after: Sequence[int],
+    state: Gathers,
+    *,
+    gather_s: float = 0.0,
+    layers: int = 1,
+    buckets: int = 1,
+) -> int:
+    """Add one pass in pieces and return the task that completes it.
+
+    A chunk of L equal layers whose weights are gathered one by one ahead of the compute takes
+    g + (L-1) max(g, c) + c: gather and compute form a flow shop of two machines. It is cut before the last layer; the
+    last gather must have arrived there. A last backward with B gradient buckets is cut after the first: from there B-1
+    of B may travel, the last follows the pass, which again is a flow shop: c + (B-1) max(c, r) + r.
+
+    Args:
+        gather_s: gathering all weights of the chunk once; 0 = they are there.
+        layers: layers of the chunk.
+        buckets: gradient buckets of a last backward, 1 for any other pass.
+    """
+    layers = max(layers, 1)
+    place = {"micro_batch": step.micro_batch, "chunk": step.chunk}
+    first = rest = None
+    waits = list(after)
+    if gather_s > 0:
+        one = gather_s / layers if state.overlap else gather_s
+        begin = state.ready if state.overlap else (*state.ready, *after)
+        first = program.add(rank, WEIGHTS, "parameters", one, begin, **place)
+        waits.append(first)
+        if state.overlap and layers > 1:
+            rest = program.add(rank, WEIGHTS, "parameters", gather_s - one, (), **place)
+    last_layer = 1 - 1 / layers
+    cuts = {1.0} | ({last_layer} if rest is not None else set()) | ({1 / buckets} if buckets > 1 else set())
+    done, task, before_last = 0.0, -1, None
+    for cut in sorted(cuts):
+        if rest is not None and done >= last_layer:
+            before_last = task if task >= 0 else None
+            waits.append(rest)
+        task = _piece(program, rank, step, cost, cut - done, waits)
+        done, waits = cut, []
+        if buckets > 1 and cut == 1 / buckets:
+            state.early[step.chunk] = task
+    if not state.limited:
+        state.ready = ()
+    elif not state.overlap:
+        state.ready = (task,)
+    elif before_last is not None:
+        state.ready = (before_last,)
+    else:  # a chunk of one layer: the next gather runs beside its only piece, which starts when the one before ends
+        state.ready = () if state.previous is None else (state.previous,)
+    state.previous = task
+    return task
+
+
+def _piece(
+    program: Program, rank: int, step: Pass, cost: ChunkCost, share: float, after: Sequence[int]
+) -> int:
+    forward = step.phase == FORWARD
+    seconds = share * (cost.forward_s if forward else cost.backward_s)
+    tensor = share * (cost.forward_tensor_s if forward else cost.backward_tensor_s)
+    task = program.add(rank, COMPUTE, step.phase, seconds, after, step.micro_batch, step.chunk)
+    if tensor > 0:
+        task = program.add(rank, TENSOR, "tensor", tensor, (task,), step.micro_batch, step.chunk)
+        program.add(rank, COMPUTE, "join", 0.0, (task,), step.micro_batch, step.chunk)
+    return task

@@ -1,0 +1,71 @@
+"""Seconds of the optimizer on each pipeline rank, wherever its state lies.
+
+Like closing the ledger at night: one pass over everything written that day, at the desk or down in the archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.cost.optimizer import (
+    HOST_PARAMETERS,
+    NEWTON_SCHULZ_ITERATIONS,
+    RULES,
+    offloaded_update_s,
+    update_s,
+)
+from sim.cost.parameters import complete
+from sim.spec.model import Model
+from sim.spec.ops import Gemm
+from sim.spec.workload import Training
+from sim.training.pricing import Pricer
+
+
+def optimizer_s(
+    held: Sequence[float],
+    layers: Sequence[int],
+    training: Training,
+    pricer: Pricer,
+    bandwidth_frac: float,
+    data: int,
+) -> list[float]:
+    """Seconds of the update, by pipeline rank.
+
+    Args:
+        held: parameters of a device, by rank.
+        layers: layers of each rank.
+        bandwidth_frac: share of memory bandwidth that a fused update reaches.
+        data: data-parallel copies.
+    """
+    plan, rule = training.plan, RULES[training.optimizer]
+    if plan.parameter_server is not None:  # the servers update, at the pace of what comes in
+        return [0.0 for _ in held]
+    shard = (plan.shard_ranks or data) if plan.zero_stage >= 1 else 1
+    device = pricer.device
+    if plan.offload_optimizer:
+        host = complete(HOST_PARAMETERS, {})
+        memory, share = host["host_memory_bytes_per_s"], 1.0 if pricer.ideal else host["host_link_frac"]
+        return [
+            float(offloaded_update_s(n / shard, rule, device.host_bytes_per_s, memory, share)) for n in held
+        ]
+    share = 1.0 if pricer.ideal else bandwidth_frac
+    seconds = [float(update_s(n / shard, rule, device.memory_bytes_per_s, share)) for n in held]
+    if rule.orthogonalised and isinstance(training.model, Model):
+        one = pricer.seconds(orthogonalise_layer(training.model)) / (plan.tensor * shard)
+        seconds = [total + one * count for total, count in zip(seconds, layers, strict=True)]
+    return seconds
+
+
+def orthogonalise_layer(model: Model) -> list[Gemm]:
+    """Muon's products for the matrices of one dense layer, each whole on one of the ranks that share the layer.
+
+    X X^T, its square and their product with X, five times (see :func:`sim.cost.optimizer.muon_flop`).
+    """
+    h, query, value = model.hidden, model.heads * model.head_dim, model.kv_heads * model.head_dim
+    shapes = [(h, query), (h, value), (h, value), (query, h)]
+    shapes += [(h, model.ffn_hidden)] * (3 if model.gated_ffn else 2)
+    ops = []
+    for rows, columns in shapes:
+        a, b = min(rows, columns), max(rows, columns)
+        ops += [Gemm(a, a, b), Gemm(a, a, a), Gemm(a, b, a)] * NEWTON_SCHULZ_ITERATIONS
+    return ops
