@@ -12,6 +12,7 @@ from sim.spec.fields import choice, count, switch
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "gpipe")
+CONTEXT_EXCHANGES = ("ring", "all-to-all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,15 @@ class Plan:
 
     tensor: int = count("tensor parallel degree: ranks that share each layer's matrices", 1)
     pipeline: int = count("pipeline stages", 1)
+    context: int = count("context parallel degree: ranks that share each sequence", 1)
+    context_exchange: str = choice(
+        CONTEXT_EXCHANGES,
+        "how context ranks meet in attention: keys go round, or heads are exchanged",
+        "ring",
+    )
+    expert: int = count(
+        "expert parallel degree: data-parallel (and context) ranks that share the experts of a layer", 1
+    )
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
     schedule: str = choice(SCHEDULES, "pipeline schedule", "1f1b")
@@ -39,4 +49,4 @@ class Plan:
     @property
     def model_ranks(self) -> int:
         """Devices that hold one copy of the model."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.context

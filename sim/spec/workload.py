@@ -48,6 +48,15 @@ class Training:
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
+    target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)
+    masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)
+    frames: int = count("images (video frames) a sample has", 1, high=100_000)
+    lora_rank: int = count(
+        "rank of low-rank adapters on every linear layer of a transformer, all else frozen; 0 = train everything",
+        0,
+        low=0,
+        high=100_000,
+    )
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None

@@ -6,7 +6,8 @@ play it (``engine``), keep the books (``results.timeline``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, update_s
@@ -14,20 +15,19 @@ from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
 from sim.spec.device import Device
-from sim.spec.model import Model
 from sim.spec.ops import Block, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
 from sim.training.engine import play
-from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
-from sim.training.memory import layers_by_rank, memory_use
+from sim.training.layers import Network, layers_by_rank, network
+from sim.training.memory import memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer
 from sim.training.program import ChunkCost, Options, StepCost, build
 from sim.training.system_links import system_links
-from sim.training.weights import stage_parameters
+from sim.training.weights import held_parameters
 
 
 def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
@@ -68,8 +68,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if isinstance(training.model, SampleModel):
         cost = _sample_cost(training, training.model, device, data)
     else:
-        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, data)
-        memory = memory_use(training.model, training, count, data, device.memory_bytes)
+        whole = network(training.model, training)
+        replicas = data * training.plan.context  # context ranks hold the same weights
+        cost, uses, again = _transformer_cost(whole, training, pricer, extra, replicas)
+        memory = memory_use(whole, training, count, replicas, device.memory_bytes)
     timeline = play(build(cost, options))
     return StepResult(scenario, timeline, account(timeline), memory, data, count, uses, extra.fit, again)
 
@@ -86,34 +88,40 @@ def _sample_cost(training: Training, model: SampleModel, device: Device, data: i
 
 
 def _transformer_cost(
-    model: Model, training: Training, pricer: Pricer, extra: Overheads, data: int
+    model: Network, training: Training, pricer: Pricer, extra: Overheads, data: int
 ) -> tuple[StepCost, tuple[Use, ...], float]:
     plan = training.plan
-    layer, first, last = transformer_layer(model, training), embedding(model, training), head(model, training)
-    priced = {block.name: _block_cost(block, pricer, extra) for block in (layer, first, last)}
-    layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
-    chunks = []
-    for rank, counts in enumerate(layers):
-        costs = []
-        for chunk, number in enumerate(counts):
-            cost = _times(priced["layer"], number)
-            if rank == 0 and chunk == 0:
-                cost = _plus(cost, priced["embedding"])
-            if rank == plan.pipeline - 1 and chunk == plan.virtual_stages - 1:
-                cost = _plus(cost, priced["head"])
-            costs.append(cost)
-        chunks.append(costs)
-    send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
-    held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
-    reduce_s, gather_s = _data_parallel(held, layers, training, pricer)
-    update = _optimizer(held, training, pricer, extra, data)
-    backward = priced["layer"].backward_s
-    again = (
-        pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
-    )
+    priced = {block.name: _block_cost(block, pricer, extra) for block in model.kinds}
+    dealt = model.chunks(plan)
+    chunks = [[_sum_of([priced[block.name] for block in blocks]) for blocks in rank] for rank in dealt]
+    send = Message("sendrecv", model.boundary_bytes, "pipeline", "activations")
+    held = [held_parameters(block for blocks in rank for block in blocks) for rank in dealt]
+    layers = layers_by_rank(len(model.layers), plan.pipeline, plan.virtual_stages)
+    dense, experts = [one.dense for one in held], [one.experts for one in held]
+    reduce_s, gather_s = _data_parallel(dense, layers, training, pricer)
+    update = _optimizer(dense, training, pricer, extra, data)
+    if any(experts):
+        more, gathered = _data_parallel(experts, layers, training, pricer, "expert data")
+        reduce_s = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(reduce_s, more, strict=True)]
+        gather_s = [a + b for a, b in zip(gather_s, gathered, strict=True)]
+        shared = _optimizer(experts, training, pricer, extra, max(data // plan.expert, 1))
+        update = [a + b for a, b in zip(update, shared, strict=True)]
     whole = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
-    uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
-    return whole, uses, again / backward if backward > 0 else 0.0
+    uses = tuple(use for block in model.kinds for use in _uses(block, pricer))
+    return whole, uses, _recomputed_frac(model, priced, pricer, extra)
+
+
+def _recomputed_frac(
+    model: Network, priced: Mapping[str, ChunkCost], pricer: Pricer, extra: Overheads
+) -> float:
+    """Share of the layers' backward seconds that does forward kernels again."""
+    number = Counter(block.name for block in model.layers)
+    again = backward = 0.0
+    for block in model.kinds:
+        kernels = [op for op in block.recompute if not isinstance(op, Message)]
+        again += number[block.name] * pricer.seconds(kernels) * extra.kernel_factor
+        backward += number[block.name] * priced[block.name].backward_s
+    return again / backward if backward > 0 else 0.0
 
 
 def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
@@ -122,35 +130,39 @@ def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
         extra.block_s(pricer.seconds(backward), len(backward)),
-        pricer.seconds(forward_messages) * extra.message_factor,
-        pricer.seconds(backward_messages) * extra.message_factor,
+        _waited_s(forward_messages, forward, pricer) * extra.message_factor,
+        _waited_s(backward_messages, backward, pricer) * extra.message_factor,
     )
 
 
-def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
+def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer) -> float:
+    """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside."""
+    waited = 0.0
+    for message in messages:
+        hidden = [op for op in kernels if op.name == message.beside] if message.beside else []
+        waited += max(pricer.seconds((message,)) - pricer.seconds(hidden), 0.0)
+    return waited
+
+
+def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Message]]:
     return [op for op in ops if not isinstance(op, Message)], [op for op in ops if isinstance(op, Message)]
 
 
-def _times(cost: ChunkCost, number: int) -> ChunkCost:
+def _sum_of(costs: Sequence[ChunkCost]) -> ChunkCost:
     return ChunkCost(
-        cost.forward_s * number,
-        cost.backward_s * number,
-        cost.forward_tensor_s * number,
-        cost.backward_tensor_s * number,
-    )
-
-
-def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
-    return ChunkCost(
-        a.forward_s + b.forward_s,
-        a.backward_s + b.backward_s,
-        a.forward_tensor_s + b.forward_tensor_s,
-        a.backward_tensor_s + b.backward_tensor_s,
+        sum(cost.forward_s for cost in costs),
+        sum(cost.backward_s for cost in costs),
+        sum(cost.forward_tensor_s for cost in costs),
+        sum(cost.backward_tensor_s for cost in costs),
     )
 
 
 def _data_parallel(
-    held: Sequence[float], layers: Sequence[Sequence[int]], training: Training, pricer: Pricer
+    held: Sequence[float],
+    layers: Sequence[Sequence[int]],
+    training: Training,
+    pricer: Pricer,
+    group: str = "data",
 ) -> tuple[list[list[float]], list[float]]:
     """Seconds of gradient reduction by rank and chunk, and of the weight gather under ZeRO 1 by rank."""
     sharded = training.plan.zero_stage >= 1
@@ -159,10 +171,10 @@ def _data_parallel(
     for parameters, counts in zip(held, layers, strict=True):
         total = sum(counts)
         messages = [
-            Message(kind, GRADIENT_BYTES * parameters * n / total, "data", "gradients") for n in counts
+            Message(kind, GRADIENT_BYTES * parameters * n / total, group, "gradients") for n in counts
         ]
         reduce_s.append([float(pricer.price(message).seconds) for message in messages])
-        weights = Message("all_gather", WEIGHT_BYTES * parameters, "data", "weights")
+        weights = Message("all_gather", WEIGHT_BYTES * parameters, group, "weights")
         gather_s.append(float(pricer.price(weights).seconds) if sharded else 0.0)
     return reduce_s, gather_s
 
