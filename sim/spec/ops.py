@@ -51,27 +51,6 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Experts:
-    """The routed experts of one MoE layer on one device: gather by expert, grouped products, scatter back."""
-
-    phase: str
-    """``fwd`` or ``bwd``."""
-    tokens: ArrayLike
-    """Tokens entering the layer, on all ranks of the expert group together."""
-    hidden: int
-    ffn: int
-    """Width of one expert, before it is cut over the tensor group."""
-    topk: int
-    experts: int
-    expert_parallel: int = 1
-    tensor: int = 1
-    matrices: int = 3
-    frozen: bool = False
-    """No weight gradient."""
-    name: str = "experts"
-
-
-@dataclass(frozen=True, slots=True)
 class Conv:
     """One pass of a convolution in two or three dimensions over a batch."""
 
@@ -127,7 +106,7 @@ class Message:
     """Name of the op of the same pass that runs at the same time: only what outlasts it is waited for."""
 
 
-Kernel: TypeAlias = Gemm | Attention | MemoryBound | Experts | Conv | Lookup
+Kernel: TypeAlias = Gemm | Attention | MemoryBound | Conv | Lookup
 Op: TypeAlias = Kernel | Message
 
 

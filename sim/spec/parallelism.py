@@ -30,6 +30,12 @@ class Plan:
     expert: int = count(
         "expert parallel degree: data-parallel (and context) ranks that share the experts of a layer", 1
     )
+    expert_nodes: int = count(
+        "most nodes a token is routed to, each copy sent once and spread inside the node; 0 = one copy an expert",
+        0,
+        low=0,
+    )
+    split_experts: bool = switch("cut each expert over the tensor group, as the dense matrices", True)
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
     schedule: str = choice(SCHEDULES, "pipeline schedule", "1f1b")
@@ -45,6 +51,15 @@ class Plan:
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)
+
+    @property
+    def expert_tensor(self) -> int:
+        """Ranks that share the matrices of one expert."""
+        return self.tensor if self.split_experts else 1
+
+    def expert_replicas(self, replicas: int) -> int:
+        """Ranks with the same experts, where ``replicas`` ranks have the same dense weights."""
+        return max(self.tensor * replicas // (self.expert_tensor * self.expert), 1)
 
     @property
     def model_ranks(self) -> int:

@@ -32,7 +32,7 @@ def memory_use(
     plan = training.plan
     state = RULES[training.optimizer].state_bytes
     shard = data if plan.zero_stage >= 1 else 1
-    expert_shard = max(data // plan.expert, 1) if plan.zero_stage >= 1 else 1
+    expert_shard = plan.expert_replicas(data) if plan.zero_stage >= 1 else 1
     uses = []
     for rank, chunks in enumerate(network.chunks(plan)):
         blocks = [block for chunk in chunks for block in chunk]

@@ -23,6 +23,7 @@ def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[st
     t, p, c = plan.tensor, plan.pipeline, plan.context
     replicas = data * c  # ranks with the same dense weights: context ranks count as data ranks
     stage_ranks = t * replicas
+    held = plan.expert_tensor * plan.expert  # ranks that hold the experts of a layer once
     pipeline_inside = 1 if stage_ranks >= domain else min(p, domain // stage_ranks)
     share_node = min(devices_per_node, stage_ranks * p)
 
@@ -38,7 +39,7 @@ def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[st
         "tensor": Group(t, tensor_inside, max(share_node // tensor_inside, 1)),
         "context": group(c, t),
         "data": group(replicas, t),
-        "expert": group(plan.expert, t),
-        "expert data": group(max(replicas // plan.expert, 1), t * plan.expert),
+        "expert": group(plan.expert, plan.expert_tensor),
+        "expert data": group(max(stage_ranks // held, 1), held),
         "pipeline": Group(2 if p > 1 else 1, 2 if pipeline_inside > 1 else 1, share_node),
     }

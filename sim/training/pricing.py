@@ -17,10 +17,9 @@ from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
-from sim.cost.kernels.moe import moe
 from sim.cost.links import Links
 from sim.spec.device import Device
-from sim.spec.ops import Attention, Conv, Experts, Gemm, Kernel, Lookup, Message, Op
+from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
 from sim.spec.profile import Fit
 
 
@@ -92,8 +91,6 @@ class Pricer:
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
-        if isinstance(op, Experts):
-            return self._experts(op)
         if isinstance(op, Conv):
             shape = Convolution(
                 op.batch,
@@ -111,27 +108,6 @@ class Pricer:
             return self._lookup(op)
         engine = self.engines.get("memory_bound", "")
         return memory_bound(self.fits, self.device, op.op, op.rows, op.cols, op.dtype, engine)
-
-    def _experts(self, op: Experts) -> Estimate:
-        """Routed experts under balanced routing (training balances it by loss or bias).
-
-        Backward is two products of the FLOP of forward, one for the input and one for the weight gradient.
-        """
-        once = moe(
-            self.fits,
-            self.device,
-            op.tokens,
-            op.hidden,
-            op.ffn,
-            op.topk,
-            op.experts,
-            tensor=op.tensor,
-            expert_parallel=op.expert_parallel,
-            dtype=self.dtype,
-            matrices=op.matrices,
-        )
-        times = 1.0 if op.phase == "fwd" or op.frozen else 2.0
-        return Estimate(once.seconds * times, once.lower_bound_s * times, once.fit, once.leans_on)
 
     def _lookup(self, op: Lookup) -> Estimate:
         """Random reads of rows; the bound is each distinct row once (read and written in backward)."""

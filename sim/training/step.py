@@ -104,7 +104,7 @@ def _transformer_cost(
         more, gathered = _data_parallel(experts, layers, training, pricer, "expert data")
         reduce_s = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(reduce_s, more, strict=True)]
         gather_s = [a + b for a, b in zip(gather_s, gathered, strict=True)]
-        shared = _optimizer(experts, training, pricer, extra, max(data // plan.expert, 1))
+        shared = _optimizer(experts, training, pricer, extra, plan.expert_replicas(data))
         update = [a + b for a, b in zip(update, shared, strict=True)]
     whole = StepCost(chunks, float(pricer.price(send).seconds), reduce_s, update, gather_s)
     uses = tuple(use for block in model.kinds for use in _uses(block, pricer))

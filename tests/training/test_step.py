@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
-from sim.spec.device import Device
 from sim.results.step import StepResult
 from sim.results.step_tables import step_document
+from sim.spec.device import Device
 from sim.spec.flop_count import training_flop_per_token
 from sim.spec.loader import loads
 from sim.spec.model import Model

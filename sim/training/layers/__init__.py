@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from sim.spec.model import Model
 from sim.spec.workload import Training
-from sim.training.layers.decoder import decoder_layers, embedding, head, stream_bytes, transformer_layer
+from sim.training.layers.decoder import (
+    decoder_end,
+    decoder_layers,
+    embedding,
+    head,
+    stream_bytes,
+    transformer_layer,
+)
 from sim.training.layers.network import Network, layers_by_rank
 from sim.training.layers.parts import activation_dtype
 
@@ -29,7 +36,7 @@ def network(model: Model, training: Training) -> Network:
     return Network(
         embedding(model, training),
         decoder_layers(model, training),
-        head(model, training),
+        decoder_end(model, training),
         boundary_bytes(model, training),
     )
 

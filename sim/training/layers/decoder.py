@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from sim.spec.model import Model
 from sim.spec.ops import Block, MemoryBound
 from sim.spec.parameter_count import layer_weights, weights
@@ -48,7 +51,7 @@ def transformer_layer(model: Model, training: Training, *, moe: bool = False, wi
     """One layer on one tensor rank, for one micro-batch."""
     own, plan = layer_weights(model, mixture=moe), training.plan
     every_rank = own.norms + own.router + _compressions(model)
-    experts = own.experts / plan.tensor / plan.expert
+    experts = own.experts / plan.expert_tensor / plan.expert
     parts = (
         self_attention(model, training, window=window),
         mixture(model, training) if moe else dense_mlp(model, training),
@@ -74,6 +77,47 @@ def _compressions(model: Model) -> int:
     if not model.kv_lora_rank:
         return 0
     return model.hidden * (model.q_lora_rank + model.kv_lora_rank + model.rope_dim)
+
+
+def joined(name: str, blocks: Sequence[Block]) -> Block:
+    """Several blocks that a rank always holds together, as one."""
+    return Block(
+        name,
+        tuple(op for block in blocks for op in block.forward),
+        tuple(op for block in reversed(blocks) for op in block.backward),
+        tuple(op for block in blocks for op in block.recompute),
+        sum(block.parameters for block in blocks),
+        sum(block.expert_parameters for block in blocks),
+        sum(block.frozen_parameters for block in blocks),
+        sum(block.activation_bytes for block in blocks),
+        sum(block.kept_bytes for block in blocks),
+    )
+
+
+def decoder_end(model: Model, training: Training) -> Block:
+    """The head, and the multi-token-prediction modules before it (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+
+    A module joins the trunk's output and the next token's embedding (2h -> h), passes a layer of its own and predicts
+    through the same head.
+    """
+    last = head(model, training)
+    if not model.mtp_layers:
+        return last
+    count, h = tokens(training), model.hidden
+    join = linear(training, count // split(training), h, 2 * h, "next-token join", adapted=False)
+    own = transformer_layer(model, training, moe=bool(model.experts))
+    held = float(2 * h * h + 3 * h * (2 if model.norm == "ln" else 1))
+    again = replace(head(model, training), parameters=0.0, frozen_parameters=0.0)
+    frozen = bool(training.lora_rank)
+    first = Block(
+        "next-token join",
+        (norm(model, training, "fwd", count), norm(model, training, "fwd", count), *join.forward),
+        (*join.backward, norm(model, training, "bwd", count), norm(model, training, "bwd", count)),
+        parameters=0.0 if frozen else held,
+        frozen_parameters=held if frozen else 0.0,
+        kept_bytes=4.0 * stream_bytes(model, training) / split(training),
+    )
+    return joined("head", [*[first, own, again] * model.mtp_layers, last])
 
 
 def embedding(model: Model, training: Training) -> Block:

@@ -7,11 +7,12 @@ holds its expert, and another brings the result home.
 from __future__ import annotations
 
 from sim.spec.model import Model
-from sim.spec.ops import Experts, MemoryBound, Message, Op
+from sim.spec.ops import Gemm, MemoryBound, Message, Op
 from sim.spec.workload import Training
 from sim.training.layers.parts import (
     Part,
     activation_dtype,
+    gradients,
     linear,
     norm,
     residual,
@@ -63,21 +64,25 @@ def mixture(model: Model, training: Training) -> Part:
     shared_forward, shared_backward, adapters = _matrices(
         model, training, model.shared_experts * model.moe_ffn_hidden // plan.tensor, "shared experts"
     )
+    routed_forward, routed_backward = _routed(model, training)
+    share = _routed_tokens(training) / count
     each = (6.0 if model.gated_ffn else 4.0) * model.moe_ffn_hidden
-    kept = (4.0 * h + 4.0 * model.topk * h) / split(training) + 4.0 * model.experts
-    kept += (model.topk + model.shared_experts) * each / plan.tensor
+    kept = 4.0 * h / split(training) + 4.0 * model.experts
+    kept += (
+        share * model.topk * (4.0 * h + each / plan.expert_tensor) + model.shared_experts * each / plan.tensor
+    )
     return Part(
         forward=(
             norm(model, training, "fwd", count),
             *router.forward,
             MemoryBound("softmax", count // split(training), model.experts, "fp32", "router"),
-            *_routed(model, training, "fwd"),
+            *routed_forward,
             *shared_forward,
             residual(model, training, count, "residual"),
         ),
         backward=(
             *shared_backward,
-            *_routed(model, training, "bwd"),
+            *routed_backward,
             MemoryBound("softmax_bwd", count // split(training), model.experts, "fp32", "router"),
             *router.backward,
             norm(model, training, "bwd", count),
@@ -110,33 +115,60 @@ def _matrices(
     )
 
 
-def _routed(model: Model, training: Training, phase: str) -> tuple[Op, ...]:
-    """Dispatch, experts of this rank, combine. Backward sends gradients the same ways.
+def _routed(model: Model, training: Training) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """Dispatch, experts of this rank, combine; in backward gradients go the same ways.
 
-    Each token goes to ``topk`` experts; a rank of the expert group sends topk x tokens x h values and keeps 1/e of
-    them (Lepikhin et al. 2020, arXiv 2006.16668). Where experts are cut over the tensor group too, their rows are
-    gathered and reduced there like a dense MLP's.
+    Each token goes to ``topk`` experts; a rank of the expert group sends topk x tokens x h values, all but 1/e of them
+    to others (Lepikhin et al. 2020, arXiv 2006.16668). Routing is taken as balanced (training makes it so by loss or
+    bias), so that a rank's experts are one grouped product: E/e products of k tokens e / E rows. Where experts are cut
+    over the tensor group, rows are gathered and sums reduced there like a dense MLP's.
     """
-    plan, count, h = training.plan, tokens(training), model.hidden
-    rows = count * (model.topk if plan.expert > 1 else 1)
-    word = "" if phase == "fwd" else " gradient"
-    experts = Experts(
-        phase,
-        count * plan.expert,
-        h,
-        model.moe_ffn_hidden,
-        model.topk,
-        model.experts,
-        plan.expert,
-        plan.tensor,
-        3 if model.gated_ffn else 2,
-        frozen=bool(training.lora_rank),
-        name=f"experts{word}",
+    plan, count, h, dtype = training.plan, _routed_tokens(training), model.hidden, _dtype(training)
+    own = model.experts // plan.expert
+    pairs = count * model.topk
+    rows = max(round(pairs / own), 1)
+    width = model.moe_ffn_hidden // plan.expert_tensor
+    wide = width * (2 if model.gated_ffn else 1)
+    up = Gemm(rows, wide, h, own, "experts up")
+    down = Gemm(rows, h, width, own, "experts down")
+    products = 1 if training.lora_rank else 2  # frozen experts have no weight gradient
+    permute = MemoryBound("copy", pairs, h, dtype, "permute")
+    merge = MemoryBound("copy", pairs, h, dtype, "unpermute")
+    act = MemoryBound("silu_and_mul" if model.gated_ffn else "gelu", pairs, width, dtype, "activation")
+    forward: tuple[Op, ...] = (permute, *_exchange(model, training, "dispatch"), up, act, down)
+    forward = (*forward, *_exchange(model, training, "combine"), merge)
+    backward: tuple[Op, ...] = (
+        merge,
+        *_exchange(model, training, "combine gradient"),
+        *gradients(down)[:products],
+        MemoryBound("residual_add", pairs, wide, dtype, "activation gradient"),
+        *gradients(up)[:products],
+        *_exchange(model, training, "dispatch gradient"),
+        permute,
     )
-    ops: tuple[Op, ...] = (experts, *tensor_sync(model, training, rows, f"experts{word}"))
-    if plan.expert == 1:
-        return ops
-    sent = value_bytes(training) * (count / split(training)) * model.topk * h
-    dispatch = Message("alltoall", sent, "expert", f"expert dispatch{word}")
-    combine = Message("alltoall", sent, "expert", f"expert combine{word}")
-    return (dispatch, *ops, combine)
+    return forward, backward
+
+
+def _exchange(model: Model, training: Training, name: str) -> tuple[Op, ...]:
+    """The all-to-all of one direction, and, towards the end of a pass, the sum over the ranks that share experts."""
+    plan, h = training.plan, model.hidden
+    ops: tuple[Op, ...] = ()
+    if plan.expert_tensor > 1 and name in ("combine", "dispatch gradient"):
+        rows = tokens(training) * (model.topk if plan.expert > 1 else 1)
+        ops = tensor_sync(model, training, rows, f"expert {name}")
+    if plan.expert > 1:
+        share = split(training) if plan.split_experts else 1  # a tensor rank sends its own part of the tokens
+        copies = min(model.topk, plan.expert_nodes or model.topk)  # node-limited: DeepSeek-V3 report, 3.2.2
+        sent = value_bytes(training) * _routed_tokens(training) / share * copies * h
+        ops = (*ops, Message("alltoall", sent, "expert", f"expert {name}"))
+    return ops
+
+
+def _routed_tokens(training: Training) -> int:
+    """Tokens that one rank brings to the experts: its sequence-parallel part where experts are whole."""
+    whole = tokens(training)
+    return whole if training.plan.split_experts else whole // training.plan.tensor
+
+
+def _dtype(training: Training) -> str:
+    return activation_dtype(training.precision)
