@@ -67,7 +67,7 @@ def mutations(draw: st.DrawFn) -> tuple[str, dict[str, Any], tuple[Any, ...], An
         for key in path[:-1]:
             parent = parent[key]
         kind = draw(st.sampled_from(["replace", "replace", "rename", "drop", "add"]))
-        value = draw(ODD)
+        value = copy.deepcopy(draw(ODD))
         if kind == "replace":
             parent[path[-1]] = value
         elif kind == "drop":
