@@ -21,6 +21,11 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "decoder": (*_STACK, "ffn_hidden", "vocab"),
     "moe": (*_STACK, "experts", "topk", "moe_ffn_hidden", "vocab"),
     "mla-moe": (*_STACK, "experts", "topk", "moe_ffn_hidden", "kv_lora_rank", "rope_dim", "vocab"),
+    "encoder": (*_STACK, "ffn_hidden", "vocab"),
+    "vit": (*_STACK, "ffn_hidden", "max_positions", "extra_params"),
+    "diffusion": (*_STACK, "ffn_hidden", "max_positions"),
+    "encoder-decoder": (*_STACK, "decoder_layers", "ffn_hidden", "vocab"),
+    "speech": (*_STACK, "decoder_layers", "ffn_hidden", "vocab", "max_positions", "extra_params"),
 }
 """Kinds of model that the step can write down, with what it needs to know of the shape."""
 
@@ -81,7 +86,7 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
             where, "training.model", model.key, f"is not a whole {model.kind}: missing {', '.join(gaps)}"
         )
         return
-    if training.sequence < 2:
+    if training.source_tokens < 2:
         yield Fault(
             where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more"
         )
@@ -97,6 +102,12 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
         product = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
         wanted = f"{product} exceeds the model's {model.layers} layers"
         yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
+    if model.decoder_layers and plan.pipeline > 1:
+        wanted = "expected 1: the stages of two stacks of different length are not modelled"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
+    if model.kind == "encoder" and training.scored_tokens > training.sequence:
+        wanted = f"expected at most sequence ({training.sequence})"
+        yield Fault(where, "training.masked_tokens", training.masked_tokens, wanted)
     yield from _context_faults(training, model, where)
     if plan.expert > 1 and (not model.experts or model.experts % plan.expert):
         wanted = (

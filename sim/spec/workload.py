@@ -13,6 +13,8 @@ from sim.spec.parallelism import Plan
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+WHISPER_TOKENS = 1500
+"""30 s of sound at 100 frames a second, two frames a token (Radford et al. 2022, arXiv 2212.04356)."""
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
 
@@ -60,3 +62,24 @@ class Training:
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None
+
+    @property
+    def source_tokens(self) -> int:
+        """Tokens of a sample in the (first) stack: as asked, or what the model makes of an image or 30 s of sound."""
+        if self.sequence > 1 or isinstance(self.model, SampleModel):
+            return self.sequence
+        if self.model.kind == "speech":
+            return WHISPER_TOKENS
+        return self.model.max_positions if self.model.kind in ("vit", "diffusion") else self.sequence
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of a sample in the second stack."""
+        if isinstance(self.model, Model) and self.model.kind == "speech":
+            return self.target_sequence or self.model.max_positions
+        return self.target_sequence or self.sequence
+
+    @property
+    def scored_tokens(self) -> int:
+        """Positions of a sequence that a masked-LM head scores (15 %, Devlin et al. 2019)."""
+        return self.masked_tokens or max(round(0.15 * self.sequence), 1)

@@ -6,7 +6,10 @@ between ranks, what stays for the backward pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sim.spec.model import Model
+from sim.spec.ops import Block
 from sim.spec.workload import Training
 from sim.training.layers.decoder import (
     decoder_end,
@@ -16,8 +19,18 @@ from sim.training.layers.decoder import (
     stream_bytes,
     transformer_layer,
 )
+from sim.training.layers.encoder import (
+    class_head,
+    diffusion_end,
+    diffusion_first,
+    diffusion_layer,
+    masked_head,
+    patches,
+    token_embedding,
+)
 from sim.training.layers.network import Network, layers_by_rank
 from sim.training.layers.parts import activation_dtype
+from sim.training.layers.two_stacks import both_embeddings, stacks, writer_head
 
 __all__ = [
     "Network",
@@ -33,12 +46,25 @@ __all__ = [
 
 def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
-    return Network(
-        embedding(model, training),
-        decoder_layers(model, training),
-        decoder_end(model, training),
-        boundary_bytes(model, training),
-    )
+    job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
+    first, layers, last = _blocks(model, job)
+    return Network(first, layers, last, boundary_bytes(model, job))
+
+
+def _blocks(model: Model, job: Training) -> tuple[Block, tuple[Block, ...], Block]:
+    """First block, layers and last block of the model's kind."""
+    match model.kind:
+        case "encoder":
+            return token_embedding(model, job), decoder_layers(model, job), masked_head(model, job)
+        case "vit":
+            return patches(model, job), decoder_layers(model, job), class_head(model, job)
+        case "diffusion":
+            layers = (diffusion_layer(model, job),) * model.layers
+            return diffusion_first(model, job), layers, diffusion_end(model, job)
+        case "encoder-decoder" | "speech":
+            return both_embeddings(model, job), stacks(model, job), writer_head(model, job)
+        case _:
+            return embedding(model, job), decoder_layers(model, job), decoder_end(model, job)
 
 
 def boundary_bytes(model: Model, training: Training) -> float:
