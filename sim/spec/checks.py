@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sim.spec.faults import Fault
+from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
+from sim.spec.recommender import recommenders
 from sim.spec.scenario import Cluster
 from sim.spec.workload import SampleModel, Training
 
@@ -76,6 +78,9 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
     """Whether the step knows the model's kind, whether its shape is whole, and whether the plan cuts it evenly."""
     plan = training.plan
+    if model.key in layer_graphs() or model.key in recommenders():
+        yield from _graph_faults(training, model, where)
+        return
     needed = SHAPES.get(model.kind)
     if needed is None:
         known = ", ".join(SHAPES)
@@ -117,6 +122,25 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
     if not plan.split_experts and plan.tensor > 1 and not plan.sequence_parallel:
         wanted = "expected true without sequence_parallel: tensor ranks have the same tokens"
         yield Fault(where, "training.plan.split_experts", False, wanted)
+
+
+def _graph_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    """A network of unlike stages is trained data parallel alone, every layer whole."""
+    if training.plan.model_ranks > 1:
+        wanted = f"a {model.kind} is not cut: tensor = pipeline = context = 1"
+        yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
+    if training.plan.expert > 1 and model.kind != "recommender":
+        yield Fault(
+            where, "training.plan.expert", training.plan.expert, "expected 1: the model has no experts"
+        )
+    if training.lora_rank:
+        yield Fault(
+            where, "training.lora_rank", training.lora_rank, f"expected 0: a {model.kind} has no adapters"
+        )
+    if training.sequence > 1:
+        yield Fault(
+            where, "training.sequence", training.sequence, f"expected 1: a {model.kind} reads no tokens"
+        )
 
 
 def _context_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:

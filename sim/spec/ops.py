@@ -128,6 +128,8 @@ class Block:
     """Trained weights of routed experts on this device: held by the ranks of one expert group once together."""
     frozen_parameters: float = 0.0
     """Weights without gradient and optimizer state (LoRA)."""
+    table_bytes: float = 0.0
+    """Embedding rows on this device with their state, updated in place where touched: no dense gradient."""
     activation_bytes: float = 0.0
     """All that backward needs of one micro-batch: held while the block is recomputed."""
     kept_bytes: float = 0.0

@@ -28,7 +28,8 @@ class Plan:
         "ring",
     )
     expert: int = count(
-        "expert parallel degree: data-parallel (and context) ranks that share the experts of a layer", 1
+        "expert parallel degree: data-parallel (and context) ranks that share the experts of a layer, or tables",
+        1,
     )
     expert_nodes: int = count(
         "most nodes a token is routed to, each copy sent once and spread inside the node; 0 = one copy an expert",

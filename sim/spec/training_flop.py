@@ -11,7 +11,9 @@ from sim.spec.flop_count import (
     forward_flop_per_token,
     training_flop_per_token,
 )
+from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
+from sim.spec.recommender import recommenders
 from sim.spec.workload import Training
 
 
@@ -21,6 +23,11 @@ def training_flop_per_sample(model: Model, training: Training, attention: Attent
     ``full`` adds a forward pass of the layers, ``selective`` their attention core. Frozen weights (LoRA) have no
     weight gradient: 4 instead of 6 FLOP a parameter. A masked-LM head counts the masked positions.
     """
+    if (graph := layer_graphs().get(model.key)) is not None:
+        again_frac = 1.0 if recompute == "full" else 0.0
+        return (3.0 + again_frac) * graph.flop * training.frames
+    if (shape := recommenders().get(model.key)) is not None:
+        return (4.0 if recompute == "full" else 3.0) * shape.flop
     share = 2 / 3 if training.lora_rank else 1.0
     s = training.source_tokens
     if model.decoder_layers:

@@ -48,6 +48,9 @@ def memory_use(
             "optimizer state": state * (held.dense / shard + held.experts / expert_shard),
             "activations": activations,
         }
+        tables = sum(block.table_bytes for block in blocks)
+        if tables:
+            parts["tables"] = tables
         if rank == plan.pipeline - 1:  # logits in 16 bit, and in fp32 for the loss
             parts["logits"] = network.last.kept_bytes
         uses.append(MemoryUse(rank, parts, capacity_bytes, USABLE_FRAC * capacity_bytes))

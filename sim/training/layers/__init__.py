@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
 from sim.spec.ops import Block
+from sim.spec.recommender import recommenders
 from sim.spec.workload import Training
+from sim.training.layers.convolutional import graph_blocks
 from sim.training.layers.decoder import (
     decoder_end,
     decoder_layers,
@@ -30,6 +33,7 @@ from sim.training.layers.encoder import (
 )
 from sim.training.layers.network import Network, layers_by_rank
 from sim.training.layers.parts import activation_dtype
+from sim.training.layers.recommender import dense_blocks, table_block
 from sim.training.layers.two_stacks import both_embeddings, stacks, writer_head
 
 __all__ = [
@@ -47,6 +51,12 @@ __all__ = [
 def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
     job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
+    if (graph := layer_graphs().get(model.key)) is not None:
+        first, *middle, last = graph_blocks(graph, job)
+        return Network(first, tuple(middle), last, 0.0)
+    if (shape := recommenders().get(model.key)) is not None:
+        *middle, last = dense_blocks(shape, job)
+        return Network(table_block(shape, job), tuple(middle), last, 0.0)
     first, layers, last = _blocks(model, job)
     return Network(first, layers, last, boundary_bytes(model, job))
 

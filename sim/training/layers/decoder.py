@@ -89,6 +89,7 @@ def joined(name: str, blocks: Sequence[Block]) -> Block:
         sum(block.parameters for block in blocks),
         sum(block.expert_parameters for block in blocks),
         sum(block.frozen_parameters for block in blocks),
+        sum(block.table_bytes for block in blocks),
         sum(block.activation_bytes for block in blocks),
         sum(block.kept_bytes for block in blocks),
     )
