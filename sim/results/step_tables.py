@@ -19,7 +19,7 @@ PARTS = {
     "forward": "forward kernels",
     "backward": "backward kernels",
     "optimizer": "optimizer",
-    "tensor communication": "tensor-parallel messages",
+    "tensor communication": "tensor, expert and context messages",
     "pipeline communication": "pipeline messages",
     "data communication": "data-parallel messages",
     "bubble": "pipeline bubble and waiting",

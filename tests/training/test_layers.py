@@ -175,7 +175,7 @@ def test_ring_and_all_to_all_move_what_the_papers_say() -> None:
     (backward,) = (op for op in ring.backward if isinstance(op, Message))
     assert forward.message_bytes == 2 * 4096 * 2 * 8 * 128
     assert backward.message_bytes == 2 * forward.message_bytes
-    assert forward.beside == "attention"
+    assert (forward.beside, backward.beside) == ("attention", "attention gradient")
     ulysses = network(model, job(model, context=4, context_exchange="all-to-all")).layers[0]
     sizes = [op.message_bytes for op in ulysses.forward if isinstance(op, Message)]
     assert sizes == [2 * 1024 * (32 + 16) * 128, 2 * 1024 * 32 * 128]

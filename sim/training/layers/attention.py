@@ -163,6 +163,7 @@ class _Core:
             queries=None if queries == keys else queries,
             value_dim=None if dv == self.width else dv,
             window=self.window,
+            name="attention" if phase == "fwd" else "attention gradient",
         )  # fmt: skip
 
     def _context(self, phase: str, kernel: Attention) -> tuple[Op, ...]:
