@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from sim.spec.catalog import load_catalog
+from sim.spec.conformer import conformers
 from sim.spec.faults import Fault
 from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
@@ -81,6 +83,16 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
     if model.key in layer_graphs() or model.key in recommenders():
         yield from _graph_faults(training, model, where)
         return
+    if model.key in conformers():
+        if training.plan.model_ranks > 1 or training.plan.sequence_parallel:
+            wanted = "a conformer is not cut: tensor = pipeline = context = 1, no sequence_parallel"
+            yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
+        if training.source_tokens < 2:
+            wanted = "expected the tokens of a sample (40 ms of sound each), 2 or more"
+            yield Fault(where, "training.sequence", training.sequence, wanted)
+        if training.plan.expert > 1:
+            yield Fault(where, "training.plan.expert", training.plan.expert, "expected 1: it has no experts")
+        return
     needed = SHAPES.get(model.kind)
     if needed is None:
         known = ", ".join(SHAPES)
@@ -125,7 +137,10 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
 
 
 def _graph_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
-    """A network of unlike stages is trained data parallel alone, every layer whole."""
+    """A network of unlike stages is trained data parallel alone, every layer whole, as its table says."""
+    if model != load_catalog().models.get(model.key):
+        wanted = "cannot be changed: its layers are those of the catalogue's table, not of these fields"
+        yield Fault(where, "training.model", model.key, wanted)
     if training.plan.model_ranks > 1:
         wanted = f"a {model.kind} is not cut: tensor = pipeline = context = 1"
         yield Fault(where, "training.plan", training.plan.model_ranks, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from sim.spec.conformer import conformers
 from sim.spec.flop_count import (
     Attention,
     forward_flop_per_sample,
@@ -28,6 +29,9 @@ def training_flop_per_sample(model: Model, training: Training, attention: Attent
         return (3.0 + again_frac) * graph.flop * training.frames
     if (shape := recommenders().get(model.key)) is not None:
         return (4.0 if recompute == "full" else 3.0) * shape.flop
+    if (sound := conformers().get(model.key)) is not None:
+        own = sound.flop(model, training.source_tokens, training.target_tokens)
+        return own * ((3.0 if not training.lora_rank else 2.0) + (1.0 if recompute == "full" else 0.0))
     share = 2 / 3 if training.lora_rank else 1.0
     s = training.source_tokens
     if model.decoder_layers:

@@ -11,6 +11,7 @@ import sim
 from sim.cost.kernels.convolution import Convolution, conv_as_gemm
 from sim.results.step_tables import step_document
 from sim.spec.catalog import load_catalog
+from sim.spec.conformer import conformers
 from sim.spec.layer_graph import LayerGraphError, graph_from, layer_graphs
 from sim.spec.ops import Block, Conv, Gemm, Lookup, Message
 from sim.spec.parallelism import Plan
@@ -149,6 +150,19 @@ def test_dense_parts_of_the_recommender_do_the_arithmetic_of_the_shape() -> None
     blocks = blocks_of("dlrm-dcnv2", micro_batch=512)
     total = sum(flop(op) for block in blocks for op in block.forward + block.backward)
     assert total == pytest.approx(3 * 512 * recommenders()["dlrm-dcnv2"].flop, rel=1e-9)
+
+
+@pytest.mark.parametrize("key", ["conformer-s", "conformer-m", "conformer-l"])
+def test_a_conformer_holds_and_does_what_its_table_says(key: str) -> None:
+    model, shape = CATALOG.model(key), conformers()[key]
+    assert shape.parameters(model) == pytest.approx(model.params_total, rel=model.tolerance_frac)
+    training = Training(
+        model=model, global_batch=8, sequence=400, target_sequence=60, plan=Plan(flash_attention=False)
+    )
+    blocks = network(model, training).blocks
+    assert held_parameters(blocks).dense == shape.parameters(model)
+    work = sum(flop(op) for block in blocks for op in block.forward)
+    assert work == pytest.approx(shape.flop(model, 400, 60), rel=5e-3)
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

@@ -71,6 +71,8 @@ MODEL = "training.model="
         ((f"{MODEL}resnet-50",), "is not cut"),
         ((f"{MODEL}resnet-50", "training.lora_rank=4"), "has no adapters"),
         ((f"{MODEL}resnet-50",), "reads no tokens"),
+        ((f"{MODEL}resnet-50", "training.model.layers=5"), "cannot be changed"),
+        ((f"{MODEL}conformer-l",), "a conformer is not cut"),
         ((f"{MODEL}t5-large",), "stages of two stacks"),
         ((f"{MODEL}bert-large", "training.masked_tokens=3000"), "at most sequence"),
     ],

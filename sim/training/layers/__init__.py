@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sim.spec.conformer import conformers
 from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
 from sim.spec.ops import Block
 from sim.spec.recommender import recommenders
 from sim.spec.workload import Training
+from sim.training.layers.conformer import conformer_layers, front, transducer
 from sim.training.layers.convolutional import graph_blocks
 from sim.training.layers.decoder import (
     decoder_end,
@@ -52,11 +54,14 @@ def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
     job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
     if (graph := layer_graphs().get(model.key)) is not None:
-        first, *middle, last = graph_blocks(graph, job)
-        return Network(first, tuple(middle), last, 0.0)
+        first, *inner, last = graph_blocks(graph, job)
+        return Network(first, tuple(inner), last, 0.0)
     if (shape := recommenders().get(model.key)) is not None:
-        *middle, last = dense_blocks(shape, job)
-        return Network(table_block(shape, job), tuple(middle), last, 0.0)
+        *between, last = dense_blocks(shape, job)
+        return Network(table_block(shape, job), tuple(between), last, 0.0)
+    if (sound := conformers().get(model.key)) is not None:
+        middle = conformer_layers(model, sound, job)
+        return Network(front(model, sound, job), middle, transducer(model, sound, job), 0.0)
     first, layers, last = _blocks(model, job)
     return Network(first, layers, last, boundary_bytes(model, job))
 
