@@ -15,6 +15,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 WHISPER_TOKENS = 1500
 """30 s of sound at 100 frames a second, two frames a token (Radford et al. 2022, arXiv 2212.04356)."""
+LORA_TARGETS = ("attention", "all")
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
 
@@ -54,10 +55,15 @@ class Training:
     masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)
     frames: int = count("images (video frames) a sample has", 1, high=100_000)
     lora_rank: int = count(
-        "rank of low-rank adapters on every linear layer of a transformer, all else frozen; 0 = train everything",
+        "rank of low-rank adapters, all else of a transformer frozen; 0 = train everything",
         0,
         low=0,
         high=100_000,
+    )
+    lora_targets: str = choice(
+        LORA_TARGETS,
+        "linear layers with adapters: those of attention (as in the LoRA paper), or all",
+        "attention",
     )
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     plan: Plan = field(default_factory=Plan)

@@ -163,8 +163,12 @@ def test_lora_adapters_of_llama_as_counted_by_hand() -> None:
     """Rank r on q, k, v as one matrix, output, gate and up as one, down: r x the sum of both sides."""
     model = CATALOG.model("llama-3.1-8b")
     h, f, r = 4096, 14336, 16
-    layer = r * ((h + 6144) + (h + h) + (h + 2 * f) + (f + h))
-    assert held_parameters(network(model, job(model, lora_rank=r)).layers).trained == 32 * layer
+    attention = r * ((h + 6144) + (h + h))
+    mlp = r * ((h + 2 * f) + (f + h))
+    few = job(model, lora_rank=r)
+    assert held_parameters(network(model, few).layers).trained == 32 * attention
+    every = replace(few, lora_targets="all")
+    assert held_parameters(network(model, every).layers).trained == 32 * (attention + mlp)
 
 
 def test_ring_and_all_to_all_move_what_the_papers_say() -> None:

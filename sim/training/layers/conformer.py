@@ -115,8 +115,8 @@ def _relative(model: Model, training: Training) -> Part:
 def _convolution(model: Model, shape: Conformer, training: Training) -> Part:
     """Norm, pointwise to 2h, gate, depthwise along time, batch norm, swish, pointwise, residual."""
     count, h, dtype = tokens(training), model.hidden, activation_dtype(training.precision)
-    wide = linear(training, count, 2 * h, h, "pointwise up")
-    back = linear(training, count, h, h, "pointwise down")
+    wide = linear(training, count, 2 * h, h, "pointwise up", adapted=training.lora_targets == "all")
+    back = linear(training, count, h, h, "pointwise down", adapted=training.lora_targets == "all")
 
     def depthwise(phase: str) -> Conv:
         left = shape.kernel // 2

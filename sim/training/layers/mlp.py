@@ -101,8 +101,9 @@ def _matrices(
         return (), (), 0.0
     count, dtype = tokens(training), activation_dtype(training.precision)
     wide = width * (2 if model.gated_ffn else 1)
-    up = linear(training, count, wide, model.hidden, f"{name} up")
-    down = linear(training, count, model.hidden, width, f"{name} down")
+    adapted = training.lora_targets == "all"
+    up = linear(training, count, wide, model.hidden, f"{name} up", adapted=adapted)
+    down = linear(training, count, model.hidden, width, f"{name} down", adapted=adapted)
     kernel = "silu_and_mul" if model.gated_ffn else "gelu"
     return (
         (*up.forward, MemoryBound(kernel, count, width, dtype, "activation"), *down.forward),
