@@ -10,16 +10,17 @@ from math import isfinite
 from typing import Any
 
 from sim.results.step import RunResult, StepResult, Use
-from sim.spec.flop_count import Attention, forward_flop_per_token, training_flop_per_token
+from sim.spec.flop_count import Attention
 from sim.spec.model import Model
 from sim.spec.scenario import as_document
+from sim.spec.training_flop import training_flop_per_sample
 from sim.spec.workload import Training
 
 PARTS = {
     "forward": "forward kernels",
     "backward": "backward kernels",
     "optimizer": "optimizer",
-    "tensor communication": "tensor-parallel messages",
+    "tensor communication": "tensor, expert and context messages",
     "pipeline communication": "pipeline messages",
     "data communication": "data-parallel messages",
     "stragglers": "waiting for slower devices",
@@ -44,7 +45,7 @@ def step_document(result: StepResult) -> dict[str, Any]:
     scenario, training = result.scenario, result.scenario.training
     assert training is not None  # a StepResult exists only for a training section
     step = result.step_s
-    tokens = training.global_batch * training.sequence
+    tokens = training.global_batch * training.source_tokens
     document: dict[str, Any] = {
         "rackcast": version("rackcast"),
         "scenario": {
@@ -92,7 +93,6 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
         return []
     device = result.scenario.cluster.pools[0].accelerator.device()
     budget = result.step_s * result.devices * device.peak(training.precision)
-    tokens = training.global_batch * training.sequence
     conventions: tuple[tuple[str, str, Attention, bool], ...] = (
         ("MFU", "forward + backward, full attention square (PaLM, Megatron papers)", "full", False),
         ("MFU, causal", "forward + backward, half the attention square (Megatron-LM log)", "causal", False),
@@ -101,7 +101,7 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
     rows = []
     for name, convention, attention, hardware in conventions:
         again = training.plan.recompute if hardware else "none"
-        flop = tokens * _flop_per_token(training.model, training.sequence, attention, again)
+        flop = training.global_batch * training_flop_per_sample(training.model, training, attention, again)
         rows.append(
             {
                 "name": name,
@@ -112,19 +112,6 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
             }
         )
     return rows
-
-
-def _flop_per_token(model: Model, sequence: int, attention: Attention, recompute: str) -> float:
-    """FLOP of a token, forward and backward, and what is recomputed of it."""
-    if recompute == "full":
-        return float(training_flop_per_token(model, sequence, attention, "full"))
-    flop = float(training_flop_per_token(model, sequence, attention))
-    if (
-        recompute == "selective"
-    ):  # the attention core once more: what of a forward pass grows with the sequence
-        forward = forward_flop_per_token(model, [float(sequence), 1e-6], attention)
-        flop += float(forward[0] - forward[1])
-    return flop
 
 
 def _bound_by(result: StepResult) -> str:

@@ -5,18 +5,33 @@ Each check is one sentence a colleague would say on reading the scenario; all of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from sim.spec.catalog import load_catalog
+from sim.spec.conformer import conformers
 from sim.spec.faults import Fault
+from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
+from sim.spec.recommender import recommenders
 from sim.spec.scenario import Cluster
 from sim.spec.workload import SampleModel, Training
 
 MAX_TASKS = 500_000
 """Passes one simulated step may have; beyond it a person has mistyped a batch size."""
 
-DECODER_FIELDS = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn_hidden", "vocab")
-"""What the step of a dense decoder multiplies."""
+DECODERS = ("decoder", "moe", "mla-moe")
+_STACK = ("layers", "hidden", "heads", "kv_heads", "head_dim")
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "decoder": (*_STACK, "ffn_hidden", "vocab"),
+    "moe": (*_STACK, "experts", "topk", "moe_ffn_hidden", "vocab"),
+    "mla-moe": (*_STACK, "experts", "topk", "moe_ffn_hidden", "kv_lora_rank", "rope_dim", "vocab"),
+    "encoder": (*_STACK, "ffn_hidden", "vocab"),
+    "vit": (*_STACK, "ffn_hidden", "max_positions", "extra_params"),
+    "diffusion": (*_STACK, "ffn_hidden", "max_positions"),
+    "encoder-decoder": (*_STACK, "decoder_layers", "ffn_hidden", "vocab"),
+    "speech": (*_STACK, "decoder_layers", "ffn_hidden", "vocab", "max_positions", "extra_params"),
+}
+"""Kinds of model that the step can write down, with what it needs to know of the shape."""
 
 
 def cross_faults(cluster: Cluster | None, training: Training | None, where: str) -> list[Fault]:
@@ -114,40 +129,104 @@ def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
 
 
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    """Whether the step knows the model's kind, whether its shape is whole, and whether the plan cuts it evenly."""
     plan = training.plan
-    if model.kind != "decoder":
-        yield Fault(where, "training.model", model.key, f"is of kind {model.kind}; expected a dense decoder")
+    if model.key in layer_graphs() or model.key in recommenders():
+        yield from _graph_faults(training, model, where)
         return
-    if gaps := [name for name in DECODER_FIELDS if not getattr(model, name)]:
-        yield Fault(where, "training.model", model.key, f"is not a whole decoder: missing {', '.join(gaps)}")
+    if model.key in conformers():
+        if training.plan.model_ranks > 1 or training.plan.sequence_parallel:
+            wanted = "a conformer is not cut: tensor = pipeline = context = 1, no sequence_parallel"
+            yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
+        if training.source_tokens < 2:
+            wanted = "expected the tokens of a sample (40 ms of sound each), 2 or more"
+            yield Fault(where, "training.sequence", training.sequence, wanted)
+        if training.plan.expert > 1:
+            yield Fault(where, "training.plan.expert", training.plan.expert, "expected 1: it has no experts")
         return
-    if training.sequence < 2:
+    needed = SHAPES.get(model.kind)
+    if needed is None:
+        known = ", ".join(SHAPES)
+        yield Fault(where, "training.model", model.key, f"is of kind {model.kind}; expected {known}")
+        return
+    if gaps := [name for name in needed if not getattr(model, name)]:
+        yield Fault(
+            where, "training.model", model.key, f"is not a whole {model.kind}: missing {', '.join(gaps)}"
+        )
+        return
+    if training.source_tokens < 2:
         yield Fault(
             where, "training.sequence", training.sequence, "expected the tokens of a sequence, 2 or more"
         )
-    for name, have in (("heads", model.heads), ("hidden", model.hidden), ("ffn_hidden", model.ffn_hidden)):
+    for name in ("heads", "hidden", "ffn_hidden", "moe_ffn_hidden"):
+        have = getattr(model, name)
         if have % plan.tensor:
-            yield Fault(
-                where,
-                "training.plan.tensor",
-                plan.tensor,
-                f"expected a divisor of the model's {name} ({have})",
-            )
-    if plan.sequence_parallel and training.sequence % plan.tensor:
-        yield Fault(
-            where,
-            "training.plan.tensor",
-            plan.tensor,
-            f"expected a divisor of sequence ({training.sequence})",
-        )
+            wanted = f"expected a divisor of the model's {name} ({have})"
+            yield Fault(where, "training.plan.tensor", plan.tensor, wanted)
+    if plan.sequence_parallel and training.sequence % (plan.tensor * plan.context):
+        wanted = f"expected a divisor of sequence ({training.sequence}) over context {plan.context}"
+        yield Fault(where, "training.plan.tensor", plan.tensor, wanted)
     if plan.pipeline * plan.virtual_stages > model.layers:
         product = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
-        yield Fault(
-            where,
-            "training.plan.pipeline",
-            plan.pipeline,
-            f"{product} exceeds the model's {model.layers} layers",
+        wanted = f"{product} exceeds the model's {model.layers} layers"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
+    if model.decoder_layers and plan.pipeline > 1:
+        wanted = "expected 1: the stages of two stacks of different length are not modelled"
+        yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
+    if model.kind == "encoder" and training.scored_tokens > training.sequence:
+        wanted = f"expected at most sequence ({training.sequence})"
+        yield Fault(where, "training.masked_tokens", training.masked_tokens, wanted)
+    yield from _context_faults(training, model, where)
+    if plan.expert > 1 and (not model.experts or model.experts % plan.expert):
+        wanted = (
+            f"expected a divisor of the model's experts ({model.experts})" if model.experts else "expected 1"
         )
+        yield Fault(where, "training.plan.expert", plan.expert, f"{wanted}: experts are dealt out evenly")
+    if not plan.split_experts and plan.tensor > 1 and not plan.sequence_parallel:
+        wanted = "expected true without sequence_parallel: tensor ranks have the same tokens"
+        yield Fault(where, "training.plan.split_experts", False, wanted)
+
+
+def _graph_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    """A network of unlike stages is trained data parallel alone, every layer whole, as its table says."""
+    if model != load_catalog().models.get(model.key):
+        wanted = "cannot be changed: its layers are those of the catalogue's table, not of these fields"
+        yield Fault(where, "training.model", model.key, wanted)
+    if training.plan.model_ranks > 1:
+        wanted = f"a {model.kind} is not cut: tensor = pipeline = context = 1"
+        yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
+    if training.plan.expert > 1 and model.kind != "recommender":
+        yield Fault(
+            where, "training.plan.expert", training.plan.expert, "expected 1: the model has no experts"
+        )
+    if training.lora_rank:
+        yield Fault(
+            where, "training.lora_rank", training.lora_rank, f"expected 0: a {model.kind} has no adapters"
+        )
+    if training.sequence > 1:
+        yield Fault(
+            where, "training.sequence", training.sequence, f"expected 1: a {model.kind} reads no tokens"
+        )
+
+
+def _context_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    plan, path = training.plan, "training.plan.context"
+    if plan.context == 1:
+        return
+    if model.kind not in DECODERS:
+        yield Fault(where, path, plan.context, f"expected 1: a {model.kind} keeps its sequences whole")
+    if training.sequence % (2 * plan.context):
+        wanted = (
+            f"expected twice it to divide sequence ({training.sequence}): causal work is dealt out in pairs"
+        )
+        yield Fault(where, path, plan.context, wanted)
+    if not plan.flash_attention:
+        yield Fault(where, path, plan.context, "expected 1 without flash_attention")
+    if plan.context_exchange == "all-to-all" and model.heads % (plan.tensor * plan.context):
+        wanted = f"expected tensor x context to divide the model's heads ({model.heads})"
+        yield Fault(where, path, plan.context, wanted)
+    if plan.context_exchange == "ring" and model.window:
+        yield Fault(where, path, plan.context, "expected all-to-all: a ring does not know sliding windows")
 
 
 def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fault]:
@@ -157,7 +236,7 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         yield Fault(
             where,
             "training.plan",
-            f"tensor {plan.tensor} x pipeline {plan.pipeline}",
+            f"tensor {plan.tensor} x pipeline {plan.pipeline} x context {plan.context}",
             f"expected a divisor of the cluster's {devices:,} devices",
         )
         return
@@ -165,6 +244,10 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
     if plan.shard_ranks and copies % plan.shard_ranks:
         text = f"expected a divisor of data parallel {copies:,}"
         yield Fault(where, "training.plan.shard_ranks", plan.shard_ranks, text)
+    ranks = copies * plan.context * (1 if plan.split_experts else plan.tensor)
+    if ranks % plan.expert:
+        wanted = f"expected a divisor of the {ranks:,} ranks that may share experts"
+        yield Fault(where, "training.plan.expert", plan.expert, wanted)
     share = copies * plan.micro_batch
     if training.global_batch % share:
         nearest = max(share, round(training.global_batch / share) * share)

@@ -39,8 +39,46 @@ class Attention:
     kv_heads: ArrayLike
     head_dim: ArrayLike
     sequence: ArrayLike
+    """Keys of each sequence."""
     causal: bool = True
     name: str = "attention"
+    queries: ArrayLike | None = None
+    """Queries of each sequence on this device; None = as many as keys."""
+    value_dim: ArrayLike | None = None
+    """Width of a value head where it differs (MLA)."""
+    window: int = 0
+    """Keys a query looks back over; 0 = all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """One pass of a convolution in two or three dimensions over a batch."""
+
+    phase: str
+    """``forward``, ``data_gradient`` or ``weight_gradient``."""
+    batch: int
+    in_channels: int
+    out_channels: int
+    size: tuple[int, ...]
+    """Input extent along each spatial dimension."""
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    groups: int = 1
+    name: str = "convolution"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Gather rows of an embedding table and pool them into bags (``fwd``), or add gradients into them (``bwd``)."""
+
+    phase: str
+    lookups: ArrayLike
+    bags: ArrayLike
+    dim: int
+    table_rows: ArrayLike
+    bytes_per_value: float = 4.0
+    name: str = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +100,37 @@ class Message:
     """``all_reduce``, ``all_gather``, ``reduce_scatter``, ``sendrecv``, ..."""
     message_bytes: ArrayLike
     group: str
-    """``tensor``, ``pipeline`` or ``data``."""
+    """``tensor``, ``pipeline``, ``data``, ``expert`` or ``context``."""
     name: str = "message"
+    beside: str = ""
+    """Name of the op of the same pass that runs at the same time: only what outlasts it is waited for."""
 
 
-Kernel: TypeAlias = Gemm | Attention | MemoryBound
+Kernel: TypeAlias = Gemm | Attention | MemoryBound | Conv | Lookup
 Op: TypeAlias = Kernel | Message
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The work of one layer (or of the embedding, or of the head) on one device for one micro-batch."""
+    """One layer (or the embedding, or the head) on one device: its work for one micro-batch and what it holds.
+
+    Blocks of equal name within one model are equal.
+    """
 
     name: str
     forward: tuple[Op, ...]
     backward: tuple[Op, ...]
     recompute: tuple[Op, ...] = ()
     """Forward work done again during backward."""
+    parameters: float = 0.0
+    """Trained weights on this device that every data-parallel rank holds."""
+    expert_parameters: float = 0.0
+    """Trained weights of routed experts on this device: held by the ranks of one expert group once together."""
+    frozen_parameters: float = 0.0
+    """Weights without gradient and optimizer state (LoRA)."""
+    table_bytes: float = 0.0
+    """Embedding rows on this device with their state, updated in place where touched: no dense gradient."""
+    activation_bytes: float = 0.0
+    """All that backward needs of one micro-batch: held while the block is recomputed."""
+    kept_bytes: float = 0.0
+    """What stays between forward and backward of a micro-batch under the plan's recomputation."""

@@ -13,6 +13,7 @@ from sim.spec.fields import choice, count, fraction, quantity, switch
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
+CONTEXT_EXCHANGES = ("ring", "all-to-all")
 COMPRESSIONS = ("none", "fp16", "fp8", "top-k", "power-sgd", "1-bit")
 
 
@@ -46,6 +47,22 @@ class Plan:
 
     tensor: int = count("tensor parallel degree: ranks that share each layer's matrices", 1)
     pipeline: int = count("pipeline stages", 1)
+    context: int = count("context parallel degree: ranks that share each sequence", 1)
+    context_exchange: str = choice(
+        CONTEXT_EXCHANGES,
+        "how context ranks meet in attention: keys go round, or heads are exchanged",
+        "ring",
+    )
+    expert: int = count(
+        "expert parallel degree: data-parallel (and context) ranks that share the experts of a layer, or tables",
+        1,
+    )
+    expert_nodes: int = count(
+        "most nodes a token is routed to, each copy sent once and spread inside the node; 0 = one copy an expert",
+        0,
+        low=0,
+    )
+    split_experts: bool = switch("cut each expert over the tensor group, as the dense matrices", True)
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
     schedule: str = choice(SCHEDULES, "pipeline schedule", "1f1b")
@@ -91,6 +108,15 @@ class Plan:
     )
 
     @property
+    def expert_tensor(self) -> int:
+        """Ranks that share the matrices of one expert."""
+        return self.tensor if self.split_experts else 1
+
+    def expert_replicas(self, replicas: int) -> int:
+        """Ranks with the same experts, where ``replicas`` ranks have the same dense weights."""
+        return max(self.tensor * replicas // (self.expert_tensor * self.expert), 1)
+
+    @property
     def model_ranks(self) -> int:
         """Devices that hold one copy of the model."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.context

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from sim.spec.conformer import conformers
+from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
+from sim.spec.recommender import recommenders
 
 
 class NotCountable(ValueError):  # noqa: N818 - it reads as what it says
@@ -82,6 +85,21 @@ def weights(model: Model) -> Weights:
         NotCountable: convolutional networks and recommenders, whose layers a shape does not hold.
     """
     return _weights(model, model.experts)
+
+
+def total_parameters(model: Model) -> int:
+    """Parameters of any model that the catalogue says enough about: by its shape, or by its table of stages.
+
+    Raises:
+        NotCountable: a network with neither.
+    """
+    if (graph := layer_graphs().get(model.key)) is not None:
+        return graph.parameters
+    if (tables := recommenders().get(model.key)) is not None:
+        return tables.table_parameters + tables.dense_parameters
+    if (sound := conformers().get(model.key)) is not None:
+        return sound.parameters(model)
+    return weights(model).total
 
 
 def active_weights(model: Model) -> Weights:

@@ -14,6 +14,9 @@ from sim.spec.parallelism import Plan
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 CHECKPOINTS = ("blocking", "asynchronous")
+WHISPER_TOKENS = 1500
+"""30 s of sound at 100 frames a second, two frames a token (Radford et al. 2022, arXiv 2212.04356)."""
+LORA_TARGETS = ("attention", "all")
 STACKS = ("megatron-lm", "megatron-deepspeed")
 
 
@@ -85,6 +88,20 @@ class Training:
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
+    target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)
+    masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)
+    frames: int = count("images (video frames) a sample has", 1, high=100_000)
+    lora_rank: int = count(
+        "rank of low-rank adapters, all else of a transformer frozen; 0 = train everything",
+        0,
+        low=0,
+        high=100_000,
+    )
+    lora_targets: str = choice(
+        LORA_TARGETS,
+        "linear layers with adapters: those of attention (as in the LoRA paper), or all",
+        "attention",
+    )
     stack: str = choice(STACKS, "training framework whose overheads apply", "megatron-lm")
     speed_spread_frac: float = fraction(
         "spread of device speed (standard deviation over mean) that stays from step to step", 0.0
@@ -93,3 +110,24 @@ class Training:
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None
     run: Run | None = None
+
+    @property
+    def source_tokens(self) -> int:
+        """Tokens of a sample in the (first) stack: as asked, or what the model makes of an image or 30 s of sound."""
+        if self.sequence > 1 or isinstance(self.model, SampleModel):
+            return self.sequence
+        if self.model.kind == "speech":
+            return WHISPER_TOKENS
+        return self.model.max_positions if self.model.kind in ("vit", "diffusion") else self.sequence
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of a sample in the second stack."""
+        if isinstance(self.model, Model) and self.model.kind == "speech":
+            return self.target_sequence or self.model.max_positions
+        return self.target_sequence or self.sequence
+
+    @property
+    def scored_tokens(self) -> int:
+        """Positions of a sequence that a masked-LM head scores (15 %, Devlin et al. 2019)."""
+        return self.masked_tokens or max(round(0.15 * self.sequence), 1)

@@ -54,6 +54,20 @@ class Exchange:
     """One gathering of a chunk's weights, by rank and chunk: for every pass (ZeRO 3) or for the first forward (ZeRO 1
     and 2 that hide it); empty otherwise."""
 
+    def plus(self, other: Exchange) -> Exchange:
+        """Both exchanges, one after the other."""
+        return Exchange(
+            [
+                [a + b for a, b in zip(*pair, strict=True)]
+                for pair in zip(self.reduce_s, other.reduce_s, strict=True)
+            ],
+            [a + b for a, b in zip(self.parameters_s, other.parameters_s, strict=True)],
+            [
+                [a + b for a, b in zip(*pair, strict=True)]
+                for pair in zip(self.weights_s, other.weights_s, strict=True)
+            ],
+        )
+
 
 def overlaps(plan: Plan) -> bool:
     """Whether gradients travel while the last backward still runs.

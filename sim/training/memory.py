@@ -8,89 +8,64 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sim.cost.optimizer import WEIGHT_BYTES
 from sim.results.step import MemoryUse
-from sim.spec.device import BYTES_PER_VALUE
-from sim.spec.model import Model
 from sim.spec.workload import Training
 from sim.training.data_parallel import state_bytes
-from sim.training.layers import activation_dtype
+from sim.training.layers import Network
 from sim.training.schedules import in_flight
-from sim.training.weights import stage_parameters
+from sim.training.weights import Held, held_parameters
 
 USABLE_FRAC = 0.94
 """Share of the datasheet capacity a job can fill: the rest is context, NCCL buffers and fragmentation (assumed;
 SimuMax budgets the same)."""
 
 
-def layer_activation_bytes(model: Model, training: Training) -> float:
-    """Bytes that one layer keeps for the backward pass of one micro-batch, on one tensor rank.
-
-    Korthikanti et al. 2022 (arXiv 2205.05198) Table 2, written out by tensor so that grouped-query attention and
-    gated MLPs count right. Not sharded by tensor parallelism: inputs of the two norms and of the two matrix pairs
-    (8h) and dropout masks (2h); sharded: queries, keys, values, attention output, MLP intermediates; the score matrix
-    and its dropout (5 heads s) unless attention is fused or selectively recomputed.
-    """
-    plan, tokens = training.plan, training.plan.micro_batch * training.sequence
-    scale = BYTES_PER_VALUE[activation_dtype(training.precision)] / 2
-    t, h = plan.tensor, float(model.hidden)
-    split = t if plan.sequence_parallel else 1
-    if plan.recompute == "full":
-        return scale * 2 * tokens * h / split
-    query, value = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    whole = 8 * h + (2 * h if training.dropout else 0.0)
-    mlp = model.ffn_hidden * (6.0 if model.gated_ffn else 4.0)
-    sharded = 4.0 * query + 4.0 * value + mlp
-    scores = 0.0
-    if plan.flash_attention:
-        sharded += 4.0 * model.heads  # log-sum-exp in fp32
-    elif plan.recompute == "none":
-        scores = 5.0 * model.heads * training.sequence
-    return scale * tokens * (whole / split + sharded / t + scores / t)
-
-
 def memory_use(
-    model: Model, training: Training, micro_batches: int, data: int, capacity_bytes: float
+    network: Network, training: Training, micro_batches: int, data: int, capacity_bytes: float
 ) -> tuple[MemoryUse, ...]:
     """Peak memory of a device in each pipeline rank.
 
     Args:
+        network: blocks of the model on one device.
         micro_batches: micro-batches of one copy in a step.
-        data: data-parallel copies (ZeRO shares out state over them).
+        data: ranks that hold the same dense weights (ZeRO shares out state over them).
         capacity_bytes: the device's memory.
     """
     plan = training.plan
-    tokens = plan.micro_batch * training.sequence
-    size = BYTES_PER_VALUE[activation_dtype(training.precision)]
-    layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
+    dealt = network.chunks(plan)
     uses = []
-    for rank in range(plan.pipeline):
-        parameters = stage_parameters(model, plan, sum(layers[rank]), rank)
+    for rank, chunks in enumerate(dealt):
         mirror = plan.pipeline - 1 - rank if plan.schedule == "dualpipe" else rank
-        if plan.schedule == "dualpipe":  # also holds the stage that mirrors its own
-            parameters += stage_parameters(model, plan, sum(layers[mirror]), mirror)
-        held = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
-        activations = layer_activation_bytes(model, training) * sum(layers[rank]) * held
+        blocks = [block for chunk in chunks for block in chunk]
+        inner = [block for block in blocks if block is not network.last]
+        if mirror != rank:  # also holds the stage that mirrors its own
+            blocks += [block for chunk in dealt[mirror] for block in chunk]
+        micro = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
+        activations = sum(block.kept_bytes for block in inner) * micro
         if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
-            activations += _unfolded(model, training)
+            activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
         parts = {
-            **state_bytes(parameters, sum(layers[rank]), training, data),
+            **_state(held_parameters(blocks), len(inner), training, data),
             "activations": activations,
         }
+        tables = sum(block.table_bytes for block in blocks)
+        if tables:
+            parts["tables"] = tables
         if plan.pipeline - 1 in (rank, mirror):  # logits in 16 bit, and in fp32 for the loss
-            parts["logits"] = (size + 4.0) * tokens * model.vocab / plan.tensor
+            parts["logits"] = network.last.kept_bytes
         uses.append(MemoryUse(rank, parts, capacity_bytes, USABLE_FRAC * capacity_bytes))
     return tuple(uses)
 
 
-def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
-    """Layers of each chunk of each rank; what does not divide evenly goes to the earliest virtual stages."""
-    total = stages * chunks
-    share, extra = divmod(layers, total)
-    return [
-        [share + (1 if chunk * stages + rank < extra else 0) for chunk in range(chunks)]
-        for rank in range(stages)
-    ]
-
-
-def _unfolded(model: Model, training: Training) -> float:
-    return layer_activation_bytes(model, replace(training, plan=replace(training.plan, recompute="none")))
+def _state(held: Held, layers: int, training: Training, data: int) -> dict[str, float]:
+    """Bytes of weights, gradients and optimizer state: dense, of experts (shared by fewer ranks), and frozen."""
+    plan = training.plan
+    parts = state_bytes(held.dense, layers, training, data)
+    if held.experts:
+        apart = replace(training, plan=replace(plan, shard_ranks=0))
+        more = state_bytes(held.experts, layers, apart, plan.expert_replicas(data))
+        parts = {name: parts.get(name, 0.0) + more.get(name, 0.0) for name in parts | more}
+    shard = (plan.shard_ranks or data) if plan.zero_stage >= 3 else 1
+    parts["weights"] += WEIGHT_BYTES * held.frozen / shard
+    return parts

@@ -13,23 +13,33 @@ from sim.training.pricing import Group
 
 
 def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[str, Group]:
-    """The tensor, data and pipeline groups of a plan.
+    """The tensor, context, data, expert and pipeline groups of a plan.
 
     Args:
         data: data-parallel copies.
         domain: devices in one scale-up domain.
         devices_per_node: devices that share a node's network cards.
     """
-    t, p = plan.tensor, plan.pipeline
-    tensor_inside = min(t, domain)
-    data_inside = min(data, max(domain // t, 1))
-    while data % data_inside:  # ragged groups behave like their largest even part
-        data_inside = gcd(data, data_inside)
-    stage_ranks = t * data
+    t, p, c = plan.tensor, plan.pipeline, plan.context
+    replicas = data * c  # ranks with the same dense weights: context ranks count as data ranks
+    stage_ranks = t * replicas
+    held = plan.expert_tensor * plan.expert  # ranks that hold the experts of a layer once
     pipeline_inside = 1 if stage_ranks >= domain else min(p, domain // stage_ranks)
-    share_node = min(devices_per_node, t * data * p)
+    share_node = min(devices_per_node, stage_ranks * p)
+
+    def group(ranks: int, apart: int) -> Group:
+        """``ranks`` devices, each ``apart`` devices from the next."""
+        inside = min(ranks, max(domain // apart, 1))
+        while ranks % inside:  # ragged groups behave like their largest even part
+            inside = gcd(ranks, inside)
+        return Group(ranks, inside, max(share_node // inside, 1))
+
+    tensor_inside = min(t, domain)
     return {
         "tensor": Group(t, tensor_inside, max(share_node // tensor_inside, 1)),
-        "data": Group(data, data_inside, max(share_node // data_inside, 1)),
+        "context": group(c, t),
+        "data": group(replicas, t),
+        "expert": group(plan.expert, plan.expert_tensor),
+        "expert data": group(max(stage_ranks // held, 1), held),
         "pipeline": Group(2 if p > 1 else 1, 2 if pipeline_inside > 1 else 1, share_node),
     }

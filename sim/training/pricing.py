@@ -13,11 +13,13 @@ import numpy as np
 from sim.cost.collectives import collective
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
+from sim.cost.kernels.convolution import Convolution, convolution
+from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.links import Links
 from sim.spec.device import Device
-from sim.spec.ops import Attention, Gemm, Kernel, Message, Op
+from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
 from sim.spec.profile import Fit
 
 
@@ -81,13 +83,40 @@ class Pricer:
                 kv_heads=op.kv_heads,
                 head_dim=op.head_dim,
                 seq_len=op.sequence,
+                head_dim_v=op.value_dim,
+                q_len=op.queries,
+                window=op.window,
                 causal=op.causal,
                 dtype=dtype,
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
+        if isinstance(op, Conv):
+            shape = Convolution(
+                op.batch,
+                op.in_channels,
+                op.out_channels,
+                op.size,
+                op.kernel,
+                op.stride,
+                op.padding,
+                groups=op.groups,
+            )
+            engine = self.engines.get("gemm", "")
+            return convolution(self.fits, self.device, shape, self.dtype, pass_name=op.phase, engine=engine)
+        if isinstance(op, Lookup):
+            return self._lookup(op)
         engine = self.engines.get("memory_bound", "")
         return memory_bound(self.fits, self.device, op.op, op.rows, op.cols, op.dtype, engine)
+
+    def _lookup(self, op: Lookup) -> Estimate:
+        """Random reads of rows; the bound is each distinct row once (read and written in backward)."""
+        cost = lookup_s if op.phase == "fwd" else gradient_s
+        values = (op.lookups, op.bags, op.dim, op.table_rows)
+        seconds = cost(self.device, *values, bytes_per_value=op.bytes_per_value)
+        rows = touched_rows(op.lookups, op.table_rows) * (1.0 if op.phase == "fwd" else 2.0)
+        bound = rows * row_bytes(op.dim, op.bytes_per_value) / self.device.memory_bytes_per_s
+        return Estimate(np.asarray(np.sum(seconds)), np.asarray(np.sum(bound)), None, "assumed defaults")
 
     def _message(self, op: Message) -> Estimate:
         group = self.groups[op.group]

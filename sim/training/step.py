@@ -6,23 +6,24 @@ play it (``engine``), keep the books (``results.timeline``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
-from sim.spec.model import Model
-from sim.spec.ops import Block, Gemm, Message, Op
+from sim.spec.ops import Block, Conv, Gemm, Message, Op
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
 from sim.training.contention import Contention
 from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
 from sim.training.engine import play
-from sim.training.layers import boundary_bytes, embedding, head, transformer_layer
+from sim.training.layers import Network, layers_by_rank, network
 from sim.training.loading import serial_s, step_wait_s, with_wait
-from sim.training.memory import layers_by_rank, memory_use
+from sim.training.memory import memory_use
 from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Group, Pricer
@@ -31,7 +32,7 @@ from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s
 from sim.training.system_links import system_links
 from sim.training.update import optimizer_s
-from sim.training.weights import stage_parameters
+from sim.training.weights import held_parameters
 
 
 def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
@@ -49,7 +50,8 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     device = pool.accelerator.device()
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
     talking = groups(training.plan, data, int(links.scale_up_ranks), int(links.devices_per_node))
-    talking["data"] = replace(talking["data"], ranks=copies)
+    for name in ("data", "expert data"):
+        talking[name] = replace(talking[name], ranks=talking[name].ranks * copies // data)
     pricer = Pricer(
         device,
         links,
@@ -83,8 +85,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if isinstance(training.model, SampleModel):
         cost = _sample_cost(training, training.model, pricer, extra, data)
     else:
-        cost, uses, again = _transformer_cost(training.model, training, pricer, extra, copies)
-        memory = memory_use(training.model, training, count, copies, device.memory_bytes)
+        whole = network(training.model, training)
+        replicas = copies * training.plan.context  # context ranks hold the same weights
+        cost, uses, again = _transformer_cost(whole, training, pricer, extra, replicas, count)
+        memory = memory_use(whole, training, count, replicas, device.memory_bytes)
     cost = replace(cost, load_s=serial_s(training, data), straggler_s=_straggler_s(scenario, cost, count))
     timeline = play(build(cost, options))
     wait_s = step_wait_s(training, scenario.cluster, data, timeline.step_s)
@@ -144,48 +148,57 @@ def micro_batches_of(training: Training, data: int) -> int:
 
 
 def _transformer_cost(
-    model: Model, training: Training, pricer: Pricer, extra: Overheads, data: int
+    model: Network, training: Training, pricer: Pricer, extra: Overheads, data: int, count: int
 ) -> tuple[StepCost, tuple[Use, ...], float]:
     plan = training.plan
-    layer, first, last = transformer_layer(model, training), embedding(model, training), head(model, training)
-    priced = {block.name: _block_cost(block, pricer, extra) for block in (layer, first, last)}
-    layers = layers_by_rank(model.layers, plan.pipeline, plan.virtual_stages)
-    chunks = []
-    for rank, counts in enumerate(layers):
-        costs = []
-        for chunk, number in enumerate(counts):
-            cost = _times(priced["layer"], number)
-            if rank == 0 and chunk == 0:
-                cost = _plus(cost, priced["embedding"])
-            if rank == plan.pipeline - 1 and chunk == plan.virtual_stages - 1:
-                cost = _plus(cost, priced["head"])
-            costs.append(cost)
-        chunks.append(costs)
-    send = Message("sendrecv", boundary_bytes(model, training), "pipeline", "activations")
-    held = [stage_parameters(model, plan, sum(counts), rank) for rank, counts in enumerate(layers)]
+    priced = {block.name: _block_cost(block, pricer, extra) for block in model.kinds}
+    dealt = model.chunks(plan)
+    chunks = [[_sum_of([priced[block.name] for block in blocks]) for blocks in rank] for rank in dealt]
+    held = [held_parameters(block for blocks in rank for block in blocks) for rank in dealt]
+    layers = layers_by_rank(len(model.layers), plan.pipeline, plan.virtual_stages)
+    dense, experts = [one.dense for one in held], [one.experts for one in held]
     if plan.schedule == "dualpipe":  # each rank also holds the stage that mirrors its own
-        chunks = [mine + other for mine, other in zip(chunks, reversed(chunks), strict=True)]
-        layers = [mine + other for mine, other in zip(layers, reversed(layers), strict=True)]
-        held = [mine + other for mine, other in zip(held, reversed(held), strict=True)]
-    passes_s = micro_batches_of(training, data) * max(sum(map(_pass_s, costs)) for costs in chunks)
-    agreed = exchange(held, layers, training, pricer, passes_s)
-    update = _optimizer(held, layers, training, pricer, extra, data)
-    backward = priced["layer"].backward_s
-    again = (
-        pricer.seconds([op for op in layer.recompute if not isinstance(op, Message)]) * extra.kernel_factor
-    )
-    send_s = float(pricer.price(send).seconds)
+        chunks, layers = _mirrored(chunks), _mirrored(layers)
+        dense, experts = _mirrored(dense), _mirrored(experts)
+    passes_s = count * max(sum(map(_pass_s, costs)) for costs in chunks)
+    agreed = exchange(dense, layers, training, pricer, passes_s)
+    update = _optimizer(dense, layers, training, pricer, extra, data)
+    if any(experts):
+        apart = replace(training, plan=replace(plan, shard_ranks=0))
+        among = replace(pricer, groups={**pricer.groups, "data": pricer.groups["expert data"]})
+        agreed = agreed.plus(exchange(experts, layers, apart, among, passes_s))
+        shared = _optimizer(experts, layers, apart, pricer, extra, plan.expert_replicas(data))
+        update = [a + b for a, b in zip(update, shared, strict=True)]
+    send = Message("sendrecv", model.boundary_bytes, "pipeline", "activations")
     whole = StepCost(
         chunks,
-        send_s,
+        float(pricer.price(send).seconds),
         agreed.reduce_s,
         update,
         agreed.parameters_s,
         weights_s=agreed.weights_s,
         layers=layers,
     )
-    uses = tuple(use for block in (layer, first, last) for use in _uses(block, pricer))
-    return whole, uses, again / backward if backward > 0 else 0.0
+    uses = tuple(use for block in model.kinds for use in _uses(block, pricer))
+    return whole, uses, _recomputed_frac(model, priced, pricer, extra)
+
+
+def _mirrored(by_rank: Sequence[Any]) -> list[Any]:
+    """What each rank has together with what the rank at the other end has."""
+    return [mine + other for mine, other in zip(by_rank, reversed(by_rank), strict=True)]
+
+
+def _recomputed_frac(
+    model: Network, priced: Mapping[str, ChunkCost], pricer: Pricer, extra: Overheads
+) -> float:
+    """Share of the layers' backward seconds that does forward kernels again."""
+    number = Counter(block.name for block in model.layers)
+    again = backward = 0.0
+    for block in model.kinds:
+        kernels = [op for op in block.recompute if not isinstance(op, Message)]
+        again += number[block.name] * pricer.seconds(kernels) * extra.kernel_factor
+        backward += number[block.name] * priced[block.name].backward_s
+    return again / backward if backward > 0 else 0.0
 
 
 def _pass_s(cost: ChunkCost) -> float:
@@ -212,38 +225,38 @@ def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
         backward_s,
-        pricer.seconds(forward_messages) * extra.message_factor,
-        pricer.seconds(backward_messages) * extra.message_factor,
+        _waited_s(forward_messages, forward, pricer) * extra.message_factor,
+        _waited_s(backward_messages, backward, pricer) * extra.message_factor,
         backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
 
 
 def _weight_gradient(op: Op) -> bool:
-    """Whether only a weight waits for it; batched products (scores, context) multiply two activations."""
-    return isinstance(op, Gemm) and op.name.endswith(" wgrad") and op.batch == 1
+    """Whether only a weight waits for it; products of the attention core multiply two activations."""
+    core = op.name.startswith(("scores", "context"))
+    return isinstance(op, Gemm | Conv) and op.name.endswith(" wgrad") and not core
 
 
-def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
+def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer) -> float:
+    """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside."""
+    waited = 0.0
+    for message in messages:
+        hidden = [op for op in kernels if op.name == message.beside] if message.beside else []
+        waited += max(pricer.seconds((message,)) - pricer.seconds(hidden), 0.0)
+    return waited
+
+
+def _split(ops: Sequence[Op]) -> tuple[list[Op], list[Message]]:
     return [op for op in ops if not isinstance(op, Message)], [op for op in ops if isinstance(op, Message)]
 
 
-def _times(cost: ChunkCost, number: int) -> ChunkCost:
+def _sum_of(costs: Sequence[ChunkCost]) -> ChunkCost:
     return ChunkCost(
-        cost.forward_s * number,
-        cost.backward_s * number,
-        cost.forward_tensor_s * number,
-        cost.backward_tensor_s * number,
-        cost.weight_s * number,
-    )
-
-
-def _plus(a: ChunkCost, b: ChunkCost) -> ChunkCost:
-    return ChunkCost(
-        a.forward_s + b.forward_s,
-        a.backward_s + b.backward_s,
-        a.forward_tensor_s + b.forward_tensor_s,
-        a.backward_tensor_s + b.backward_tensor_s,
-        a.weight_s + b.weight_s,
+        sum(cost.forward_s for cost in costs),
+        sum(cost.backward_s for cost in costs),
+        sum(cost.forward_tensor_s for cost in costs),
+        sum(cost.backward_tensor_s for cost in costs),
+        sum(cost.weight_s for cost in costs),
     )
 
 

@@ -1,24 +1,40 @@
-"""Parameters that one device of a plan holds."""
+"""Parameters that one device of a plan holds: sums over its blocks."""
 
 from __future__ import annotations
 
-from sim.spec.model import Model
-from sim.spec.parallelism import Plan
-from sim.spec.parameter_count import layer_weights, weights
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sim.spec.ops import Block
 
 
-def stage_parameters(model: Model, plan: Plan, layers: int, rank: int) -> float:
-    """Parameters of one device of pipeline rank ``rank`` that holds ``layers`` layers of a dense decoder.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Parameters on one device, apart by the group of ranks that share their gradients and state."""
 
-    Matrices are split over the tensor group, norms are whole. The embedding lives on the first rank, the output head
-    on the last; tied weights are held by both when these differ (Megatron-LM keeps a copy).
-    """
-    every, layer = weights(model), layer_weights(model, mixture=False)
-    total = layers * ((layer.total - layer.norms) / plan.tensor + layer.norms)
-    first, last = rank == 0, rank == plan.pipeline - 1
-    if first:
-        total += every.embedding / plan.tensor + every.positions
-    if last:
-        copy = every.embedding if every.head == 0 and not first else 0
-        total += every.final_norms + (every.head + copy) / plan.tensor
-    return total
+    dense: float
+    """Trained, the same on every data-parallel (and context) rank."""
+    experts: float
+    """Trained weights of routed experts: the same on every rank of the data group over the expert degree."""
+    frozen: float
+    """Without gradient and optimizer state."""
+
+    @property
+    def trained(self) -> float:
+        """Parameters with a gradient."""
+        return self.dense + self.experts
+
+    @property
+    def total(self) -> float:
+        """All parameters on the device."""
+        return self.trained + self.frozen
+
+
+def held_parameters(blocks: Iterable[Block]) -> Held:
+    """What a device with these blocks holds."""
+    every = tuple(blocks)
+    return Held(
+        sum(block.parameters for block in every),
+        sum(block.expert_parameters for block in every),
+        sum(block.frozen_parameters for block in every),
+    )

@@ -147,7 +147,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("training.plan.schedule=gpipe", "GPipe has no virtual stages"),
         ("training.plan.pipeline=1", "expected 1 without pipeline stages"),
         ("training.plan={schedule='zb-h1', zero_stage=3}", "gathered under way is not modelled"),
-        ("training.model=bert-large", "is of kind encoder"),
+        ("training.model=efficientnet-b0", "is of kind cnn"),
         ("training.precision=fp8", "a100-sxm4-80gb computes in"),
         ("training.sequence=1", "2 or more"),
         ("training.plan.virtual_stages=9", "exceeds the model's 32 layers"),

@@ -15,6 +15,7 @@ from sim.spec.parameter_count import (
     active_weights,
     layer_weights,
     mtp_parameters,
+    total_parameters,
     weights,
 )
 
@@ -50,6 +51,19 @@ def decoder(**shape: object) -> Model:
     return Model(
         **{**fixed, "params_kind": "derived", "source": "a test", "heads": 8, "kv_heads": 8, **shape}
     )
+
+
+TABLES = {
+    *("resnet-50", "resnet-152", "vgg-16", "unet3d-mlperf", "retinanet-r50-fpn", "dlrm-dcnv2"),
+    *("conformer-s", "conformer-m", "conformer-l"),
+}
+"""Counted from a table of their stages instead."""
+
+
+@pytest.mark.parametrize("key", sorted(set(MODELS) - NOT_COUNTABLE | TABLES))
+def test_totals_agree_with_the_published_ones(key):
+    model = MODELS[key]
+    assert total_parameters(model) == pytest.approx(model.params_total, rel=model.tolerance_frac)
 
 
 @pytest.mark.parametrize("key", sorted(set(MODELS) - NOT_COUNTABLE))

@@ -13,8 +13,9 @@ from sim.spec.loader import loads
 from sim.spec.parallelism import Plan
 from sim.spec.parameter_count import weights
 from sim.spec.workload import Training
-from sim.training.memory import layer_activation_bytes, layers_by_rank, memory_use
-from sim.training.weights import stage_parameters
+from sim.training.layers import layers_by_rank, network, transformer_layer
+from sim.training.memory import memory_use
+from sim.training.weights import held_parameters
 
 GPT3 = load_catalog().model("gpt3-175b")
 MIB = 2**20
@@ -45,19 +46,20 @@ def job(**plan: object) -> Training:
 )
 def test_activations_of_a_layer_equal_korthikanti_table_2(plan: dict[str, object], mib: float) -> None:
     """Bytes a layer for 175B, s 2048, b 1, t 8 (arXiv 2205.05198, Table 2)."""
-    assert layer_activation_bytes(GPT3, job(**plan)) / MIB == pytest.approx(mib, rel=1e-12)
+    assert transformer_layer(GPT3, job(**plan)).kept_bytes / MIB == pytest.approx(mib, rel=1e-12)
 
 
 def test_flash_attention_keeps_only_the_log_sum_exp() -> None:
     plain = job(tensor=8, sequence_parallel=True, recompute="selective")
     flash = replace(plain, plan=replace(plain.plan, flash_attention=True, recompute="none"))
-    extra = layer_activation_bytes(GPT3, flash) - layer_activation_bytes(GPT3, plain)
+    extra = transformer_layer(GPT3, flash).kept_bytes - transformer_layer(GPT3, plain).kept_bytes
     assert extra == pytest.approx(4 * 96 * 2048 / 8)
 
 
 def test_adam_takes_18_bytes_a_parameter_and_zero_1_shards_12_of_them() -> None:
-    alone = memory_use(GPT3, job(tensor=8, pipeline=8), 8, 1, 80e9)[3]
-    shared = memory_use(GPT3, job(tensor=8, pipeline=8, zero_stage=1), 8, 4, 80e9)[3]
+    one, more = job(tensor=8, pipeline=8), job(tensor=8, pipeline=8, zero_stage=1)
+    alone = memory_use(network(GPT3, one), one, 8, 1, 80e9)[3]
+    shared = memory_use(network(GPT3, more), more, 8, 4, 80e9)[3]
     parameters = alone.parts_bytes["weights"] / 2
     state = sum(alone.parts_bytes[name] for name in ("weights", "gradients", "optimizer state"))
     assert state == pytest.approx(18 * parameters)
@@ -66,8 +68,8 @@ def test_adam_takes_18_bytes_a_parameter_and_zero_1_shards_12_of_them() -> None:
 
 def test_the_ranks_hold_the_whole_model() -> None:
     plan = Plan(pipeline=8)
-    layers = layers_by_rank(96, 8, 1)
-    held = sum(stage_parameters(GPT3, plan, sum(layers[rank]), rank) for rank in range(8))
+    ranks = network(GPT3, job(pipeline=8)).chunks(plan)
+    held = sum(held_parameters(block for chunk in rank for block in chunk).dense for rank in ranks)
     copy = weights(GPT3).embedding  # tied weights live on the first and on the last rank
     assert held == pytest.approx(weights(GPT3).total + copy)
 
@@ -83,10 +85,6 @@ def test_layers_are_dealt_out_evenly_and_completely(layers: int, stages: int, ch
 def test_less_memory_with_more_sharding(small: str) -> None:
     training = loads(small).training
     assert training is not None
-    totals = [
-        memory_use(training.model, replace(training, plan=replace(training.plan, zero_stage=z)), 8, 2, 80e9)[
-            0
-        ].total_bytes  # type: ignore[arg-type]
-        for z in (0, 1)
-    ]
+    jobs = [replace(training, plan=replace(training.plan, zero_stage=stage)) for stage in (0, 1)]
+    totals = [memory_use(network(one.model, one), one, 8, 2, 80e9)[0].total_bytes for one in jobs]  # type: ignore[arg-type]
     assert totals[1] < totals[0]

@@ -1,0 +1,61 @@
+"""A model as blocks in order, and who holds which of them.
+
+Like a train: engine in front (embedding, front end), wagons (layers), and a van at the end (head and loss); pipeline
+parallelism uncouples it between wagons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.spec.ops import Block
+from sim.spec.parallelism import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """All blocks of a model on one device of its tensor, context and expert group."""
+
+    first: Block
+    layers: tuple[Block, ...]
+    last: Block
+    boundary_bytes: float
+    """Activations that one pipeline stage hands to the next for a micro-batch, a rank."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block in order."""
+        return (self.first, *self.layers, self.last)
+
+    @property
+    def kinds(self) -> tuple[Block, ...]:
+        """One block of each name, layers first: what has to be priced."""
+        found: dict[str, Block] = {}
+        for block in (*self.layers, self.first, self.last):
+            found.setdefault(block.name, block)
+        return tuple(found.values())
+
+    def chunks(self, plan: Plan) -> list[list[list[Block]]]:
+        """Blocks by pipeline rank and chunk; layers are dealt out along the virtual stages."""
+        stages, virtual = plan.pipeline, plan.virtual_stages
+        counts = layers_by_rank(len(self.layers), stages, virtual)
+        dealt: list[list[list[Block]]] = [[] for _ in range(stages)]
+        start = 0
+        for chunk in range(virtual):
+            for rank in range(stages):
+                end = start + counts[rank][chunk]
+                dealt[rank].append(list(self.layers[start:end]))
+                start = end
+        dealt[0][0].insert(0, self.first)
+        dealt[-1][-1].append(self.last)
+        return dealt
+
+
+def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
+    """Layers of each chunk of each rank; what does not divide evenly goes to the earliest virtual stages."""
+    total = stages * chunks
+    share, extra = divmod(layers, total)
+    return [
+        [share + (1 if chunk * stages + rank < extra else 0) for chunk in range(chunks)]
+        for rank in range(stages)
+    ]

@@ -1,0 +1,159 @@
+"""The pieces that blocks are put together from: linear layers with their gradients, norms, residuals, exchanges.
+
+A ``Part`` is half a layer (attention, or an MLP) written out for one device of a plan; ``block`` closes parts into a
+``Block``. Shapes follow Megatron-LM (Narayanan et al. 2021, arXiv 2104.04473, section 2.3; sequence parallel:
+Korthikanti et al. 2022, arXiv 2205.05198).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sim.spec.device import BYTES_PER_VALUE
+from sim.spec.model import Model
+from sim.spec.ops import Block, Gemm, MemoryBound, Message, Op
+from sim.spec.workload import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Half a layer on one device, for one micro-batch."""
+
+    forward: tuple[Op, ...]
+    backward: tuple[Op, ...]
+    core: tuple[Op, ...] = ()
+    """What selective recomputation does again."""
+    adapters: float = 0.0
+    """LoRA weights on this device."""
+    kept_bytes: float = 0.0
+    """Activations that backward needs."""
+    core_bytes: float = 0.0
+    """Of these, what selective recomputation drops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A matrix of weights applied to rows of activations: its products in both directions."""
+
+    forward: tuple[Op, ...]
+    backward: tuple[Op, ...]
+    adapters: float
+
+
+def linear(
+    training: Training, rows: int, columns: int, inner: int, name: str, *, adapted: bool = True
+) -> Linear:
+    """C[rows, columns] = A[rows, inner] W, with input gradient dC W^T and weight gradient A^T dC.
+
+    Under LoRA (Hu et al. 2021, arXiv 2106.09685) W is frozen, so its gradient is not formed, and a product through
+    ``lora_rank`` columns is added beside it where ``adapted``.
+    """
+    base, rank = Gemm(rows, columns, inner, name=name), training.lora_rank
+    if not rank:
+        return Linear((base,), gradients(base), 0.0)
+    if not adapted:
+        return Linear((base,), gradients(base)[:1], 0.0)
+    down = Gemm(rows, rank, inner, name=f"{name} adapter down")
+    up = Gemm(rows, columns, rank, name=f"{name} adapter up")
+    add = MemoryBound(
+        "residual_add", rows, columns, activation_dtype(training.precision), f"{name} adapter sum"
+    )
+    backward = (gradients(base)[0], *gradients(up), *gradients(down), add)
+    return Linear((base, down, up, add), backward, float(rank * (columns + inner)))
+
+
+def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
+    """Input gradient dA = dC B^T and weight gradient dB = A^T dC."""
+    return (
+        Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad"),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad"),
+    )
+
+
+def activation_dtype(precision: str) -> str:
+    """Number format of activations between kernels: 16 bit under mixed precision, else as computed."""
+    return {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16"}.get(precision, "bf16")
+
+
+def value_bytes(training: Training) -> int | float:
+    """Bytes of one activation value."""
+    return BYTES_PER_VALUE[activation_dtype(training.precision)]
+
+
+def tokens(training: Training, sequence: int = 0) -> int:
+    """Tokens of a micro-batch on one rank: the context group splits each sequence."""
+    return training.plan.micro_batch * (sequence or training.sequence) // training.plan.context
+
+
+def split(training: Training) -> int:
+    """Ranks that share what lies between the tensor-parallel matrices (norms, residuals, dropout)."""
+    return training.plan.tensor if training.plan.sequence_parallel else 1
+
+
+def norm(model: Model, training: Training, phase: str, count: int) -> MemoryBound:
+    """Norm of ``count`` tokens, its share of the tensor group under sequence parallelism."""
+    kind = "rms_norm" if model.norm == "rms" else "layer_norm"
+    rows, dtype = count // split(training), activation_dtype(training.precision)
+    return MemoryBound(f"{kind}_{phase}", rows, model.hidden, dtype, "norm")
+
+
+def residual(model: Model, training: Training, count: int, name: str) -> MemoryBound:
+    """Addition onto the residual stream."""
+    rows, dtype = count // split(training), activation_dtype(training.precision)
+    return MemoryBound("residual_add", rows, model.hidden, dtype, name)
+
+
+def tensor_sync(model: Model, training: Training, count: int, name: str) -> tuple[Op, ...]:
+    """What the tensor group exchanges at one edge of a sharded pair of matrices.
+
+    One all-reduce of the activations; under sequence parallel a reduce-scatter and an all-gather of the same volume.
+    """
+    if training.plan.tensor == 1:
+        return ()
+    size = value_bytes(training) * count * model.hidden
+    if training.plan.sequence_parallel:
+        return (
+            Message("reduce_scatter", size, "tensor", f"{name} reduce-scatter"),
+            Message("all_gather", size, "tensor", f"{name} all-gather"),
+        )
+    return (Message("all_reduce", size, "tensor", f"{name} all-reduce"),)
+
+
+def block(
+    name: str,
+    training: Training,
+    parts: Iterable[Part],
+    *,
+    parameters: float,
+    expert_parameters: float = 0.0,
+    input_bytes: float = 0.0,
+) -> Block:
+    """A layer of several parts under the plan's recomputation; LoRA freezes its own weights.
+
+    Args:
+        input_bytes: the layer's input, all that stays under full recomputation.
+    """
+    every = tuple(parts)
+    forward = tuple(op for part in every for op in part.forward)
+    kept, core = sum(part.kept_bytes for part in every), sum(part.core_bytes for part in every)
+    recompute = training.plan.recompute
+    again: tuple[Op, ...] = ()
+    if recompute == "full":
+        again = forward
+    elif recompute == "selective":
+        again = tuple(op for part in every for op in part.core)
+        kept -= core
+    adapters = sum(part.adapters for part in every)
+    frozen = bool(training.lora_rank)
+    return Block(
+        name,
+        forward,
+        tuple(op for part in every for op in part.backward),
+        again,
+        parameters=adapters if frozen else parameters,
+        expert_parameters=0.0 if frozen else expert_parameters,
+        frozen_parameters=parameters + expert_parameters if frozen else 0.0,
+        activation_bytes=kept,
+        kept_bytes=input_bytes if recompute == "full" else kept,
+    )
