@@ -12,12 +12,22 @@ from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 CHECKPOINTS = ("blocking", "asynchronous")
 WHISPER_TOKENS = 1500
 """30 s of sound at 100 frames a second, two frames a token (Radford et al. 2022, arXiv 2212.04356)."""
 LORA_TARGETS = ("attention", "all")
-STACKS = ("megatron-lm", "megatron-deepspeed")
+STACKS = (
+    "megatron-lm",
+    "megatron-lm-no-overlap",
+    "megatron-deepspeed",
+    "megatron-bridge",
+    "nemo",
+    "llm-foundry-fsdp",
+    "torchtitan",
+    "paxml",
+    "apex-ddp",
+)
 
 
 @dataclass(frozen=True, slots=True)

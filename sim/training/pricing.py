@@ -73,7 +73,7 @@ class Pricer:
                 batch=op.batch,
             )
         if isinstance(op, Attention):
-            dtype = "bf16" if self.dtype.startswith("fp8") else self.dtype
+            dtype = "bf16" if self.dtype in ("fp8", "fp4") else self.dtype
             return attention(
                 self.fits,
                 self.device,

@@ -6,6 +6,7 @@ What a row leaves unsaid gets its stack's documented default, named in the colum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,37 @@ NEEDED = (
 )
 UNFUSED_UNTIL = 2022
 """Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
+LORA_RANK = 16
+"""The rank of NeMo's and Megatron-Bridge's LoRA recipes (NVIDIA NeMo documentation: LoRA, default dim 32 or 16)."""
+FORMATS = {"mxfp8": "fp8", "nvfp4": "fp4"}
+"""Block-scaled formats run at the rate of their width."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackDefaults:
+    """What a framework does where a published row says nothing (its documentation's defaults at the time)."""
+
+    zero_stage: int = 0
+    overlap_gradients: bool = True
+    overlap_parameters: bool = False
+    overlap_weights: bool = True
+    sequence_parallel: bool = False
+    """With tensor parallelism."""
+    optimizer: str = "adam"
+
+
+DEFAULTS = {
+    "megatron-lm": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
+    "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
+    "megatron-deepspeed": StackDefaults(overlap_gradients=False),
+    "megatron-bridge": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
+    "nemo": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
+    "llm-foundry-fsdp": StackDefaults(zero_stage=3),
+    "torchtitan": StackDefaults(zero_stage=3),
+    "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
+    "apex-ddp": StackDefaults(optimizer="lamb"),
+}
+"""Megatron-LM before 2023 is taken as Megatron-DeepSpeed: no overlap, no distributed optimizer."""
 
 
 class NotExpressibleError(ValueError):
@@ -83,16 +115,23 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
         raise NotExpressibleError(str(fault)) from None
     devices, per_node = cell.number("num_gpus"), cell.number("gpus_per_node", 8)
     system = _system(accelerator, min(per_node, devices), cell)
-    plan = _plan(cell, devices, guesses)
+    defaults = _defaults(cell)
+    plan = _plan(cell, devices, defaults, guesses)
+    model = _model(cell, catalog)
+    precision = cell.text("gemm_precision") or cell.text("precision")
+    lora = cell.text("strategy") == "lora"
+    if lora:
+        guesses.append(f"LoRA rank {LORA_RANK} on attention")
     training = Training(
-        model=_model(cell),
+        model=model,
         global_batch=cell.number("global_batch"),
         sequence=cell.number("seq_len"),
-        optimizer="adam",
-        precision=cell.text("gemm_precision") or cell.text("precision"),
+        optimizer=defaults.optimizer,
+        precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
         plan=plan,
         dropout=not plan.flash_attention,
+        lora_rank=LORA_RANK if lora else 0,
     )
     cluster = Cluster((Pool(system=system, accelerator=accelerator, nodes=max(devices // per_node, 1)),))
     published = Published(step_time_s=float(row["step_time_s"]), source=cell.text("source") or "table")
@@ -105,29 +144,30 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
 
 
 def _refuse_what_is_not_modelled(cell: _Cells) -> None:
-    if cell.text("strategy") not in ("", "dense-3d"):
-        raise NotExpressibleError(f"strategy {cell.text('strategy')}")
     if cell.text("stack") not in STACKS:
         raise NotExpressibleError(f"stack {cell.text('stack') or 'not stated'}")
-    for name in ("cp", "ep"):
-        if cell.number(name, 1) > 1:
-            raise NotExpressibleError(f"{name} {cell.number(name)}")
-    if cell.number("zero_stage", 0) > 1:
-        raise NotExpressibleError(f"ZeRO stage {cell.number('zero_stage')}")
-    if cell.number("experts", 0) > 0:
-        raise NotExpressibleError("mixture of experts")
-    for name in ("tp", "pp", "global_batch", "seq_len"):
+    for name in ("global_batch", "seq_len", "layers", "hidden", "heads"):
         if not cell.number(name, 0):
             raise NotExpressibleError(f"{name} is not stated")
 
 
-def _plan(cell: _Cells, devices: int, guesses: list[str]) -> Plan:
-    tensor, pipeline = cell.number("tp"), cell.number("pp")
-    data = max(devices // (tensor * pipeline), 1)
+def _defaults(cell: _Cells) -> StackDefaults:
+    stack = cell.text("stack")
+    old = stack == "megatron-lm" and cell.number("year", 2024) <= UNFUSED_UNTIL
+    return DEFAULTS["megatron-deepspeed" if old else stack]
+
+
+def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
+    tensor, pipeline = cell.number("tp", 1), cell.number("pp", 1)
+    context = cell.number("cp", 1)
+    data = max(devices // (tensor * pipeline * context), 1)
     micro_batch = cell.number("micro_batch", 0)
     if not micro_batch:
-        micro_batch = 1
-        guesses.append("micro_batch 1")
+        share = max(cell.number("global_batch") // data, 1)
+        micro_batch = min(share, BERT_MICRO_BATCH) if cell.text("strategy") == "bert" else 1
+        while share % micro_batch:
+            micro_batch -= 1
+        guesses.append(f"micro_batch {micro_batch}")
     chunks = cell.number("virtual_pp", 0)
     if not chunks:
         chunks = 1
@@ -137,44 +177,80 @@ def _plan(cell: _Cells, devices: int, guesses: list[str]) -> Plan:
     if recompute not in RECOMPUTE:
         recompute = "none"
         guesses.append("no recomputation")
-    old = cell.number("year", 2024) <= UNFUSED_UNTIL
-    stack = cell.text("stack")
-    if stack == "megatron-lm" and not old and data > 1:
-        guesses.append("gradients overlap with backward")
+    stated = max(cell.number("zero_stage", -1), cell.number("dist_optimizer", -1))
+    zero = defaults.zero_stage if stated < 0 else stated
+    if stated < 0 and data > 1:
+        guesses.append(f"ZeRO {zero}")
+    sequence_parallel = bool(cell.number("sequence_parallel", int(defaults.sequence_parallel))) and tensor > 1
     return Plan(
         tensor=tensor,
         pipeline=pipeline,
+        context=context,
+        expert=max(cell.number("ep", 1), 1),
+        split_experts=not (cell.number("ep", 1) > 1 and sequence_parallel),
         micro_batch=micro_batch,
         virtual_stages=chunks,
-        sequence_parallel=bool(cell.number("sequence_parallel", 0)) and tensor > 1,
-        zero_stage=max(cell.number("zero_stage", 0), cell.number("dist_optimizer", 0)),
+        sequence_parallel=sequence_parallel,
+        zero_stage=zero,
         recompute=recompute,
-        flash_attention=not old,
-        overlap_gradients=stack == "megatron-lm" and not old,
+        flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
+        overlap_gradients=defaults.overlap_gradients,
+        overlap_parameters=defaults.overlap_parameters and zero in (1, 2),
+        overlap_weights=defaults.overlap_weights,
+        gradient_buckets=GRADIENT_BUCKETS if defaults.overlap_parameters else 0,
     )
 
 
-def _model(cell: _Cells) -> Model:
+BERT_MICRO_BATCH = 64
+"""Sequences a device takes at once in the BERT rows, which do not say (NVIDIA DeepLearningExamples: 32-96 on A100)."""
+GRADIENT_BUCKETS = 8
+"""Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
+
+
+def _model(cell: _Cells, catalog: Catalog) -> Model:
     heads, hidden = cell.number("heads"), cell.number("hidden")
+    experts = cell.number("experts", 0)
+    family = cell.text("model_family").lower()
+    name = cell.text("model_family") or "row"
+    if cell.text("attention") == "mla":  # the ranks of latent attention are not columns: the family's own
+        base = catalog.model("deepseek-v2" if "v2" in family else "deepseek-v3")
+        return replace(base, key=name, layers=cell.number("layers"), mtp_layers=cell.number("mtp_layers", 0))
+    gated = cell.number("mlp_matrices", 2) == 3
+    layers, dense = cell.number("layers"), cell.number("dense_layers", 0)
+    alternating = bool(experts) and dense * 2 == layers
+    expert_width = cell.number("moe_ffn_hidden", cell.number("ffn_hidden"))
+    windowed = "window128" in cell.text("attention")
+    bert = cell.text("strategy") == "bert"
     return Model(
-        key=cell.text("model_family") or "row",
-        name=cell.text("model_family") or "row",
+        key=name,
+        name=name,
         family="published",
-        kind="decoder",
+        kind="encoder" if bert else "moe" if experts else "decoder",
         params_total=int(1e9 * cell.real("params_b", 0.0)),
         params_kind="rounded",
         source=cell.text("source") or "table",
-        layers=cell.number("layers"),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=cell.number("kv_heads", heads),
         head_dim=cell.number("head_dim", hidden // heads),
         ffn_hidden=cell.number("ffn_hidden"),
-        gated_ffn=cell.number("mlp_matrices", 2) == 3,
+        gated_ffn=gated,
+        experts=experts,
+        topk=cell.number("topk", 0),
+        moe_ffn_hidden=expert_width if experts else 0,
+        shared_experts=cell.number("shared_ffn_hidden", 0) // expert_width if experts else 0,
+        first_dense_layers=0 if alternating else dense,
+        moe_layer_step=2 if alternating else 1,
+        window=128 if windowed else 0,
+        global_layer_step=2 if windowed else 0,
+        mtp_layers=cell.number("mtp_layers", 0),
         vocab=cell.number("vocab"),
-        tied_embeddings=cell.number("mlp_matrices", 2) == 2,
-        norm="rms" if cell.number("mlp_matrices", 2) == 3 else "ln",
-        bias="none" if cell.number("mlp_matrices", 2) == 3 else "all",
+        max_positions=cell.number("seq_len") if bert else 0,
+        position_kind="learned" if bert else "rope",
+        tied_embeddings=not gated,
+        norm="rms" if gated else "ln",
+        bias="none" if gated else "all",
     )
 
 
