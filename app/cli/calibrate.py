@@ -101,6 +101,29 @@ def fit_shipped_profiles(out: Path | None, tell: Callable[[str], None]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for path in fit_shipped(folder / "measurements", target, named_devices(), tell):
         tell(f"wrote {path}")
+    tell(f"wrote {fit_stack_profile(folder / 'measurements', target, tell)}")
+
+
+def fit_stack_profile(tables: Path, profiles: Path, tell: Callable[[str], None]) -> Path:
+    """Fit the overheads of software stacks to published training runs, on the kernel profiles in ``profiles``."""
+    from pandas import read_csv
+
+    from sim.spec.catalog import load_catalog
+    from sim.spec.profile import Profile, load, to_json
+    from sim.validation.stacks import fit_stacks, simulate
+
+    path = profiles / "stacks.json"
+    tell("fitting stacks from training_runs.csv.gz")
+    kernels = [one for file in sorted(profiles.glob("*.json")) if file != path for one in load(file).fits]
+    runs = simulate(read_csv(tables / "training_runs.csv.gz"), kernels, load_catalog())
+    fits = fit_stacks(runs, "fitted to scenarios/measurements/training_runs.csv.gz")
+    provenance = {
+        "command": "rackcast calibrate fit --shipped",
+        "data": "scenarios/measurements",
+        "fits": len(fits),
+    }
+    path.write_text(to_json(Profile("stacks", tuple(fits), provenance)), encoding="utf-8")
+    return path
 
 
 def catalogue_devices(gpus: list[str]) -> dict[str, Device]:

@@ -83,6 +83,7 @@ class Plan:
         RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
     )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
+    skip_masked: bool = switch("the fused attention kernel skips the masked half of a causal square", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
     overlap_parameters: bool = switch(

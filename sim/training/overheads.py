@@ -21,8 +21,8 @@ PARAMETERS = (
         "1",
         "time of a kernel inside a long run over its time alone on a cool chip",
         1.10,
-        1.0,
-        1.5,
+        0.75,
+        1.8,
         "sustained against burst rates of the same shapes: 3-13 % on A100, 15-20 % on H100, 26 % on B200",
     ),
     Parameter(

@@ -115,7 +115,7 @@ def _leaves_domain(group: Group) -> bool:
     return group.ranks > group.ranks_per_domain
 
 
-TRAINING_ENGINES = {"gemm": "cublas", "attention": "cudnn", "memory_bound": "torch_compile"}
+TRAINING_ENGINES = {"gemm": "transformer-engine", "attention": "cudnn", "memory_bound": "torch_compile"}
 """Backends a training framework calls; a profile without them lends its nearest."""
 
 

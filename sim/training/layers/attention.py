@@ -158,6 +158,7 @@ class _Core:
         elif plan.context > 1:  # zig-zag order: each rank's queries see half of the keys on average
             queries //= plan.context
             keys, causal = (keys // 2 if causal else keys), False
+        causal = causal and plan.skip_masked
         return Attention(
             phase, plan.micro_batch, heads, groups, self.width, keys, causal,
             queries=None if queries == keys else queries,
