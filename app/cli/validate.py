@@ -116,6 +116,20 @@ def training(file: File, profile: ProfileName = "shipped", json: Json = False, o
     _answer(table, "stack", json, out, f"training steps, profile {profile}")
 
 
+@app.command()
+def memory(file: File, json: Json = False, out: Out = None) -> None:
+    """Peak memory of a device (column memory_gib), for rows of the form that training takes."""
+    from sim.spec.catalog import load_catalog
+    from sim.validation.memory import validate_memory
+    from sim.validation.outcome import ValidationError, read_rows
+
+    try:
+        table = validate_memory(read_rows(file), load_catalog(), str(file))
+    except ValidationError as error:
+        refuse(str(error))
+    _answer(table, "stack", json, out, "peak memory of a device")
+
+
 def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
     from sim.validation.outcome import summary
 
