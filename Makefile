@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 OUT    := out
 
-.PHONY: setup demo test check bench app format clean
+.PHONY: setup demo test check bench accuracy app format clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "rackcast needs python3.11 or newer on the PATH"; exit 1; }
@@ -36,6 +36,9 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+accuracy: $(VENV)/.base
+	@$(BIN)/python -m benchmarks.accuracy
 
 bench: $(VENV)/.base
 	@$(BIN)/python -m benchmarks

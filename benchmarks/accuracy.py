@@ -6,6 +6,7 @@ left out of the fit in turn. It takes some ten minutes on one core.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from sim.validation.training import validate_training
 
 MEASUREMENTS = Path(scenarios.__path__[0]) / "measurements"
 OUT = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
+BASELINE = OUT.parents[1] / "tests" / "published" / "accuracy_baseline.json"
 WORKSTATION = ("L40S", "RTX-PRO-6000", "B60")
 
 Select = Callable[[pd.DataFrame], pd.Series]
@@ -148,15 +150,9 @@ def collective_section() -> list[str]:
     ]
 
 
-def training_section() -> list[str]:
-    """Published training runs: with each source family left out of the fit of the stacks, and with the shipped one."""
-    table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
-    own = validate_training(table, fits_for("shipped"), load_catalog())
-    kernels = [fit for fit in fits_for("shipped") if fit.op != "stack"]
-    runs = simulate(table, kernels, load_catalog())
-    done = own[own["skipped"] == ""]
-    held = done.assign(error_pct=100 * (runs.predicted_s(left_out_factors(runs)) / runs.measured_s - 1))
-    classes: list[tuple[str, pd.Series]] = [
+def training_classes(done: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    """Classes of published runs by which accuracy is told; each a mask over the rows."""
+    return [
         ("all", done["step_time_s"] > 0),
         ("dense, V100", (done["strategy"] == "dense-3d") & done["gpu"].str.match("V100")),
         ("dense, A100", (done["strategy"] == "dense-3d") & done["gpu"].str.match("A100")),
@@ -168,6 +164,29 @@ def training_section() -> list[str]:
         ("LoRA and fine-tuning", done["strategy"].isin(["lora", "finetune"])),
         *((f"stack {name}", done["stack"] == name) for name in sorted(done["stack"].unique())),
     ]
+
+
+def baseline(table: pd.DataFrame) -> dict[str, object]:
+    """What a later version is held to: rows predicted, and the median error of each class in percent."""
+    done = table[table["skipped"] == ""]
+    medians = {
+        name: round(float(done.loc[chosen, "error_pct"].abs().median()), 2)
+        for name, chosen in training_classes(done)
+        if chosen.any()
+    }
+    return {"predicted": sorted(done["id"]), "median_ape": medians}
+
+
+def training_section() -> list[str]:
+    """Published training runs: with each source family left out of the fit of the stacks, and with the shipped one."""
+    table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
+    own = validate_training(table, fits_for("shipped"), load_catalog())
+    kernels = [fit for fit in fits_for("shipped") if fit.op != "stack"]
+    runs = simulate(table, kernels, load_catalog())
+    done = own[own["skipped"] == ""]
+    held = done.assign(error_pct=100 * (runs.predicted_s(left_out_factors(runs)) / runs.measured_s - 1))
+    classes = training_classes(done)
+    BASELINE.write_text(json.dumps(baseline(own), indent=1) + "\n", encoding="utf-8")
     rows = [_row(name, held[chosen], done[chosen]) for name, chosen in classes]
     family = done["group"].str.split("|").str[0]
     counted = family.map(family.value_counts()) >= 4
