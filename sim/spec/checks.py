@@ -76,6 +76,9 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
         yield Fault(where, "training.plan.pipeline", plan.pipeline, wanted)
     if chunks > 1 and plan.pipeline == 1:
         yield Fault(where, chunks_path, chunks, "expected 1 without pipeline stages")
+    if plan.overlap_tensor and not plan.sequence_parallel:
+        wanted = "needs sequence_parallel: an all-reduce cannot travel in chunks beside a product"
+        yield Fault(where, "training.plan.overlap_tensor", True, wanted)
     yield from _exchange_faults(training, where)
     yield from _run_faults(training, where)
     if isinstance(model, SampleModel):

@@ -100,6 +100,10 @@ class Plan:
     local_steps: int = count("steps between exchanges (local SGD, DiLoCo); 1 = every step", 1)
     compression: Compression = field(default_factory=Compression)
     parameter_server: ParameterServer | None = None
+    overlap_tensor: bool = switch(
+        "tensor messages travel in chunks beside the matrix products they feed (needs sequence_parallel)",
+        False,
+    )
     overlap_pipeline: bool = switch("send activations while the next micro-batch computes", True)
     share_network: bool = switch(
         "pipeline and data-parallel messages that leave the node slow each other down", False

@@ -151,7 +151,8 @@ def _transformer_cost(
     model: Network, training: Training, pricer: Pricer, extra: Overheads, data: int, count: int
 ) -> tuple[StepCost, tuple[Use, ...], float]:
     plan = training.plan
-    priced = {block.name: _block_cost(block, pricer, extra) for block in model.kinds}
+    chunks_sent = plan.tensor if plan.overlap_tensor else 1
+    priced = {block.name: _block_cost(block, pricer, extra, chunks_sent) for block in model.kinds}
     dealt = model.chunks(plan)
     chunks = [[_sum_of([priced[block.name] for block in blocks]) for blocks in rank] for rank in dealt]
     held = [held_parameters(block for blocks in rank for block in blocks) for rank in dealt]
@@ -217,7 +218,7 @@ def _optimizer(
     return optimizer_s(held, counts, training, pricer, extra.optimizer_bandwidth_frac, data)
 
 
-def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
+def _block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int) -> ChunkCost:
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
     kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))
@@ -225,8 +226,8 @@ def _block_cost(block: Block, pricer: Pricer, extra: Overheads) -> ChunkCost:
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
         backward_s,
-        _waited_s(forward_messages, forward, pricer) * extra.message_factor,
-        _waited_s(backward_messages, backward, pricer) * extra.message_factor,
+        _waited_s(forward_messages, forward, pricer, chunks_sent) * extra.message_factor,
+        _waited_s(backward_messages, backward, pricer, chunks_sent) * extra.message_factor,
         backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
 
@@ -237,10 +238,20 @@ def _weight_gradient(op: Op) -> bool:
     return isinstance(op, Gemm | Conv) and op.name.endswith(" wgrad") and not core
 
 
-def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer) -> float:
-    """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside."""
-    waited = 0.0
+def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer, chunks_sent: int) -> float:
+    """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside.
+
+    Tensor messages in ``chunks_sent`` chunks (one a rank of the ring, as Transformer Engine sends them) leave the first
+    chunk exposed, and what the products they run beside are too short for.
+    """
+    tensor = [message for message in messages if message.group == "tensor"]
+    waited = pricer.seconds(tensor)
+    if chunks_sent > 1:
+        products_s = pricer.seconds(op for op in kernels if isinstance(op, Gemm))
+        waited = max(waited / chunks_sent, waited - products_s)
     for message in messages:
+        if message.group == "tensor":
+            continue
         hidden = [op for op in kernels if op.name == message.beside] if message.beside else []
         waited += max(pricer.seconds((message,)) - pricer.seconds(hidden), 0.0)
     return waited

@@ -53,16 +53,17 @@ class StackDefaults:
     overlap_weights: bool = True
     sequence_parallel: bool = False
     """With tensor parallelism."""
+    overlap_tensor: bool = False
     skip_masked: bool = True
     optimizer: str = "adam"
 
 
 DEFAULTS = {
-    "megatron-lm": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
+    "megatron-lm": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
     "megatron-deepspeed": StackDefaults(overlap_gradients=False),
-    "megatron-bridge": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
-    "nemo": StackDefaults(zero_stage=1, overlap_parameters=True, sequence_parallel=True),
+    "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
+    "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "llm-foundry-fsdp": StackDefaults(zero_stage=3, skip_masked=False),
     "torchtitan": StackDefaults(zero_stage=3),
     "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
@@ -162,7 +163,7 @@ def _defaults(cell: _Cells) -> StackDefaults:
 
 def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
     tensor, pipeline = cell.number("tp", 1), cell.number("pp", 1)
-    context = cell.number("cp", 1)
+    context, expert = cell.number("cp", 1), max(cell.number("ep", 1), 1)
     data = max(devices // (tensor * pipeline * context), 1)
     micro_batch = cell.number("micro_batch", 0)
     if not micro_batch:
@@ -189,8 +190,8 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
         tensor=tensor,
         pipeline=pipeline,
         context=context,
-        expert=max(cell.number("ep", 1), 1),
-        split_experts=not (cell.number("ep", 1) > 1 and sequence_parallel),
+        expert=expert,
+        split_experts=(data * context) % expert == 0,  # else the tensor ranks share experts out, too
         micro_batch=micro_batch,
         virtual_stages=chunks,
         sequence_parallel=sequence_parallel,
@@ -198,6 +199,7 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
         recompute=recompute,
         flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
         skip_masked=defaults.skip_masked,
+        overlap_tensor=defaults.overlap_tensor and sequence_parallel,
         overlap_gradients=defaults.overlap_gradients,
         overlap_parameters=defaults.overlap_parameters and zero in (1, 2),
         overlap_weights=defaults.overlap_weights,

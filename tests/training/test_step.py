@@ -124,3 +124,10 @@ def test_device_peak_of_an_unknown_format_is_a_key_error() -> None:
     device = Device("x", "y", {"fp32": 1.0}, 1.0, 1.0, 1.0, 1.0)
     with pytest.raises(KeyError):
         device.peak("fp8")
+
+
+def test_tensor_messages_beside_products_leave_the_first_chunk_exposed(small: str) -> None:
+    alone = run(small, "training.plan.overlap_tensor=false").parts_s["tensor communication"]
+    beside = run(small, "training.plan.overlap_tensor=true").parts_s["tensor communication"]
+    assert alone / 2 <= beside * (1 + 1e-9)  # two ranks, two chunks
+    assert beside < alone
