@@ -27,7 +27,7 @@ from sim.training.shorter import is_long, played_passes, quick_step_s
 MIN_GAIN_FRAC = 0.01
 """A suggestion gains at least this share of the step."""
 SUGGESTIONS = 3
-WORK_LIMIT = 750_000
+WORK_LIMIT = 500_000
 """Work that explaining may cost, in simulated tasks (a few seconds): a count, not a clock, so that the same
 scenario gives the same bytes everywhere."""
 TASKS_AN_OP = 200

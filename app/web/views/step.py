@@ -37,7 +37,15 @@ def answer(name: str, changes: tuple[tuple[str, object], ...]) -> tuple[dict, ob
     """Document and timeline of a scenario with changes; the same question is simulated once."""
     scenario = state.resolve(name, dict(changes))
     result = run(scenario)
-    return step_document(result) | explain(result, fits_for(scenario.profile)), result.timeline
+    told = explain(result, fits_for(scenario.profile), again=False)
+    return step_document(result) | told, result.timeline
+
+
+@st.cache_data(max_entries=64, show_spinner="Trying other plans ...")
+def reasons(name: str, changes: tuple[tuple[str, object], ...]) -> dict:
+    """What would change the answer: a dozen more simulations, so asked for after the answer is on the page."""
+    scenario = state.resolve(name, dict(changes))
+    return explain(run(scenario), fits_for(scenario.profile))
 
 
 def chosen() -> str:
@@ -102,7 +110,9 @@ def show(document: dict, timeline: object) -> None:
         measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
         st.caption(f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %). {row['source']}")
     st.plotly_chart(figures.breakdown(document), width="stretch", key="breakdown")
-    why(document)
+    if document.get("run"):
+        with st.expander("The whole run"):
+            whole_run(document["run"])
     with st.expander("Rank by rank"):
         st.plotly_chart(figures.timeline(timeline), width="stretch", key="timeline")
     if document["memory"]["ranks"]:
@@ -127,7 +137,7 @@ def show(document: dict, timeline: object) -> None:
 
 
 def why(document: dict) -> None:
-    """What would change the answer: changes that fit, changes that gain, inputs that matter, and the whole run."""
+    """What would change the answer: changes that fit, changes that gain, inputs that matter."""
     if document["fit_changes"]:
         with st.expander("What makes it fit", expanded=True):
             st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
@@ -144,9 +154,6 @@ def why(document: dict) -> None:
                 [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
                 hide_index=True,
             )
-    if document.get("run"):
-        with st.expander("The whole run"):
-            whole_run(document["run"])
 
 
 def _change(row: dict) -> dict[str, str]:
@@ -201,6 +208,8 @@ def page() -> None:
             st.error(f"Does not fit. {fit_words(document)}")
         st.write(plan_words(document).capitalize() + ".")
         show(document, timeline)
+        document = document | reasons(name, tuple(sorted(changes.items())))
+        why(document)
         st.download_button(
             "Download report",
             lambda: html.step_report(document, timeline),  # made only when asked for: it is megabytes
