@@ -139,7 +139,7 @@ def leading_inputs(document: dict[str, Any], count: int = 3) -> list[dict[str, A
 def not_tried_words(document: dict[str, Any]) -> str:
     """What was left out to stay quick."""
     count = document["not_tried"]
-    return f"{count} further change{'s' if count != 1 else ''} not tried: simulating would take too long."
+    return f"{count} further change{'s' if count != 1 else ''} of plan or inputs not tried: it would take too long."
 
 
 def _headline(document: dict[str, Any]) -> Table:

@@ -144,8 +144,6 @@ def why(document: dict) -> None:
     if document["suggestions"]:
         with st.expander("What would gain"):
             st.dataframe([_change(row) for row in document["suggestions"]], hide_index=True)
-            if document["not_tried"]:
-                st.caption(not_tried_words(document))
     if leading_inputs(document):
         with st.expander("What matters most"):
             st.caption("How the step time moves where one input is 10 % better.")
@@ -154,6 +152,8 @@ def why(document: dict) -> None:
                 [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
                 hide_index=True,
             )
+    if document["not_tried"]:
+        st.caption(not_tried_words(document))
 
 
 def _change(row: dict) -> dict[str, str]:
