@@ -105,7 +105,7 @@ def show(document: dict, timeline: object) -> None:
     rate = units.format_count(document[f"{unit}_per_s"])
     columns[3 if document["utilisation"] else 2].metric(f"{unit.capitalize()}/s", rate)
     if interval_words(document):
-        st.caption(f"80 % of such steps: {interval_words(document)}, from the calibration's own error.")
+        st.caption(f"80 % interval from the calibration's own error: {interval_words(document)}.")
     for row in document["published"]:
         measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
         st.caption(f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %). {row['source']}")
