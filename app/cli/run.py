@@ -20,6 +20,14 @@ Trace = Annotated[
     ),
 ]
 
+Suggestions = Annotated[
+    bool,
+    typer.Option(
+        "--suggestions/--no-suggestions",
+        help="Also run the step with other plans and better inputs: what gains, and what matters most.",
+    ),
+]
+
 
 def run(
     scenario: ScenarioFile,
@@ -28,6 +36,7 @@ def run(
     seed: Seed = None,
     report: Report = None,
     trace: Trace = None,
+    suggestions: Suggestions = True,
 ) -> None:
     """Predict one training step: time, memory, breakdown, and measured beside predicted."""
     from json import dumps
@@ -37,13 +46,15 @@ def run(
     from sim.results.chrome_trace import chrome_trace
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+    from sim.training.explain import explain
 
     resolved = load_scenario(scenario, set_, seed)
     try:
         result = simulate(resolved)
     except ProfileError as error:
         refuse(str(error))
-    document = step_document(result)
+    document = step_document(result) | explain(result, fits_for(resolved.profile), again=suggestions)
     if json:
         print_json(document)
     else:

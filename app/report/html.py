@@ -8,7 +8,17 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from app.report import figures
-from app.report.terminal import calibration_words, fit_words, plan_words
+from app.report.terminal import (
+    calibration_words,
+    fit_words,
+    has_tokens,
+    interval_words,
+    leading_inputs,
+    machine_words,
+    not_tried_words,
+    plan_words,
+    share_words,
+)
 from sim import units
 from sim.results.timeline import Timeline
 
@@ -27,6 +37,12 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             document=document,
             plan=plan_words(document),
             fit=fit_words(document) if not document["memory"]["fits"] else "",
+            machines=machine_words(document),
+            has_tokens=has_tokens(document),
+            kernels=sorted(document["kernels"], key=lambda row: -row["seconds"]),
+            interval=interval_words(document),
+            inputs=leading_inputs(document, count=len(document.get("sensitivities", []))),
+            not_tried=not_tried_words(document) if document.get("not_tried") else "",
             shown_bars=min(len(log.tasks), figures.MAX_BARS),
             tasks=len(log.tasks),
             plotly=get_plotlyjs(),
@@ -54,7 +70,7 @@ def environment() -> Environment:
     env.filters |= {
         "seconds": units.format_seconds,
         "bytes": units.format_bytes,
-        "percent": units.format_fraction,
+        "percent": share_words,
         "count": units.format_count,
         "flop_per_s": units.format_flop_per_s,
         "calibration": calibration_words,

@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sim.units import format_bytes, format_count, format_flop_per_s, format_fraction, format_seconds
+from sim.units import format_bytes, format_count, format_flop_per_s, format_seconds
+
+WRITTEN_OUT = "written in the scenario"
+"""Name of a system that the catalogue does not have."""
 
 
 def print_step(document: dict[str, Any], console: Console | None = None) -> None:
     """The answer of one training step."""
     out = console or Console()
-    scenario, cluster = document["scenario"], document["cluster"]
+    scenario = document["scenario"]
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:
         out.print(scenario["shows"], style="dim", highlight=False)
-    machines = (
-        f"{cluster['devices']:,} x {cluster['accelerator']} in {cluster['nodes']:,} x {cluster['system']}"
-    )
+    machines = f"{document['cluster']['devices']:,} x {machine_words(document)}"
     out.print(f"{machines}; {plan_words(document)}", highlight=False)
     out.print()
-    out.print(_headline(document))
-    if document["published"]:
-        out.print(_published(document))
-    out.print(_parts(document))
-    if document["memory"]["ranks"]:
-        out.print(_memory(document))
-    if document["kernels"]:
-        out.print(_kernels(document))
+    for table in _tables(document):
+        out.print(table)
+        out.print()
     out.print(
         f"seed {scenario['seed']}  scenario {scenario['hash']}  rackcast {document['rackcast']}",
         style="dim",
         highlight=False,
     )
+    if document.get("not_tried"):
+        out.print(not_tried_words(document), style="dim", highlight=False)
     if not document["memory"]["fits"]:
         out.print(f"[bold red]Does not fit.[/bold red] {fit_words(document)}", highlight=False)
+
+
+def _tables(document: dict[str, Any]) -> Iterator[Table]:
+    """The answer, what to do about it, why, and where the numbers come from: in this order, what there is of each."""
+    yield _headline(document)
+    if document["published"]:
+        yield _published(document)
+    if document.get("fit_changes"):
+        yield _fit_changes(document)
+    if document.get("run"):
+        yield _run(document["run"])
+    yield _parts(document)
+    if leading_inputs(document):
+        yield _inputs(document)
+    if document.get("suggestions"):
+        yield _suggestions(document)
+    if document["memory"]["ranks"]:
+        yield _memory(document)
+    if document["kernels"]:
+        yield _kernels(document)
+
+
+def machine_words(document: dict[str, Any]) -> str:
+    """What the devices are and what they sit in."""
+    cluster = document["cluster"]
+    inside = f"{cluster['nodes']:,} x {cluster['system']}"
+    if cluster["system"] == WRITTEN_OUT:
+        inside = f"{cluster['nodes']:,} node{'s' if cluster['nodes'] != 1 else ''}"
+    return f"{cluster['accelerator']} in {inside}"
+
+
+def has_tokens(document: dict[str, Any]) -> bool:
+    """Whether samples are sequences, so that tokens are the better count."""
+    return bool(document["tokens_per_s"] > document["samples_per_s"])
 
 
 def plan_words(document: dict[str, Any]) -> str:
     """The plan in one line."""
     plan = document["plan"]
     words = [f"tensor {plan['tensor']}", f"pipeline {plan['pipeline']}", f"data {document['plan']['data']}"]
+    words += [f"{name} {plan[name]}" for name in ("context", "expert") if plan[name] > 1]
     if plan["virtual_stages"] > 1:
         words.append(f"{plan['virtual_stages']} virtual stages")
     words.append(f"micro-batch {plan['micro_batch']} x {plan['micro_batches']}")
@@ -58,20 +92,120 @@ def fit_words(document: dict[str, Any]) -> str:
     return (
         f"Pipeline rank {memory['worst_rank']} needs {format_bytes(memory['worst_total_bytes'])} a device where "
         f"{format_bytes(memory['usable_bytes'])} of {format_bytes(memory['capacity_bytes'])} are usable; the largest "
-        f"part is {memory['binding_part']}."
-    )
+        f"part is {memory['binding_part']}. {change_words(document)}"
+    ).rstrip()
+
+
+def share_words(frac: float) -> str:
+    """A share of a whole with one decimal; what rounds to nothing is said to be small."""
+    return "< 0.1 %" if 0 < frac < 5e-4 else f"{100 * frac:.1f} %"
+
+
+def change_words(document: dict[str, Any]) -> str:
+    """The change that makes a plan fit, or that none was found; empty where none was looked for."""
+    if "fit_changes" not in document:
+        return ""
+    if not document["fit_changes"]:
+        return "No one or two changes of the plan make it fit: it needs more devices or larger ones."
+    best = document["fit_changes"][0]
+    cost = f", {format_seconds(best['step_time_s'], 4)} a step" if best["step_time_s"] is not None else ""
+    return f"It fits with {best['words']} ({format_bytes(best['memory_bytes'])}{cost}): {best['set']}"
+
+
+def step_time_words(document: dict[str, Any]) -> str:
+    """Step time, with its 80 % interval where the calibration gives one."""
+    middle, interval = format_seconds(document["step_time_s"], 4), document.get("interval")
+    if not interval or interval["low_s"] == interval["high_s"]:
+        return middle
+    return f"{middle} ({interval_words(document)})"
+
+
+def interval_words(document: dict[str, Any]) -> str:
+    """The 80 % interval of the step time; empty where nothing is unsure."""
+    interval = document.get("interval")
+    if not interval or interval["low_s"] == interval["high_s"]:
+        return ""
+    low, high = format_seconds(interval["low_s"]), format_seconds(interval["high_s"])
+    unit = high.rpartition(" ")[2]
+    return f"{low.removesuffix(' ' + unit)} - {high}"
+
+
+def leading_inputs(document: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
+    """The inputs that move the step time most, of those that move it at all."""
+    rows = [row for row in document.get("sensitivities", []) if row["change_frac"] < -5e-4]
+    return rows[:count]
+
+
+def not_tried_words(document: dict[str, Any]) -> str:
+    """What was left out to stay quick."""
+    count = document["not_tried"]
+    return f"{count} further change{'s' if count != 1 else ''} of plan or inputs not tried: it would take too long."
 
 
 def _headline(document: dict[str, Any]) -> Table:
     table = _table("", "")
     table.show_header = False
-    table.add_row("step time", f"[bold]{format_seconds(document['step_time_s'], 4)}[/bold]")
+    table.add_row(
+        "step time", f"[bold]{format_seconds(document['step_time_s'], 4)}[/bold]{_sureness(document)}"
+    )
     table.add_row("bound by", document["bound_by"])
-    table.add_row("throughput", f"{format_count(document['tokens_per_s'])} tokens/s" if document["utilisation"] else
-                  f"{format_count(document['samples_per_s'])} samples/s")  # fmt: skip
+    unit = "tokens" if has_tokens(document) else "samples"
+    table.add_row("throughput", f"{format_count(document[f'{unit}_per_s'])} {unit}/s")
     for row in document["utilisation"]:
         rate = format_flop_per_s(row["flop_per_s_per_device"])
         table.add_row(row["name"], f"{row['frac']:.1%}   {rate} a device   [dim]{row['convention']}[/dim]")
+    return table
+
+
+def _sureness(document: dict[str, Any]) -> str:
+    words = interval_words(document)
+    return f" ({words})   [dim]80 % interval from the calibration's own error[/dim]" if words else ""
+
+
+def _fit_changes(document: dict[str, Any]) -> Table:
+    table = _table(
+        "what makes it fit", "memory", "devices", "step time", "on the command line", numeric=3, first=1
+    )
+    for row in document["fit_changes"]:
+        seconds = row["step_time_s"]
+        table.add_row(
+            row["words"],
+            format_bytes(row["memory_bytes"]),
+            f"{row['devices']:,}",
+            "" if seconds is None else format_seconds(seconds, 4),
+            row["set"],
+        )
+    return table
+
+
+def _suggestions(document: dict[str, Any]) -> Table:
+    table = _table("what would gain", "step time", "gain", "on the command line", numeric=2, first=1)
+    for row in document["suggestions"]:
+        seconds = format_seconds(row["step_time_s"], 4)
+        table.add_row(row["words"], seconds, share_words(row["gain_frac"]), row["set"])
+    return table
+
+
+def _inputs(document: dict[str, Any]) -> Table:
+    table = _table("what matters most, 10 % better", "step time", numeric=1, first=1)
+    for row in leading_inputs(document):
+        table.add_row(row["words"], f"{100 * row['change_frac']:+.1f} %")
+    return table
+
+
+def _run(run: dict[str, Any]) -> Table:
+    table = _table(f"run of {run['steps']:,} steps", "time", "share", numeric=2, first=1)
+    if run["wall_s"] is None:
+        table.add_row("never ends: failures undo work faster than it is done", "", "")
+        return table
+    for row in run["phases"]:
+        if row["seconds"] > 0:
+            table.add_row(row["words"], format_seconds(row["seconds"]), share_words(row["share_frac"]))
+    table.add_row("whole run", format_seconds(run["wall_s"]), "")
+    table.add_row("goodput", "", share_words(run["goodput_frac"]))
+    if run["checkpoint_bytes"]:
+        size, write = format_bytes(run["checkpoint_bytes"]), format_seconds(run["checkpoint_write_s"])
+        table.add_row(f"one checkpoint: {size}", write, "")
     return table
 
 
@@ -91,7 +225,7 @@ def _parts(document: dict[str, Any]) -> Table:
     table = _table("where the time goes", "time", "share", numeric=2, first=1)
     for part in document["parts"]:
         if part["seconds"] > 0:
-            table.add_row(part["words"], format_seconds(part["seconds"]), format_fraction(part["share_frac"]))
+            table.add_row(part["words"], format_seconds(part["seconds"]), share_words(part["share_frac"]))
     return table
 
 
@@ -102,11 +236,11 @@ def _memory(document: dict[str, Any]) -> Table:
         f"memory of a device, rank {worst['rank']} (the fullest)", "bytes", "share", numeric=2, first=1
     )
     for name, size in worst["parts_bytes"].items():
-        table.add_row(name, format_bytes(size), format_fraction(size / memory["capacity_bytes"]))
+        table.add_row(name, format_bytes(size), share_words(size / memory["capacity_bytes"]))
     table.add_row(
         "total",
         format_bytes(worst["total_bytes"]),
-        format_fraction(worst["total_bytes"] / memory["capacity_bytes"]),
+        share_words(worst["total_bytes"] / memory["capacity_bytes"]),
     )
     return table
 

@@ -98,6 +98,12 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
         ("MFU, causal", "forward + backward, half the attention square (Megatron-LM log)", "causal", False),
         ("HFU", "recomputation included, full attention square", "full", True),
     )
+    square, half = (
+        training_flop_per_sample(training.model, training, attention, "none")
+        for attention in ("full", "causal")
+    )
+    if square == half:  # nothing attends: convolutions, look-ups
+        conventions = (("MFU", "forward + backward", "full", False),)
     rows = []
     for name, convention, attention, hardware in conventions:
         again = training.plan.recompute if hardware else "none"

@@ -41,10 +41,10 @@ def test_a_changed_knob_changes_the_answer_the_link_and_the_command() -> None:
 
 
 def test_a_link_opens_the_state_it_names() -> None:
-    page = opened(**{"scenario": "turing-530b-280-a100", "training.global_batch": "560"})
+    page = opened(**{"scenario": "llama-3.1-8b-64-h100", "training.global_batch": "512"})
     assert not page.exception
-    assert page.title[0].value == "Turing-NLG 530B on 280 A100"
-    assert "--set training.global_batch=560" in page.code[0].value
+    assert page.title[0].value == "Llama 3.1 8B on 64 H100"
+    assert "--set training.global_batch=512" in page.code[0].value
 
 
 @pytest.mark.parametrize("value", ["-3", "1e9", "<b>x</b>", "99999999999999"])
@@ -73,3 +73,17 @@ def test_a_scenario_without_tokens_shows_samples() -> None:
     assert not page.exception
     assert values(page)["Step time"] == "8 s"
     assert "Samples/s" in values(page)
+
+
+def test_a_plan_that_does_not_fit_says_what_would() -> None:
+    page = opened(scenario="llama-3.1-8b-64-h100", **{"training.plan.micro_batch": "4"})
+    assert not page.exception
+    assert any("It fits with" in error.value for error in page.error)
+    assert "What makes it fit" in [box.label for box in page.expander]
+
+
+def test_a_run_of_many_steps_has_its_own_table() -> None:
+    page = opened(scenario="llama-3.1-8b-fsdp-run")
+    assert not page.exception
+    assert {"The whole run", "What matters most"} <= {box.label for box in page.expander}
+    assert any("goodput" in text.value for text in page.markdown)

@@ -27,7 +27,7 @@ def rackcast(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 
 
 def test_a_published_run_shows_measured_beside_predicted() -> None:
-    done = rackcast("run", "scenarios/gpt3-175b-1024-a100.toml")
+    done = rackcast("run", "scenarios/gpt3-175b-1024-a100.toml", "--no-suggestions")
     assert done.returncode == 0, done.stderr
     for piece in (
         "step time",
@@ -43,14 +43,16 @@ def test_a_published_run_shows_measured_beside_predicted() -> None:
 
 
 def test_json_is_one_document_and_the_same_bytes_each_time() -> None:
-    first = rackcast("run", "scenarios/turing-530b-280-a100.toml", "--json", "--seed", "7")
-    second = rackcast("run", "scenarios/turing-530b-280-a100.toml", "--json", "--seed", "7")
+    first = rackcast("run", "scenarios/llama-3.1-8b-64-h100.toml", "--json", "--seed", "7")
+    second = rackcast("run", "scenarios/llama-3.1-8b-64-h100.toml", "--json", "--seed", "7")
     assert first.stdout == second.stdout
     document = json.loads(first.stdout)
     assert document["scenario"]["seed"] == 7
     assert abs(document["books"]["difference_frac"]) < 1e-9
     assert sum(part["share_frac"] for part in document["parts"]) == pytest.approx(1, abs=1e-9)
     assert first.stderr == ""
+    assert document["interval"]["low_s"] < document["step_time_s"] < document["interval"]["high_s"]
+    assert document["sensitivities"]
 
 
 def test_every_fault_of_a_bad_file_is_told_with_exit_code_2_and_no_traceback() -> None:
@@ -78,6 +80,37 @@ def test_a_plan_that_does_not_fit_exits_3_and_names_what_binds() -> None:
     assert done.returncode == 3
     assert "Does not fit" in done.stdout
     assert "largest part is" in done.stdout
+    assert "what makes it fit" in done.stdout
+    assert "It fits with" in done.stdout
+    assert "--set training.plan.zero_stage=" in done.stdout
+
+
+def test_without_suggestions_nothing_is_run_again() -> None:
+    done = rackcast("run", "scenarios/gpt3-175b-1024-a100.toml", "--no-suggestions", "--json")
+    document = json.loads(done.stdout)
+    assert document["suggestions"] == document["sensitivities"] == []
+    assert document["interval"]["low_s"] < document["step_time_s"]
+
+
+def test_a_run_of_many_steps_is_told_phase_by_phase() -> None:
+    done = rackcast("run", "scenarios/llama-3.1-8b-fsdp-run.toml")
+    assert done.returncode == 0, done.stderr
+    for piece in (
+        "evaluation",
+        "waiting for checkpoints",
+        "restarts",
+        "goodput",
+        "what matters most",
+        "80 %",
+    ):
+        assert piece in done.stdout
+
+
+def test_a_model_without_tokens_counts_samples() -> None:
+    done = rackcast("run", "scenarios/dlrm-dcnv2-8-h100.toml", "--no-suggestions")
+    assert "samples/s" in done.stdout
+    assert "tokens/s" not in done.stdout
+    assert "attention square" not in done.stdout
 
 
 def test_the_report_is_one_offline_file(tmp_path: Path) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import streamlit as st
 
 from app.report import figures, html
-from app.report.terminal import calibration_words, fit_words, plan_words
+from app.report.terminal import (
+    calibration_words,
+    fit_words,
+    has_tokens,
+    interval_words,
+    leading_inputs,
+    not_tried_words,
+    plan_words,
+)
 from app.web import state
 from sim import run, units
 from sim.results.step_tables import step_document
 from sim.spec.faults import ScenarioError
+from sim.spec.profiles import fits_for
 from sim.spec.scenario import Scenario
+from sim.training.explain import explain
 
 KNOBS = {
     "training.plan.tensor": "Tensor parallel",
@@ -25,8 +35,17 @@ KNOBS = {
 @st.cache_data(max_entries=64, show_spinner=False)
 def answer(name: str, changes: tuple[tuple[str, object], ...]) -> tuple[dict, object]:
     """Document and timeline of a scenario with changes; the same question is simulated once."""
-    result = run(state.resolve(name, dict(changes)))
-    return step_document(result), result.timeline
+    scenario = state.resolve(name, dict(changes))
+    result = run(scenario)
+    told = explain(result, fits_for(scenario.profile), again=False)
+    return step_document(result) | told, result.timeline
+
+
+@st.cache_data(max_entries=64, show_spinner="Trying other plans ...")
+def reasons(name: str, changes: tuple[tuple[str, object], ...]) -> dict:
+    """What would change the answer: a dozen more simulations, so asked for after the answer is on the page."""
+    scenario = state.resolve(name, dict(changes))
+    return explain(run(scenario), fits_for(scenario.profile))
 
 
 def chosen() -> str:
@@ -82,13 +101,18 @@ def show(document: dict, timeline: object) -> None:
         columns[2].metric(
             "MFU", f"{document['utilisation'][0]['frac']:.1%}", help=document["utilisation"][0]["convention"]
         )
-        columns[3].metric("Tokens/s", units.format_count(document["tokens_per_s"]))
-    else:
-        columns[2].metric("Samples/s", units.format_count(document["samples_per_s"]))
+    unit = "tokens" if has_tokens(document) else "samples"
+    rate = units.format_count(document[f"{unit}_per_s"])
+    columns[3 if document["utilisation"] else 2].metric(f"{unit.capitalize()}/s", rate)
+    if interval_words(document):
+        st.caption(f"80 % interval from the calibration's own error: {interval_words(document)}.")
     for row in document["published"]:
         measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
         st.caption(f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %). {row['source']}")
     st.plotly_chart(figures.breakdown(document), width="stretch", key="breakdown")
+    if document.get("run"):
+        with st.expander("The whole run"):
+            whole_run(document["run"])
     with st.expander("Rank by rank"):
         st.plotly_chart(figures.timeline(timeline), width="stretch", key="timeline")
     if document["memory"]["ranks"]:
@@ -112,6 +136,61 @@ def show(document: dict, timeline: object) -> None:
             )
 
 
+def why(document: dict) -> None:
+    """What would change the answer: changes that fit, changes that gain, inputs that matter."""
+    if document["fit_changes"]:
+        with st.expander("What makes it fit", expanded=True):
+            st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
+    if document["suggestions"]:
+        with st.expander("What would gain"):
+            st.dataframe([_change(row) for row in document["suggestions"]], hide_index=True)
+    if leading_inputs(document):
+        with st.expander("What matters most"):
+            st.caption("How the step time moves where one input is 10 % better.")
+            rows = leading_inputs(document, len(document["sensitivities"]))
+            st.dataframe(
+                [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
+                hide_index=True,
+            )
+    if document["not_tried"]:
+        st.caption(not_tried_words(document))
+
+
+def _change(row: dict) -> dict[str, str]:
+    """A row of a table of changes, in words."""
+    cells = {"change": row["words"]}
+    if row["step_time_s"] is not None:
+        cells["step time"] = units.format_seconds(row["step_time_s"], 4)
+    if "gain_frac" in row:
+        cells["gain"] = f"{row['gain_frac']:.1%}"
+    if "memory_bytes" in row:
+        cells["memory of a device"] = units.format_bytes(row["memory_bytes"])
+    return cells | {"on the command line": row["set"]}
+
+
+def whole_run(run_: dict) -> None:
+    """The phases of a run of many steps."""
+    if run_["wall_s"] is None:
+        st.error("It never ends: failures undo work faster than it is done.")
+        return
+    wall = units.format_seconds(run_["wall_s"])
+    st.write(
+        f"{run_['steps']:,} steps in {wall}, {run_['goodput_frac']:.1%} of it training that lasts (goodput)."
+    )
+    st.dataframe(
+        [
+            {
+                "phase": row["words"],
+                "time": units.format_seconds(row["seconds"]),
+                "share": f"{row['share_frac']:.1%}",
+            }
+            for row in run_["phases"]
+            if row["seconds"] > 0
+        ],
+        hide_index=True,
+    )
+
+
 def page() -> None:
     """The page from top to bottom."""
     name = chosen()
@@ -129,6 +208,8 @@ def page() -> None:
             st.error(f"Does not fit. {fit_words(document)}")
         st.write(plan_words(document).capitalize() + ".")
         show(document, timeline)
+        document = document | reasons(name, tuple(sorted(changes.items())))
+        why(document)
         st.download_button(
             "Download report",
             lambda: html.step_report(document, timeline),  # made only when asked for: it is megabytes

@@ -1,0 +1,68 @@
+"""The step time of a long step from two short ones.
+
+Like timing two laps of a long race: once the pipeline is full, every further round of micro-batches takes as
+long as the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.parallelism import Plan
+from sim.spec.profile import Fit
+from sim.spec.scenario import Scenario
+from sim.training.step import predict_step
+
+ROUNDS = (1, 2)
+"""Rounds of the two short steps (micro-batches over pipeline stages); twice as many under DualPipe."""
+LONG = 6
+"""Rounds from which a step counts as long."""
+
+
+def is_long(scenario: Scenario) -> bool:
+    """Whether two short steps are cheaper than the step, and tell as much (a loader's waits would not shrink along)."""
+    training = scenario.training
+    if training is None or training.loader is not None or training.speed_spread_frac or training.jitter_frac:
+        return False
+    return micro_batches(scenario.cluster, training) >= LONG * _round(training.plan)
+
+
+def _shorts(plan: Plan, count: int) -> list[int]:
+    """Micro-batches of the two short steps; what is left over of a round is kept."""
+    return [n * _round(plan) + count % _round(plan) for n in ROUNDS]
+
+
+def _round(plan: Plan) -> int:
+    return plan.pipeline * (2 if plan.schedule == "dualpipe" else 1)
+
+
+def played_passes(scenario: Scenario) -> int:
+    """Passes of a micro-batch through a chunk that :func:`quick_step_s` plays."""
+    training = scenario.training
+    if training is None:
+        return 0
+    plan, count = training.plan, micro_batches(scenario.cluster, training)
+    if is_long(scenario):
+        count = sum(_shorts(plan, count))
+    return count * plan.pipeline * plan.virtual_stages
+
+
+def quick_step_s(scenario: Scenario, fits: Sequence[Fit]) -> float:
+    """Step time, s: simulated, or for a long step the line through two steps of one and two rounds.
+
+    A schedule repeats itself every round of p micro-batches, so that a step is linear in its rounds once the pipeline
+    has filled: exact to rounding for whole rounds, within a few tenths of a percent where some of a round is left over.
+    """
+    training = scenario.training
+    if training is None or not is_long(scenario):
+        return predict_step(scenario, fits).step_s
+    count = micro_batches(scenario.cluster, training)
+    share = data_parallel(scenario.cluster, training) * training.plan.micro_batch
+    shorts = _shorts(training.plan, count)
+    first, second = (
+        predict_step(replace(scenario, training=replace(training, global_batch=m * share)), fits).step_s
+        for m in shorts
+    )
+    return first + (second - first) * (count - shorts[0]) / (shorts[1] - shorts[0])
