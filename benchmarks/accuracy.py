@@ -28,10 +28,13 @@ from calibrate.fit.shipped import (
 )
 from sim.spec.catalog import load_catalog
 from sim.spec.profiles import fits_for, shipped
+from sim.training.interval import step_interval
+from sim.training.step import predict_step
 from sim.validation.collectives import validate_collectives
 from sim.validation.kernels import validate_kernels
+from sim.validation.outcome import records
 from sim.validation.stacks import left_out_factors, simulate
-from sim.validation.training import validate_training
+from sim.validation.training import NotExpressibleError, scenario_of, validate_training
 
 MEASUREMENTS = Path(scenarios.__path__[0]) / "measurements"
 OUT = Path(__file__).resolve().parents[1] / "docs" / "validation.md"
@@ -219,6 +222,23 @@ def _macro(name: str, held: pd.DataFrame, own: pd.DataFrame, family: pd.Series) 
     return f"| {name} | {len(held):,} | {' | '.join(cells)} |"
 
 
+def interval_section() -> list[str]:
+    """How many published runs lie inside the 80 % interval that the answer gives."""
+    fits, catalog = fits_for("shipped"), load_catalog()
+    inside: dict[str, list[bool]] = {}
+    for row in records(pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")):
+        try:
+            scenario, _ = scenario_of(row, catalog)
+        except NotExpressibleError:
+            continue
+        interval = step_interval(predict_step(scenario, fits), fits)
+        holds = interval["low_s"] <= float(row["step_time_s"]) <= interval["high_s"]
+        for name in ("all", str(row["strategy"])):
+            inside.setdefault(name, []).append(holds)
+    lines = [f"| {name} | {len(held)} | {sum(held) / len(held):.0%} |" for name, held in inside.items()]
+    return ["| class | rows | inside the 80 % interval |", "|---|--:|--:|", *lines, ""]
+
+
 def constants_section() -> list[str]:
     """How many constants of which kind stand behind the predictions."""
     lines = [
@@ -251,6 +271,7 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], list[str]]]] = {
     "moe": ("Experts", "Five folds by shape.", lambda: kernel_section("moe")),
     "collectives": ("Collectives", "Each system left out of the fit in turn.", collective_section),
     "training": ("Training steps", "Source families left out in turn.", training_section),
+    "interval": ("Intervals", "The stack's constant is fitted to the same runs.", interval_section),
     "constants": ("Constants", "", constants_section),
 }
 PREFACE = """# Validation
