@@ -54,15 +54,23 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
 
 
 def loads(text: str, where: str = "scenario", overrides: Iterable[str] = ()) -> Scenario:
-    """Like :func:`load`, from TOML text."""
+    """Like :func:`load`, from TOML text.
+
+    A published measurement holds for the file as written: where an override changes the cluster or the training it is
+    left out, since it is no longer what was measured.
+    """
+    changes = list(overrides)
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise ScenarioError([Fault(where, "", None, f"is not valid TOML: {fault}")]) from None
-    refused = [told for item in overrides if (told := override(document, item)) is not None]
+    refused = [told for item in changes if (told := override(document, item)) is not None]
     if refused:
         raise ScenarioError(refused)
-    return resolve(document, where)
+    scenario = resolve(document, where)
+    if any(item.partition("=")[0].split(".")[0].strip() in ("cluster", "training") for item in changes):
+        scenario = dataclasses.replace(scenario, published=())
+    return scenario
 
 
 def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:

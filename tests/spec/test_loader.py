@@ -41,6 +41,12 @@ def test_a_scenario_is_frozen(small: str) -> None:
         loads(small).seed = 3  # type: ignore[misc]
 
 
+def test_a_published_figure_holds_only_for_the_scenario_as_written(small: str) -> None:
+    assert loads(small, overrides=["seed=1"]).published
+    assert not loads(small, overrides=["cluster.pools.0.nodes=4"]).published
+    assert not loads(small, overrides=["training.plan={ tensor = 2 }"]).published
+
+
 def test_the_hash_follows_the_content_not_the_text(small: str) -> None:
     assert loads(small).content_hash == loads("# comment\n" + small).content_hash
     assert loads(small).content_hash != loads(small, overrides=["seed=1"]).content_hash
