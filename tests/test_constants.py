@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import itertools
 import pkgutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +93,32 @@ def test_no_two_entries_answer_the_same_question() -> None:
 @pytest.mark.parametrize("profile", shipped(), ids=lambda profile: profile.name)
 def test_a_profile_says_which_command_made_it(profile) -> None:
     assert profile.provenance["command"]
+
+
+def bare_constants(path: Path) -> list[str]:
+    """Upper-case module constants with numbers and no docstring below (a Parameter documents itself)."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    found = []
+    for node, after in itertools.pairwise([*body, None]):
+        if (
+            not isinstance(node, ast.Assign | ast.AnnAssign)
+            or node.value is None
+            or "Parameter(" in ast.unparse(node)
+        ):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+        numbers = any(
+            isinstance(item, ast.Constant) and type(item.value) in (int, float)
+            for item in ast.walk(node.value)
+        )
+        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        grouped = isinstance(after, ast.Assign | ast.AnnAssign)  # a run of constants shares one docstring
+        if numbers and any(name.isupper() for name in names) and not told and not grouped:
+            found.append(f"{path.name}: {', '.join(names)}")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(Path(sim.cost.__path__[0]).rglob("*.py")), ids=lambda path: path.stem)
+def test_every_number_written_into_a_cost_function_says_where_it_comes_from(path: Path) -> None:
+    assert bare_constants(path) == []

@@ -131,27 +131,6 @@ def kernels(document: dict[str, Any], count: int = 12) -> go.Figure:
     return _styled(figure)
 
 
-def measured_against_predicted(rows: list[dict[str, Any]], group: str) -> go.Figure:
-    """Scatter on log axes with the line of perfect prediction; one colour a group."""
-    figure = go.Figure()
-    low = min(min(row["measured"], row["predicted"]) for row in rows)
-    high = max(max(row["measured"], row["predicted"]) for row in rows)
-    figure.add_scatter(x=[low, high], y=[low, high], mode="lines", name="perfect", line_color="#999999")
-    for name in sorted({str(row[group]) for row in rows}):
-        mine = [row for row in rows if str(row[group]) == name]
-        figure.add_scatter(
-            x=[row["measured"] for row in mine],
-            y=[row["predicted"] for row in mine],
-            mode="markers",
-            name=name,
-            marker_size=5,
-        )
-    figure.update_layout(
-        height=420, xaxis_title="measured", yaxis_title="predicted", xaxis_type="log", yaxis_type="log"
-    )
-    return _styled(figure)
-
-
 def _styled(figure: go.Figure) -> go.Figure:
     """Transparent ground, so that the page's own light or dark theme shows through."""
     figure.update_layout(

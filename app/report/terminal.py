@@ -112,14 +112,6 @@ def change_words(document: dict[str, Any]) -> str:
     return f"It fits with {best['words']} ({format_bytes(best['memory_bytes'])}{cost}): {best['set']}"
 
 
-def step_time_words(document: dict[str, Any]) -> str:
-    """Step time, with its 80 % interval where the calibration gives one."""
-    middle, interval = format_seconds(document["step_time_s"], 4), document.get("interval")
-    if not interval or interval["low_s"] == interval["high_s"]:
-        return middle
-    return f"{middle} ({interval_words(document)})"
-
-
 def interval_words(document: dict[str, Any]) -> str:
     """The 80 % interval of the step time; empty where nothing is unsure."""
     interval = document.get("interval")

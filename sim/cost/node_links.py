@@ -60,6 +60,7 @@ NAMED_FABRICS = (
 usual node's). Sources: the clouds' own instance documentation, as in systems.csv."""
 
 PCIE_NODE = UsualNode("", 8, "pcie", 8, "switch", 2, 200e9)
+"""Any other accelerator: a PCIe server of eight with two 200 Gbit/s cards (assumed)."""
 
 IN_SWITCH_GENERATIONS = ("hopper", "blackwell")
 """Generations whose NVSwitch adds and multicasts (third generation NVSwitch and later)."""

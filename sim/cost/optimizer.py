@@ -91,8 +91,9 @@ bytes of moments and a 4-byte scale for each block of 256), Jordan et al. 2024 f
 each rule touches with an fp32 master copy (Micikevicius et al. 2018, arXiv 1710.03740)."""
 
 WEIGHT_BYTES = 2.0
+"""Bytes of a 16-bit weight."""
 GRADIENT_BYTES = 4.0
-"""Megatron-LM keeps an fp32 main gradient; weights are 16 bit."""
+"""Megatron-LM keeps an fp32 main gradient."""
 
 
 def update_s(

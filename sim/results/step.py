@@ -82,8 +82,6 @@ class StepResult:
     uses: tuple[Use, ...]
     overheads: Mapping[str, Constant]
     """Overhead constants of the software stack; empty where none apply."""
-    recompute_frac: float
-    """Share of backward seconds that is recomputation."""
     run: RunResult | None = None
     """The run of many steps, where the scenario asks for one."""
 

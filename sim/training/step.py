@@ -6,8 +6,7 @@ play it (``engine``), keep the books (``results.timeline``).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,13 +80,12 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     )
     uses: tuple[Use, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
-    again = 0.0
     if isinstance(training.model, SampleModel):
-        cost = _sample_cost(training, training.model, pricer, extra, data)
+        cost = _sample_cost(training, training.model, pricer, extra, data, count)
     else:
         whole = network(training.model, training)
         replicas = copies * training.plan.context  # context ranks hold the same weights
-        cost, uses, again = _transformer_cost(whole, training, pricer, extra, replicas, count)
+        cost, uses = _transformer_cost(whole, training, pricer, extra, replicas, count)
         memory = memory_use(whole, training, count, replicas, device.memory_bytes)
     cost = replace(cost, load_s=serial_s(training, data), straggler_s=_straggler_s(scenario, cost, count))
     timeline = play(build(cost, options))
@@ -96,7 +94,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         timeline = play(build(*with_wait(cost, options, wait_s)))
     parts_s = account(timeline)
     run = run_result(training, scenario.cluster, data, timeline.step_s, parts_s)
-    return StepResult(scenario, timeline, parts_s, memory, data, count, uses, extra.constants, again, run)
+    return StepResult(scenario, timeline, parts_s, memory, data, count, uses, extra.constants, run)
 
 
 def _straggler_s(scenario: Scenario, cost: StepCost, count: int) -> float:
@@ -127,7 +125,7 @@ def _buckets(training: Training) -> int:
 
 
 def _sample_cost(
-    training: Training, model: SampleModel, pricer: Pricer, extra: Overheads, data: int
+    training: Training, model: SampleModel, pricer: Pricer, extra: Overheads, data: int, count: int
 ) -> StepCost:
     rate = pricer.device.peak(training.precision) * (1.0 if pricer.ideal else model.efficiency_frac)
     per_device = training.plan.micro_batch * model.sample_flop / rate
@@ -135,21 +133,16 @@ def _sample_cost(
     if not model.parameters:
         return StepCost(chunks)
     held, layers = [model.parameters], [[1]]
-    agreed = exchange(held, layers, training, pricer, micro_batches_of(training, data) * per_device)
+    agreed = exchange(held, layers, training, pricer, count * per_device)
     update = _optimizer(held, layers, training, pricer, extra, data)
     return StepCost(
         chunks, 0.0, agreed.reduce_s, update, agreed.parameters_s, weights_s=agreed.weights_s, layers=layers
     )
 
 
-def micro_batches_of(training: Training, data: int) -> int:
-    """Micro-batches that one copy works through in a step."""
-    return training.global_batch // (data * training.plan.micro_batch)
-
-
 def _transformer_cost(
     model: Network, training: Training, pricer: Pricer, extra: Overheads, data: int, count: int
-) -> tuple[StepCost, tuple[Use, ...], float]:
+) -> tuple[StepCost, tuple[Use, ...]]:
     plan = training.plan
     chunks_sent = plan.tensor if plan.overlap_tensor else 1
     priced = {block.name: _block_cost(block, pricer, extra, chunks_sent) for block in model.kinds}
@@ -181,25 +174,12 @@ def _transformer_cost(
         layers=layers,
     )
     uses = tuple(use for block in model.kinds for use in _uses(block, pricer))
-    return whole, uses, _recomputed_frac(model, priced, pricer, extra)
+    return whole, uses
 
 
 def _mirrored(by_rank: Sequence[Any]) -> list[Any]:
     """What each rank has together with what the rank at the other end has."""
     return [mine + other for mine, other in zip(by_rank, reversed(by_rank), strict=True)]
-
-
-def _recomputed_frac(
-    model: Network, priced: Mapping[str, ChunkCost], pricer: Pricer, extra: Overheads
-) -> float:
-    """Share of the layers' backward seconds that does forward kernels again."""
-    number = Counter(block.name for block in model.layers)
-    again = backward = 0.0
-    for block in model.kinds:
-        kernels = [op for op in block.recompute if not isinstance(op, Message)]
-        again += number[block.name] * pricer.seconds(kernels) * extra.kernel_factor
-        backward += number[block.name] * priced[block.name].backward_s
-    return again / backward if backward > 0 else 0.0
 
 
 def _pass_s(cost: ChunkCost) -> float:

@@ -59,6 +59,7 @@ __all__ = [
 ]
 
 TILE_KEYS = 128.0
+"""Keys a thread block takes at once: FlashAttention-2 and cuDNN kernels step by 64 to 128 (arXiv 2307.08691)."""
 EXP_SOURCE = (
     "16 special-function results a clock beside 128 FMA lanes: FlashAttention-3, arXiv 2407.08608, section 3"
 )
@@ -98,6 +99,7 @@ FLASH_PARAMETERS: tuple[Parameter, ...] = (
 PREFILL_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (64.0, 128.0), "packs_groups": (0.0, 1.0)}
 FORWARD_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (128.0, 256.0), "packs_groups": (0.0,)}
 BACKWARD_CHOICES: Mapping[str, tuple[float, ...]] = {"tile_rows": (128.0,), "packs_groups": (0.0,)}
+"""What a kernel's author chose, by phase: a fit tries each and keeps the best (sizes of FlashAttention-2, 3)."""
 
 PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "fwd": FLASH_PARAMETERS,

@@ -15,6 +15,7 @@ from sim.cost.parameters import Parameter
 from sim.spec.device import Device
 
 TILE_KEYS = 128.0
+"""Keys of one step of the walk over the cache: assumed, as in the prefill kernels."""
 TILE_ROWS = 16.0
 """Rows of the smallest matrix instruction: the query heads of one group are padded up to it."""
 

@@ -40,6 +40,7 @@ PARAMETERS = (
 """What a calibration may turn."""
 
 INDEX_BYTES = 8.0
+"""One 64-bit index a lookup: torch.nn.EmbeddingBag's own type."""
 
 
 def touched_rows(lookups: ArrayLike, table_rows: ArrayLike, skew: ArrayLike = 0.0) -> Floats:

@@ -55,6 +55,7 @@ PARAMETERS = (
 TILE_N = 128
 """Output columns of a tile, as in CUTLASS and Triton grouped GEMM defaults; only ratios to it matter."""
 SOFTNESS = 3.0
+"""Exponent of the soft maximum between multiplying and reading weights: assumed, they overlap but not perfectly."""
 L2_RATIO = 3.0
 """Cache rate over memory rate: assumed, of the order seen on NVIDIA parts; the share of hits is fitted."""
 
