@@ -1,0 +1,1 @@
+"""Many jobs on many nodes for months: queues, placement, sharing, failures. See docs/architecture.md."""
