@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import MISSING, field
 from typing import Any
 
+from sim.spec.interval import Interval
+
 
 def quantity(
     meaning: str,
@@ -22,6 +24,18 @@ def quantity(
 
     The value is at least ``low`` (strictly above it with ``above``).
     """
+    return field(default=default, metadata={"meaning": meaning, "low": low, "above": above, "high": high})
+
+
+def interval(
+    meaning: str, default: Any = MISSING, *, low: float = 0.0, above: bool = False, high: float | None = None
+) -> Any:
+    """A quantity that is not known exactly: one value, or ``[low, mid, high]`` = P10, P50, P90.
+
+    A number as default stands for itself without doubt.
+    """
+    if default is not MISSING and default is not None and not isinstance(default, Interval):
+        default = Interval(*default) if isinstance(default, tuple) else Interval.exactly(default)
     return field(default=default, metadata={"meaning": meaning, "low": low, "above": above, "high": high})
 
 

@@ -23,6 +23,7 @@ from sim import units
 from sim.spec.catalog import Catalog, UnknownName, load_catalog
 from sim.spec.checks import cross_faults
 from sim.spec.faults import Fault, ScenarioError, key_path
+from sim.spec.interval import Interval
 from sim.spec.overrides import override
 from sim.spec.scenario import Pool, Scenario, as_document
 from sim.spec.workload import SampleModel
@@ -163,6 +164,8 @@ def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any,
         annotation = list[inner]  # type: ignore[valid-type]
     elif typing.get_origin(core[0]) is not None:  # a mapping such as number format -> FLOP/s
         annotation = dict[str, _scalar(name, float, metadata)]  # type: ignore[misc]
+    elif core[0] is Interval:
+        annotation = Annotated[Interval, BeforeValidator(lambda value: _interval(value, name, metadata))]
     elif dataclasses.is_dataclass(core[0]):
         annotation = _boundary(core[0])  # type: ignore[arg-type]
         if core[0] is Pool:
@@ -199,6 +202,18 @@ def _number(value: Any, name: str, metadata: Mapping[str, Any]) -> float:
     if high is not None and number > high:
         raise ValueError(f"expected at most {high:g}")
     return number
+
+
+def _interval(value: Any, name: str, metadata: Mapping[str, Any]) -> Interval:
+    """One value, or three: P10, P50, P90."""
+    if not isinstance(value, list):
+        return Interval.exactly(_number(value, name, metadata))
+    if len(value) != 3:
+        raise ValueError("expected one value, or [low, mid, high]")
+    low, mid, high = (_number(item, name, metadata) for item in value)
+    if not low <= mid <= high:
+        raise ValueError("expected low <= mid <= high")
+    return Interval(low, mid, high)
 
 
 def _catalogued(kind: str, nouns: Sequence[type]) -> Any:

@@ -1,0 +1,67 @@
+"""What can be had, how and when: buy, lease, rent, reserve or bid, on a site with limits.
+
+An ``Option`` is a shopping list with delivery dates; the plan is the choice of one list among them, and doing nothing is
+always one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sim.spec.fields import choice, count, fraction, interval, named, quantity, text
+from sim.spec.hardware import System
+from sim.spec.interval import Interval
+
+CONTRACTS = ("buy", "lease", "reserve", "rent", "spot")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Nodes of one kind under one contract.
+
+    buy: paid at delivery, owned until retired. lease: paid monthly for ``months`` whether used or not, power and people
+    ours. reserve: paid by the hour for ``months`` whether used or not, power included. rent and spot: paid for hours used.
+    """
+
+    system: System = named("node type", "system")
+    nodes: int = count("nodes")
+    contract: str = choice(CONTRACTS, "how the nodes are had", "buy")
+    delivery: str = text("month from which they can be used, YYYY-MM; empty = first month of the plan", "")
+    delay_months: Interval = interval("months that delivery comes late", 0.0)
+    months: int = count("length of a lease or reservation, or life until retired; 0 = to the end", 0, low=0)
+    price_usd_per_gpu_hour: Interval | None = interval(
+        "rate of a rental, reservation or spot bid; none = the catalogue's", None
+    )
+    node_usd: Interval | None = interval("price of a node; none = the catalogue's", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One candidate, in one or more sizes."""
+
+    name: str = text("how people call it")
+    parts: tuple[Part, ...] = ()
+    scales: tuple[int, ...] = count("sizes to try, as multiples of the nodes of every part", (1,))
+    note: str = text("what a reader should know", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Limits of the place where owned and leased nodes stand; none = no limit."""
+
+    power_w: float | None = quantity("power for IT and cooling together", None, above=True)
+    racks: int | None = count("free racks", None)
+    node_per_rack: int = count("nodes in a rack", 4)
+    network_ports: int | None = count("free ports of the fabric", None)
+    curtail_hours_per_year: float = quantity("hours a year in which the utility may cut the power", 0.0, high=8766.0)
+    curtail_frac: float = fraction("share of the site's power that is cut in those hours", 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """The options, what is there already, and the site."""
+
+    options: tuple[Option, ...] = ()
+    estate: tuple[Part, ...] = ()
+    """Nodes in place at the start; ``months`` says when they retire. Their price is sunk."""
+    site: Site = field(default_factory=Site)
