@@ -1,7 +1,7 @@
 """What people want from machines, in their own words: a team, a model by a date, users who chat.
 
-A ``Programme`` is a wish with a date; sim/planning turns it into device-hours and shows every number it had to imply, so
-that each can be written here instead.
+A ``Programme`` is a wish with a date; sim/planning turns it into device-hours and shows every number it had to imply,
+so that each can be written here instead.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Programme:
     name: str = text("how people call it")
     kind: str = choice(
         PROGRAMME_KINDS,
-        "team: researchers at work; model: one training run by a date; fine-tuning: runs a month; search: trials a month; "
-        "chat: people who chat; traffic: tokens a second; device-hours: said outright",
+        "team: researchers at work; model: one training run by a date; fine-tuning: runs a month; search: "
+        "trials a month; chat: people who chat; traffic: tokens a second; device-hours: said outright",
     )
     start: str = text("first month, YYYY-MM; empty = first month of the plan", "")
     end: str = text("last month, YYYY-MM; empty = last month of the plan", "")

@@ -54,7 +54,7 @@ class Interval:
         share = z / Z90
         if self.low > 0:
             falling, rising = np.log(self.mid / self.low), np.log(self.high / self.mid)
-            return self.mid * np.exp(np.where(share < 0, share * falling, share * rising))
+            return np.asarray(self.mid * np.exp(np.where(share < 0, share * falling, share * rising)))
         value = self.mid + np.where(share < 0, share * (self.mid - self.low), share * (self.high - self.mid))
         return np.maximum(value, 0.0) if self.low >= 0 else value
 

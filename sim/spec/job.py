@@ -1,7 +1,7 @@
 """One job of a many-user cluster, as its owner hands it in.
 
-A ``Job`` is the slip in the queue: what it asks for, how long it would run if nothing went wrong, and who wants it. What
-becomes of it (waits, starts, restarts) stands in the log, never here.
+A ``Job`` is the slip in the queue: what it asks for, how long it would run if nothing went wrong, and who wants it.
+What becomes of it (waits, starts, restarts) stands in the log, never here.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ A price list is not physics: it is true on a day. So it lives apart, every figur
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,18 +44,26 @@ class Prices:
     storage_frac: Interval | None = interval("shared storage over the price of the nodes", None)
     install_frac: Interval | None = interval("set-up over the price of the nodes", None)
     spares_frac: Interval | None = interval("spare nodes over nodes", None)
-    support_frac_per_year: Interval | None = interval("support a year over the price of nodes and network", None)
-    facility_usd_per_kw_month: Interval | None = interval("space, cooling and power supply for a kW of IT", None)
+    support_frac_per_year: Interval | None = interval(
+        "support a year over the price of nodes and network", None
+    )
+    facility_usd_per_kw_month: Interval | None = interval(
+        "space, cooling and power supply for a kW of IT", None
+    )
     energy_usd_per_kwh: Interval | None = interval("electricity", None)
     pue: Interval | None = interval("power of the site over power of its IT", None, low=1.0)
     power_compute_frac: Interval | None = interval("power while computing over the node's maximum", None)
-    power_stall_frac: Interval | None = interval("power while a job stands still over the node's maximum", None)
+    power_stall_frac: Interval | None = interval(
+        "power while a job stands still over the node's maximum", None
+    )
     power_idle_frac: Interval | None = interval("power while idle over the node's maximum", None)
     staff_usd_per_year: Interval | None = interval("one engineer", None)
     nodes_per_engineer: Interval | None = interval("nodes one engineer keeps running", None, above=True)
     cost_of_capital_frac_per_year: Interval | None = interval("cost of the money that is tied up", None)
     life_years: Interval | None = interval("years until a node is written off", None, above=True)
-    residual_frac: Interval | None = interval("resale over purchase price at the end of the life", None, high=1.0)
+    residual_frac: Interval | None = interval(
+        "resale over purchase price at the end of the life", None, high=1.0
+    )
     carbon_kg_per_kwh: Interval | None = interval("carbon intensity of the grid, location-based", None)
     embodied_kg_per_node: Interval | None = interval("carbon of making one node", None)
     spot_loss_frac: Interval | None = interval("work lost to interruptions of spot capacity", None, high=0.95)
@@ -90,10 +99,21 @@ def general(prices: Prices | None = None) -> dict[str, Assumption]:
             Assumption(name, own, _unit(name), "the scenario file", "scenario")
             if own is not None
             else Assumption(
-                name, _interval(entry["value"], name), _unit(name), entry["source"], entry["kind"], entry["date"]
+                name,
+                _interval(entry["value"], name),
+                _unit(name),
+                entry["source"],
+                entry["kind"],
+                entry["date"],
             )
         )
     return found
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """What a general assumption can be at all: a share of hours is never above one, however wide its interval."""
+    metadata = Prices.__dataclass_fields__[name].metadata
+    return metadata["low"], math.inf if metadata["high"] is None else metadata["high"]
 
 
 def node_price(system: str) -> Assumption | None:
@@ -118,5 +138,7 @@ def _unit(name: str) -> str:
     """The unit a name ends in, as people write it."""
     per = name.partition("_per_")[2].replace("_", " ")
     stem = name.partition("_per_")[0].rsplit("_", 1)[-1]
-    head = {"usd": "USD", "frac": "share", "kg": "kg", "pue": "", "years": "years", "nodes": "nodes"}.get(stem, stem)
+    head = {"usd": "USD", "frac": "share", "kg": "kg", "pue": "", "years": "years", "nodes": "nodes"}.get(
+        stem, stem
+    )
     return f"{head}/{per}" if per else head

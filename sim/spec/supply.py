@@ -1,7 +1,7 @@
 """What can be had, how and when: buy, lease, rent, reserve or bid, on a site with limits.
 
-An ``Option`` is a shopping list with delivery dates; the plan is the choice of one list among them, and doing nothing is
-always one.
+An ``Option`` is a shopping list with delivery dates; the plan is the choice of one list among them, and doing nothing
+is always one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ CONTRACTS = ("buy", "lease", "reserve", "rent", "spot")
 class Part:
     """Nodes of one kind under one contract.
 
-    buy: paid at delivery, owned until retired. lease: paid monthly for ``months`` whether used or not, power and people
-    ours. reserve: paid by the hour for ``months`` whether used or not, power included. rent and spot: paid for hours used.
+    buy: paid at delivery, owned until retired. lease: paid monthly for ``months`` whether used or not, power and
+    people ours. reserve: paid by the hour for ``months`` whether used or not, power included. rent and spot: paid for
+    hours used.
     """
 
     system: System = named("node type", "system")
@@ -53,7 +54,9 @@ class Site:
     racks: int | None = count("free racks", None)
     node_per_rack: int = count("nodes in a rack", 4)
     network_ports: int | None = count("free ports of the fabric", None)
-    curtail_hours_per_year: float = quantity("hours a year in which the utility may cut the power", 0.0, high=8766.0)
+    curtail_hours_per_year: float = quantity(
+        "hours a year in which the utility may cut the power", 0.0, high=8766.0
+    )
     curtail_frac: float = fraction("share of the site's power that is cut in those hours", 0.0)
 
 

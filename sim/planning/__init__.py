@@ -1,0 +1,1 @@
+"""Capacity planning: what to get, when, at what cost, and how sure one can be."""

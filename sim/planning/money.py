@@ -1,0 +1,187 @@
+"""What an option costs: a ledger to the cent, month by month, in every world.
+
+Each entry has one line and one month. Cash is what is paid; financing is what tied-up money costs; the two add up to
+the cost of the plan, and nothing is counted in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.planning import months
+from sim.planning.capacity import Fleet
+from sim.planning.draws import Draws
+from sim.planning.fluid import paid_hours
+from sim.spec.prices import Assumption, hour_price, node_price
+from sim.spec.supply import Part
+
+Array = NDArray[np.float64]
+LINES = (
+    "nodes",
+    "network",
+    "storage",
+    "installation",
+    "spares",
+    "resale",
+    "lease",
+    "reserved hours",
+    "rented hours",
+    "facility",
+    "energy",
+    "support",
+    "people",
+    "financing",
+)
+
+
+class NoPriceError(ValueError):
+    """The catalogue has no price for a part, and the scenario gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Whole cents by line and month: ``cents[line]`` has shape (draws, months); what comes in is negative."""
+
+    cents: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def total_usd(self) -> Array:
+        """Cost of the plan in every world, shape (draws,): cash and financing."""
+        return np.asarray(sum(entry.sum(axis=1) for entry in self.cents.values()), float) / 100
+
+    @property
+    def cash_usd(self) -> Array:
+        """What is paid in each month, shape (draws, months), without financing."""
+        return (
+            np.asarray(sum(entry for line, entry in self.cents.items() if line != "financing"), float) / 100
+        )
+
+    def line_usd(self, line: str) -> Array:
+        """One line in every world, shape (draws,)."""
+        return np.asarray(self.cents[line].sum(axis=1) / 100, float)
+
+
+def joined(ledgers: Sequence[Ledger], shape: tuple[int, int]) -> Ledger:
+    """Several ledgers of ``shape`` (draws, months) as one."""
+    zero = np.zeros(shape, np.int64)
+    return Ledger({line: sum((book.cents[line] for book in ledgers), start=zero) for line in LINES})
+
+
+def price_of(part: Part) -> Assumption:
+    """The price a part has: of a node (buy, lease) or of a device-hour.
+
+    Raises:
+        NoPriceError: neither the scenario nor the catalogue says.
+    """
+    system = part.system
+    if part.contract in ("buy", "lease"):
+        given, name, unit = part.node_usd, f"{system.key}.node_usd", "USD"
+        found = node_price(system.key)
+    else:
+        given, name = part.price_usd_per_gpu_hour, f"{system.accelerator}.{part.contract}_usd_per_gpu_hour"
+        unit = "USD/gpu hour"
+        found = hour_price(system.accelerator, "reserve" if part.contract == "reserve" else "rent")
+    if given is not None:
+        return Assumption(name, given, unit, "the scenario file", "scenario")
+    if found is None:
+        raise NoPriceError(
+            f"no price is known for {name}: give {'node_usd' if unit == 'USD' else 'price_usd_per_gpu_hour'}"
+        )
+    return found
+
+
+def power_states_kwh(fleet: Fleet, used: Array, world: Mapping[str, Array]) -> dict[str, Array]:
+    """Energy of a part at the meter of the site by state, kWh, shape (draws, months).
+
+    ``compute``: hours that made progress; ``stall``: busy hours that did not (checkpoints, restarts, lost work);
+    ``idle``: the rest of the powered hours. Three states, since rated power misses by 27-37 % (H100 nodes at 76 % of
+    rated under heavy training).
+    """
+    paid = paid_hours(fleet, used)
+    share = np.divide(used, fleet.running, out=np.zeros_like(used), where=fleet.running > 0)
+    busy = fleet.scheduled * share
+    rated_kw = (fleet.part.system.node_power_w or 0.0) / 1e3 / fleet.part.system.gpus_per_node
+    hours = {"compute": used, "stall": busy - used, "idle": np.maximum(paid - busy, 0.0)}
+    pue = world["pue"][:, None]
+    return {s: h * rated_kw * world[f"power_{s}_frac"][:, None] * pue for s, h in hours.items()}
+
+
+def ledger(fleet: Fleet, used: Array, world: Mapping[str, Array], draws: Draws) -> Ledger:
+    """Every cost of one part of an option.
+
+    Raises:
+        NoPriceError: a price is missing.
+    """
+    shape = used.shape
+    lines: dict[str, Array] = {line: np.zeros(shape) for line in LINES}
+    contract = fleet.part.contract
+    in_place = fleet.owned / (fleet.part.system.gpus_per_node * months.HOURS)  # nodes, by month
+    paid = paid_hours(fleet, used)
+    if contract in ("buy", "lease"):
+        price = None if fleet.sunk else price_of(fleet.part)
+        if price is not None:
+            hardware = {"nodes": draws.of(price.name, price.value) * fleet.nodes}
+            hardware |= {line: hardware["nodes"] * world[name] for line, name in _BESIDE.items()}
+            if contract == "buy":
+                _buy(lines, hardware, fleet, world)
+            else:
+                rent = world["lease_frac_per_month"] * (
+                    hardware["nodes"] + hardware["network"] + hardware["storage"]
+                )
+                lines["lease"] = rent[:, None] * in_place / max(fleet.nodes, 1)
+            lines["support"] = (
+                (world["support_frac_per_year"] / 12 * (hardware["nodes"] + hardware["network"]))[:, None]
+                * in_place / max(fleet.nodes, 1)
+            )  # fmt: skip
+        kw = (fleet.part.system.node_power_w or 0.0) / 1e3
+        lines["facility"] = in_place * kw * world["facility_usd_per_kw_month"][:, None]
+        kwh = sum(power_states_kwh(fleet, used, world).values())
+        lines["energy"] = kwh * world["energy_usd_per_kwh"][:, None]
+    else:
+        price = price_of(fleet.part)
+        rate = draws.of(price.name, price.value)
+        if contract == "spot" and fleet.part.price_usd_per_gpu_hour is None:
+            rate = rate * world["spot_frac"]
+        lines["reserved hours" if contract == "reserve" else "rented hours"] = paid * rate[:, None]
+        in_place = paid / (fleet.part.system.gpus_per_node * months.HOURS)
+    lines["people"] = in_place * (world["staff_usd_per_year"] / 12 / world["nodes_per_engineer"])[:, None]
+    return Ledger({line: np.rint(amount * 100).astype(np.int64) for line, amount in lines.items()})
+
+
+_BESIDE = {
+    "network": "network_frac",
+    "storage": "storage_frac",
+    "installation": "install_frac",
+    "spares": "spares_frac",
+}
+
+
+def _buy(
+    lines: dict[str, Array], hardware: Mapping[str, Array], fleet: Fleet, world: Mapping[str, Array]
+) -> None:
+    """Write a purchase: paid at delivery, sold when retired or at the end of the plan, financed in between.
+
+    Value falls in a straight line from price to residual over the life; tied-up money costs the cost of capital on the
+    value at the start of each month.
+    """
+    length = lines["nodes"].shape[1]
+    bought = np.minimum(np.floor(fleet.delivered), length).astype(int)
+    here = bought < length
+    rows = np.nonzero(here)[0]
+    for line, amount in hardware.items():
+        lines[line][rows, bought[rows]] += amount[rows]
+    total = sum(hardware.values())
+    worth = hardware["nodes"] + hardware["network"] + hardware["storage"] + hardware["spares"]
+    life = world["life_years"] * 12
+    month = np.arange(length + 1, dtype=float)
+    age = np.clip((month[None, :] - fleet.delivered[:, None]) / life[:, None], 0, 1)
+    value = worth[:, None] * (1 - (1 - world["residual_frac"])[:, None] * age)  # as of each month's start
+    gone = np.minimum(np.ceil(fleet.retired), length).astype(int)
+    lines["resale"][rows, np.minimum(gone, length)[rows] - 1] -= value[rows, gone[rows]]
+    held = (month[None, :length] >= bought[:, None]) & (month[None, :length] < gone[:, None])
+    tied = np.where(month[None, :length] == bought[:, None], np.asarray(total)[:, None], value[:, :length])
+    lines["financing"] = np.where(held, tied, 0.0) * (world["cost_of_capital_frac_per_year"] / 12)[:, None]

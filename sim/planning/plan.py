@@ -1,0 +1,169 @@
+"""A capacity plan: every option tried in every world, the least regretted one chosen, and why not the others.
+
+The end of the line: demand in, decision out. Every number in the decision can be followed back to a need, a price or a
+rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.planning.draws import Draws
+from sim.planning.evaluate import Candidate, Evaluation, candidates, evaluate, rate_table
+from sim.planning.fluid import Rate
+from sim.planning.money import NoPriceError, price_of
+from sim.planning.needs import Need, needs
+from sim.planning.rates import reference_rates
+from sim.planning.regret import Choice, least_regret
+from sim.spec.demand import Demand
+from sim.spec.interval import Z90
+from sim.spec.prices import Assumption, Prices, general
+from sim.spec.supply import Supply
+
+DRAWS = 400
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The answer. ``choice`` ranks ``evaluations``, which holds only what can be had; ``refused`` holds the rest."""
+
+    demand: Demand
+    supply: Supply
+    needs: tuple[Need, ...]
+    evaluations: tuple[Evaluation, ...]
+    refused: tuple[Evaluation, ...]
+    choice: Choice
+    register: tuple[Assumption, ...]
+    seed: int
+
+    @property
+    def chosen(self) -> Evaluation:
+        """The option of least regret."""
+        return self.evaluations[self.choice.chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Swing:
+    """What one assumption does to the plan when it alone moves to its P10 and P90."""
+
+    assumption: Assumption
+    low_usd: float
+    """Cost and penalty of the chosen option with the assumption at P10, others at their middle."""
+    high_usd: float
+    low_choice: str
+    high_choice: str
+    """Which option is best there."""
+
+
+def make_plan(
+    demand: Demand, supply: Supply, prices: Prices | None, rate: Rate, seed: int = 0, count: int = DRAWS
+) -> Plan:
+    """Choose among doing nothing and every option of ``supply`` in every size."""
+    world = general(prices)
+    draws = Draws(count, seed)
+    wanted, tried = _try_all(demand, supply, world, draws, rate)
+    possible = tuple(e for e in tried if not e.refused)
+    refused = tuple(e for e in tried if e.refused)
+    loss = np.stack([e.loss_usd for e in possible])
+    penalty = np.stack([e.penalty_usd for e in possible])
+    choice = least_regret(loss, penalty, seed)
+    return Plan(
+        demand, supply, wanted, possible, refused, choice, _register(world, demand, supply, wanted), seed
+    )
+
+
+def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:
+    """One assumption at a time at its P10 and P90, the others at their middle; the widest swing first."""
+    world = general(prices)
+    found = []
+    for item in plan.register:
+        if item.value.certain:
+            continue
+        ends = []
+        for z in (-Z90, Z90):
+            draws = Draws(1, plan.seed, {item.name: z})
+            _, tried = _try_all(plan.demand, plan.supply, world, draws, rate)
+            possible = [e for e in tried if not e.refused]
+            best = min(possible, key=lambda e: float(e.loss_usd[0]))
+            chosen = next(e for e in possible if e.candidate == plan.chosen.candidate)
+            ends.append((float(chosen.loss_usd[0]), best.candidate.name))
+        found.append(Swing(item, ends[0][0], ends[1][0], ends[0][1], ends[1][1]))
+    return tuple(sorted(found, key=lambda s: -abs(s.high_usd - s.low_usd)))
+
+
+def why_not(plan: Plan, other: Evaluation) -> str:
+    """The reason that binds: why ``other`` is not the choice, in one sentence."""
+    if other.refused:
+        return "; ".join(other.refused)
+    chosen = plan.chosen
+    if other is chosen or chosen.flow is None:
+        return ""
+    late = [
+        (
+            served.need.programme.name,
+            chosen.met(served.need.programme.name),
+            other.met(served.need.programme.name),
+        )
+        for served in chosen.flow.served
+        if served.need.deadline is not None
+    ]
+    worst = max(late, key=lambda row: row[1] - row[2], default=None)
+    more = float(np.median(other.cost_usd - chosen.cost_usd))
+    lacks = float(np.median(other.penalty_usd - chosen.penalty_usd))
+    if worst is not None and worst[1] - worst[2] >= 0.05:
+        return f"{worst[0]} in time in {worst[2]:.0%} of the worlds against {worst[1]:.0%}"
+    if lacks > max(more, 0):
+        return f"leaves work worth ${lacks / 1e6:,.2f}M more undone"
+    return (
+        f"costs ${more / 1e6:,.2f}M more"
+        if more > 0
+        else f"regretted more when demand is high: {_bad_end(plan, other)}"
+    )
+
+
+def _bad_end(plan: Plan, other: Evaluation) -> str:
+    p90 = float(np.quantile(other.loss_usd - plan.chosen.loss_usd, 0.9))
+    return f"${p90 / 1e6:,.2f}M worse in one world of ten"
+
+
+def _try_all(
+    demand: Demand, supply: Supply, world: Mapping[str, Assumption], draws: Draws, rate: Rate
+) -> tuple[tuple[Need, ...], tuple[Evaluation, ...]]:
+    wanted = needs(demand, draws)
+    tried: Sequence[Candidate] = candidates(supply)
+    parts = [part for c in tried for part in c.option.parts] + list(supply.estate)
+    table = rate_table(rate, demand.programmes, [part.system for part in parts])
+    reference = reference_rates(demand.programmes, rate)
+    return wanted, tuple(evaluate(c, demand, supply, wanted, world, draws, table, reference) for c in tried)
+
+
+def _register(
+    world: Mapping[str, Assumption], demand: Demand, supply: Supply, wanted: Sequence[Need]
+) -> tuple[Assumption, ...]:
+    """Every number that could be otherwise, once."""
+    items = {item.name: item for need in wanted for item in need.implied}
+    for programme in demand.programmes:
+        said = {"tokens": "tokens", "people": "count", "device_hours": "device-hours", "runs_per_month": "runs/month",
+                "tokens_per_s": "tokens/s", "growth_frac_per_year": "share/year", "failed_frac": "share"}  # fmt: skip
+        for field, unit in said.items():
+            value = getattr(programme, field)
+            name = f"{programme.name}.{field}"
+            if value is not None and name not in items:
+                items[name] = Assumption(name, value, unit, "the scenario file", "scenario")
+    for name in ("value_usd_per_gpu_hour", "late_usd_per_month"):
+        items[name] = Assumption(name, getattr(demand, name), "USD", "the scenario file", "scenario")
+    for option in supply.options:
+        for number, part in enumerate(option.parts):
+            name = f"{option.name} {number}.delay_months"
+            items[name] = Assumption(name, part.delay_months, "months", "the scenario file", "scenario")
+            try:
+                price = price_of(part)
+            except NoPriceError:
+                continue
+            items[price.name] = price
+    return (*items.values(), *world.values())
