@@ -153,7 +153,7 @@ def _missed(
 ) -> tuple[Array, Array, Array]:
     """Reference device-hours short (draws, months), and the price of shortage and of delay (draws,)."""
     value = draws.of("value_usd_per_gpu_hour", demand.value_usd_per_gpu_hour)
-    each = draws.of("late_usd_per_month", demand.late_usd_per_month)
+    each = draws.of("month_late_usd", demand.month_late_usd)
     short = np.zeros((draws.count, demand.months))
     late = np.zeros(draws.count)
     for served in flow.served:

@@ -96,6 +96,12 @@ def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:
     return tuple(sorted(found, key=lambda s: -abs(s.high_usd - s.low_usd)))
 
 
+def best_alone(plan: Plan, draws: Draws, prices: Prices | None, rate: Rate) -> str:
+    """The best option in one given world."""
+    _, tried = _try_all(plan.demand, plan.supply, general(prices), draws, rate)
+    return min((e for e in tried if not e.refused), key=lambda e: float(e.loss_usd[0])).candidate.name
+
+
 def why_not(plan: Plan, other: Evaluation) -> str:
     """The reason that binds: why ``other`` is not the choice, in one sentence."""
     if other.refused:
@@ -155,7 +161,7 @@ def _register(
             name = f"{programme.name}.{field}"
             if value is not None and name not in items:
                 items[name] = Assumption(name, value, unit, "the scenario file", "scenario")
-    for name in ("value_usd_per_gpu_hour", "late_usd_per_month"):
+    for name in ("value_usd_per_gpu_hour", "month_late_usd"):
         items[name] = Assumption(name, getattr(demand, name), "USD", "the scenario file", "scenario")
     for option in supply.options:
         for number, part in enumerate(option.parts):

@@ -63,4 +63,4 @@ class Demand:
     value_usd_per_gpu_hour: Interval = interval(
         "what a device-hour that is wanted and not there costs the organisation, on the reference device", 6.0
     )
-    late_usd_per_month: Interval = interval("what a month of delay past a deadline costs", 0.0)
+    month_late_usd: Interval = interval("what a month of delay past a deadline costs", 0.0)

@@ -25,6 +25,7 @@ from sim.spec.checks import cross_faults
 from sim.spec.faults import Fault, ScenarioError, key_path
 from sim.spec.interval import Interval
 from sim.spec.overrides import override
+from sim.spec.plan_checks import plan_faults
 from sim.spec.scenario import Pool, Scenario, as_document
 from sim.spec.workload import SampleModel
 
@@ -90,11 +91,16 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
             faults += found
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             faults.append(Fault(where, name, None, f"is required: {field.metadata.get('meaning', '')}"))
-    if "cluster" not in document:
+    planned = "demand" in document
+    if planned and "supply" not in document:
+        faults.append(Fault(where, "supply", None, "is required beside [demand]: the options to choose from"))
+    if "cluster" not in document and not planned:
         faults.append(Fault(where, "cluster", None, "is required: the nodes, as [[cluster.pools]]"))
-    if "training" not in document:
+    if "training" not in document and not planned:
         faults.append(Fault(where, "training", None, "is required: nothing is asked without it"))
-    faults += cross_faults(sections.get("cluster"), sections.get("training"), where)
+    if "cluster" in document or not planned:
+        faults += cross_faults(sections.get("cluster"), sections.get("training"), where)
+    faults += plan_faults(sections.get("demand"), sections.get("supply"), where)
     if faults:
         raise ScenarioError(faults)
     return Scenario(**sections)

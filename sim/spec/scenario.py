@@ -12,8 +12,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from sim.spec.demand import Demand
 from sim.spec.fields import choice, count, named, quantity, text
 from sim.spec.hardware import Accelerator, System
+from sim.spec.prices import Prices
+from sim.spec.supply import Supply
 from sim.spec.workload import Training
 
 TOPOLOGIES = ("fat-tree", "rail-fat-tree", "torus", "none")
@@ -92,6 +95,9 @@ class Scenario:
     cluster: Cluster = field(default_factory=lambda: Cluster(()))
     training: Training | None = None
     published: tuple[Published, ...] = ()
+    demand: Demand | None = None
+    supply: Supply | None = None
+    prices: Prices | None = None
     profile: str = text(
         "calibration: shipped, ideal (every kernel at its lower bound) or a profile file", "shipped"
     )

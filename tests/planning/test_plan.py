@@ -1,6 +1,7 @@
 """Planning by construction: what must hold for any demand, price and option."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -100,8 +101,9 @@ def test_rented_hours_are_paid_as_used_and_reserved_ones_always():
 
 def test_a_training_run_ends_when_its_work_is_done_and_is_late_after_its_deadline():
     tokens = Interval.exactly(16 * months.HOURS * 3.6e6 * 3.5)  # 3.5 months of two nodes
-    asked = demand(Programme("run", "model", CATALOG.model("llama-3-8b") and "", deadline="2027-03",
-                             model=CATALOG.model("llama-3-8b"), tokens=tokens), late_usd_per_month=Interval.exactly(1e6))  # fmt: skip
+    asked = demand(Programme("run", "model", deadline="2027-03",
+                             model=CATALOG.model("llama-3-8b"), tokens=tokens),
+                   month_late_usd=Interval.exactly(1e6))  # fmt: skip
     found = one(asked, buy(2))
     assert found.flow.served[0].finished[0] == pytest.approx(3.5)
     assert found.lateness_usd[0] == pytest.approx(0.5e6)
@@ -119,9 +121,9 @@ def test_cents_add_up_and_cash_with_financing_is_the_cost(amount, delay, length,
         found.cost_usd
     )
     steps = list(found.waterfall().values())
-    assert all((a >= b - 1e-6).all() for a, b in zip(steps, steps[1:], strict=False))
+    assert all((a >= b - 1e-6).all() for a, b in pairwise(steps))
     with np.errstate(invalid="ignore"):
-        shares = [np.nan_to_num(b / a) for a, b in zip(steps, steps[1:], strict=False)]
+        shares = [np.nan_to_num(b / a) for a, b in pairwise(steps)]
     assert np.prod(shares, axis=0) * steps[0] == pytest.approx(steps[-1])
 
 
@@ -164,9 +166,11 @@ def test_doing_nothing_costs_nothing_and_leaves_everything_undone():
 def test_the_site_refuses_with_the_limit_that_binds_and_an_unknown_price_is_said():
     asked = demand(hours(50.0))
     unknown = Option("no price", (Part(CATALOG.system("dgx-1v"), 1, "buy"),))
-    plan = make_plan(asked, Supply((buy(40), unknown), site=Site(power_w=100e3, racks=5, network_ports=8)), None, rate, count=4)  # fmt: skip
+    site = Site(power_w=100e3, racks=5, network_ports=8)
+    plan = make_plan(asked, Supply((buy(40), unknown), site=site), None, rate, count=4)
     told = {e.candidate.name: why_not(plan, e) for e in plan.refused}
-    assert "power" in told["buy"] and "racks" in told["buy"] and "ports" in told["buy"]
+    for limit in ("power", "racks", "ports"):
+        assert limit in told["buy"]
     assert "no price is known" in told["no price"]
     assert plan.chosen.candidate.name == "do nothing"
 
@@ -186,7 +190,7 @@ def test_people_words_become_numbers_that_are_shown():
     assert [a.name for a in found["us"].implied] == ["us.device_hours"]
     assert [a.name for a in found["bot"].implied] == ["bot.tokens_per_s_per_user"]
     assert found["llm"].implied[0].value.mid == pytest.approx(20 * 70.55e9, rel=0.01)
-    assert found["us"].work[0, 0] * 1 == pytest.approx(
+    assert found["us"].work[0, 0] == pytest.approx(
         40 * Interval(60.0, 200.0, 600.0).at(Draws(2).z("us.device_hours"))[0]
     )
     assert found["llm"].deadline == 2

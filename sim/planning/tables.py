@@ -1,0 +1,177 @@
+"""A plan as plain tables: the one document that the terminal, the report, the app and ``--json`` all show.
+
+Money in USD, time in months, energy in kWh; a quantity that is not certain is ``{"p10", "p50", "p90"}`` over the
+worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sim.planning import months
+from sim.planning.evaluate import WATERFALL, Evaluation
+from sim.planning.money import LINES
+from sim.planning.plan import Plan, Swing, why_not
+from sim.planning.risks import Risk
+from sim.spec.prices import Assumption
+
+
+def plan_document(plan: Plan, swings: Sequence[Swing], risks: Sequence[Risk]) -> dict[str, Any]:
+    """Everything a reader of the plan may ask, in the order in which they ask it."""
+    chosen = plan.chosen
+    return {
+        "decision": _decision(plan),
+        "demand": [_need(need, plan.demand.start) for need in plan.needs],
+        "options": [
+            _option(plan, plan.evaluations[i], float(plan.choice.regret[i]), float(plan.choice.wins[i]))
+            for i in plan.choice.order
+        ],
+        "refused": [{"name": e.candidate.name, "why": list(e.refused)} for e in plan.refused],
+        "waterfall": [
+            {"step": step, "device_hours": _spread(chosen.waterfall()[step])} for step in WATERFALL
+        ],
+        "milestones": _milestones(plan),
+        "cost_lines": [
+            {"line": line, "usd": _spread(chosen.ledger.line_usd(line))} for line in LINES if chosen.ledger
+        ],
+        "cash_by_quarter": _cash(chosen, plan.demand.start),
+        "energy": _energy(chosen),
+        "tornado": [_swing(swing) for swing in swings],
+        "risks": [_risk(risk) for risk in risks],
+        "register": [_assumption(item) for item in plan.register],
+        "seed": plan.seed,
+        "worlds": len(chosen.loss_usd),
+    }
+
+
+def _decision(plan: Plan) -> dict[str, Any]:
+    chosen, choice = plan.chosen, plan.choice
+    ready = [float(np.median(f.delivered)) for f in chosen.fleets if not f.sunk]
+    return {
+        "option": chosen.candidate.name,
+        "nodes": {f"{f.part.contract} {f.part.system.key}": f.nodes for f in chosen.fleets if not f.sunk},
+        "cost_usd": _spread(chosen.cost_usd),
+        "usd_per_useful_hour": _spread(_unit_cost(chosen)),
+        "ready": months.name(round(max(ready)), plan.demand.start) if ready else None,
+        "confidence": float(choice.wins[choice.chosen]),
+        "too_close": choice.too_close,
+        "contenders": [plan.evaluations[i].candidate.name for i in choice.contenders],
+    }
+
+
+def _unit_cost(found: Evaluation) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Cost over the hours of all devices in which work was done (Google's goodput: price over the useful share)."""
+    useful = found.waterfall()["useful"]
+    return np.divide(found.cost_usd, useful, out=np.full_like(useful, np.nan), where=useful > 0)
+
+
+def _need(need: Any, start: str) -> dict[str, Any]:
+    total = need.work.sum(axis=1)
+    return {
+        "programme": need.programme.name,
+        "kind": need.programme.kind,
+        "unit": need.unit,
+        "work": _spread(total),
+        "deadline": None if need.deadline is None else months.name(need.deadline, start),
+        "by_month": [_spread(column) for column in need.work.T],
+        "implied": [_assumption(item) for item in need.implied],
+    }
+
+
+def _option(plan: Plan, found: Evaluation, regret: float, wins: float) -> dict[str, Any]:
+    short = found.short_hours.sum(axis=1) if found.short_hours is not None else np.zeros(1)
+    return {
+        "name": found.candidate.name,
+        "cost_usd": _spread(found.cost_usd),
+        "penalty_usd": _spread(found.penalty_usd),
+        "loss_usd": _spread(found.loss_usd),
+        "short_device_hours": _spread(short),
+        "usd_per_useful_hour": _spread(_unit_cost(found)),
+        "peak_w": found.peak_w,
+        "regret": regret,
+        "first_in": wins,
+        "why_not": why_not(plan, found),
+        "note": found.candidate.option.note,
+    }
+
+
+def _milestones(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for i in plan.choice.order:
+        found = plan.evaluations[i]
+        for served in found.flow.served if found.flow else ():
+            if served.need.deadline is None:
+                continue
+            rows.append(
+                {
+                    "option": found.candidate.name,
+                    "programme": served.need.programme.name,
+                    "deadline": months.name(served.need.deadline, plan.demand.start),
+                    "in_time": float((served.late_months == 0).mean()),
+                    "finished_months": _spread(served.finished),
+                }
+            )
+    return rows
+
+
+def _cash(found: Evaluation, start: str) -> list[dict[str, Any]]:
+    if found.ledger is None:
+        return []
+    cash = found.ledger.cash_usd
+    quarters: dict[str, Any] = {}
+    for month in range(cash.shape[1]):
+        name = months.quarter(month, start)
+        quarters[name] = quarters.get(name, 0) + cash[:, month]
+    return [{"quarter": name, "usd": _spread(amount)} for name, amount in quarters.items()]
+
+
+def _energy(found: Evaluation) -> dict[str, Any]:
+    kwh = found.kwh or {}
+    return {
+        "peak_w": found.peak_w,
+        "kwh": {state: _spread(amount) for state, amount in kwh.items()},
+        "total_kwh": _spread(sum(kwh.values(), start=np.zeros(1))),
+        "carbon_kg": _spread(found.carbon_kg if found.carbon_kg is not None else np.zeros(1)),
+    }
+
+
+def _swing(swing: Swing) -> dict[str, Any]:
+    return _assumption(swing.assumption) | {
+        "low_usd": swing.low_usd,
+        "high_usd": swing.high_usd,
+        "low_choice": swing.low_choice,
+        "high_choice": swing.high_choice,
+    }
+
+
+def _risk(risk: Risk) -> dict[str, Any]:
+    return _assumption(risk.assumption) | {
+        "trigger": risk.trigger,
+        "rises": risk.rises,
+        "instead": risk.instead,
+        "chance": risk.chance,
+    }
+
+
+def _assumption(item: Assumption) -> dict[str, Any]:
+    value = item.value
+    return {
+        "name": item.name,
+        "low": value.low,
+        "mid": value.mid,
+        "high": value.high,
+        "unit": item.unit,
+        "kind": item.kind,
+        "date": item.date,
+        "source": item.source,
+    }
+
+
+def _spread(values: ArrayLike) -> dict[str, float | None]:
+    """P10, P50 and P90; none = beyond the plan (never, or not defined)."""
+    low, mid, high = np.quantile(np.asarray(values, float), [0.1, 0.5, 0.9], method="inverted_cdf")
+    return {n: float(v) if np.isfinite(v) else None for n, v in (("p10", low), ("p50", mid), ("p90", high))}

@@ -1,0 +1,69 @@
+"""Checks of a capacity plan: does each programme say what its kind needs, and are the months months?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sim.spec.demand import Demand, Programme
+from sim.spec.faults import Fault
+from sim.spec.supply import Supply
+
+NEEDED = {
+    "team": ("people",),
+    "model": ("model",),
+    "fine-tuning": ("runs_per_month",),
+    "search": ("runs_per_month",),
+    "chat": ("people",),
+    "traffic": ("tokens_per_s",),
+    "device-hours": ("device_hours",),
+}
+"""What a kind cannot do without; the rest is implied and shown."""
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+
+
+def plan_faults(demand: Demand | None, supply: Supply | None, where: str) -> Iterator[Fault]:
+    """Faults of ``[demand]`` and ``[supply]`` together; a section that is itself faulty is None and not used."""
+    if demand is not None:
+        yield from _month(demand.start, "demand.start", where)
+        if not demand.programmes:
+            yield Fault(where, "demand.programmes", None, "is required: at least one programme")
+        names = [programme.name for programme in demand.programmes]
+        for number, programme in enumerate(demand.programmes):
+            path = f"demand.programmes.{number}"
+            if names.index(programme.name) != number:
+                yield Fault(where, f"{path}.name", programme.name, "stands twice: expected names that differ")
+            yield from _programme(programme, path, where)
+    if supply is not None:
+        parts = [
+            (f"supply.options.{o}.parts.{p}", part)
+            for o, option in enumerate(supply.options)
+            for p, part in enumerate(option.parts)
+        ]
+        parts += [(f"supply.estate.{p}", part) for p, part in enumerate(supply.estate)]
+        for path, part in parts:
+            yield from _month(part.delivery, f"{path}.delivery", where)
+            if part.contract == "reserve" and part.months == 0:
+                yield Fault(where, f"{path}.months", 0, "a reservation has a length: expected at least 1")
+        for number, option in enumerate(supply.options):
+            if not option.parts:
+                yield Fault(where, f"supply.options.{number}.parts", None, "is required: at least one part")
+            if option.name in [o.name for o in supply.options[:number]]:
+                wanted = "stands twice: expected names that differ"
+                yield Fault(where, f"supply.options.{number}.name", option.name, wanted)
+
+
+def _programme(programme: Programme, path: str, where: str) -> Iterator[Fault]:
+    for name in NEEDED[programme.kind]:
+        if getattr(programme, name) is None:
+            yield Fault(where, f"{path}.{name}", None, f"is required for a programme of kind {programme.kind!r}")
+    for name in ("start", "end", "deadline"):
+        yield from _month(getattr(programme, name), f"{path}.{name}", where)
+    if programme.deadline and programme.kind != "model":
+        wanted = f"only a model has one, not {programme.kind!r}"
+        yield Fault(where, f"{path}.deadline", programme.deadline, wanted)
+
+
+def _month(value: str, path: str, where: str) -> Iterator[Fault]:
+    if value and not _MONTH.fullmatch(value):
+        yield Fault(where, path, value, "expected a month as YYYY-MM")
