@@ -48,7 +48,7 @@ def breakdown(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
         )
     figure.update_layout(barmode="stack", height=230, xaxis_title="seconds of one step", yaxis_visible=False)
-    return _styled(figure)
+    return styled(figure)
 
 
 def memory(document: dict[str, Any]) -> go.Figure:
@@ -71,7 +71,7 @@ def memory(document: dict[str, Any]) -> go.Figure:
     )
     if len(ranks) > 24:
         figure.update_layout(xaxis_dtick=4)
-    return _styled(figure)
+    return styled(figure)
 
 
 def timeline(log: Timeline) -> go.Figure:
@@ -104,7 +104,7 @@ def timeline(log: Timeline) -> go.Figure:
         barmode="overlay", height=height, xaxis_title="seconds", yaxis_title="pipeline rank", bargap=0.1
     )
     figure.update_yaxes(autorange="reversed", dtick=max(1, log.ranks // 16))
-    return _styled(figure)
+    return styled(figure)
 
 
 def kernels(document: dict[str, Any], count: int = 12) -> go.Figure:
@@ -128,13 +128,13 @@ def kernels(document: dict[str, Any], count: int = 12) -> go.Figure:
     figure.update_layout(
         barmode="stack", height=120 + 26 * len(rows), xaxis_title="milliseconds a micro-batch"
     )
-    return _styled(figure)
+    return styled(figure)
 
 
-def _styled(figure: go.Figure) -> go.Figure:
+def styled(figure: go.Figure, top: int = 10) -> go.Figure:
     """Transparent ground, so that the page's own light or dark theme shows through."""
     figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 10, "b": 40},
+        margin={"l": 10, "r": 10, "t": top, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#777"},

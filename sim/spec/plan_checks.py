@@ -56,7 +56,9 @@ def plan_faults(demand: Demand | None, supply: Supply | None, where: str) -> Ite
 def _programme(programme: Programme, path: str, where: str) -> Iterator[Fault]:
     for name in NEEDED[programme.kind]:
         if getattr(programme, name) is None:
-            yield Fault(where, f"{path}.{name}", None, f"is required for a programme of kind {programme.kind!r}")
+            yield Fault(
+                where, f"{path}.{name}", None, f"is required for a programme of kind {programme.kind!r}"
+            )
     for name in ("start", "end", "deadline"):
         yield from _month(getattr(programme, name), f"{path}.{name}", where)
     if programme.deadline and programme.kind != "model":

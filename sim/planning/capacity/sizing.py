@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning import months
-from sim.planning.fluid import Rate
-from sim.planning.needs import Need
+from sim.planning.capacity import months
+from sim.planning.capacity.fluid import Rate
+from sim.planning.capacity.needs import Need
 from sim.spec.hardware import System
 
 Array = NDArray[np.float64]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.draws import Draws
-from sim.planning.evaluate import Candidate, Evaluation, candidates, evaluate, rate_table
-from sim.planning.fluid import Rate
-from sim.planning.money import NoPriceError, price_of
-from sim.planning.needs import Need, needs
-from sim.planning.rates import reference_rates
-from sim.planning.regret import Choice, least_regret
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.evaluate import Candidate, Evaluation, candidates, evaluate, rate_table
+from sim.planning.capacity.fluid import Rate
+from sim.planning.capacity.money import NoPriceError, price_of
+from sim.planning.capacity.needs import Need, needs
+from sim.planning.capacity.rates import reference_rates
+from sim.planning.capacity.regret import Choice, least_regret
 from sim.spec.demand import Demand
 from sim.spec.interval import Z90
 from sim.spec.prices import Assumption, Prices, general

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.planning.draws import Draws
-from sim.planning.fluid import Rate
-from sim.planning.plan import Plan, Swing, best_alone
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.fluid import Rate
+from sim.planning.capacity.plan import Plan, Swing, best_alone
 from sim.spec.prices import Assumption, Prices
 
 WORST = 2.326

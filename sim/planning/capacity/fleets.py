@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning import months
-from sim.planning.draws import Draws
+from sim.planning.capacity import months
+from sim.planning.capacity.draws import Draws
 from sim.spec.prices import Assumption
 from sim.spec.supply import Part, Site
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.planning.regret import least_regret, spend_regret
+from sim.planning.capacity.regret import least_regret, spend_regret
 from sim.spec.interval import Z90, Interval
 
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.planning import months
-from sim.planning.draws import Draws
-from sim.planning.evaluate import Candidate, evaluate
-from sim.planning.needs import needs
-from sim.planning.plan import make_plan, tornado, why_not
-from sim.planning.rates import reference_rates
-from sim.planning.sizing import needed_devices
+from sim.planning.capacity import months
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.evaluate import Candidate, evaluate
+from sim.planning.capacity.needs import needs
+from sim.planning.capacity.plan import make_plan, tornado, why_not
+from sim.planning.capacity.rates import reference_rates
+from sim.planning.capacity.sizing import needed_devices
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Demand, Programme
 from sim.spec.interval import Interval

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity import PAID_FOR_USE, Fleet
-from sim.planning.needs import Need
+from sim.planning.capacity.fleets import PAID_FOR_USE, Fleet
+from sim.planning.capacity.needs import Need
 from sim.spec.demand import Programme
 from sim.spec.hardware import System
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sim.planning import months
-from sim.planning.evaluate import WATERFALL, Evaluation
-from sim.planning.money import LINES
-from sim.planning.plan import Plan, Swing, why_not
-from sim.planning.risks import Risk
+from sim.planning.capacity import months
+from sim.planning.capacity.evaluate import WATERFALL, Evaluation
+from sim.planning.capacity.money import LINES
+from sim.planning.capacity.plan import Plan, Swing, why_not
+from sim.planning.capacity.risks import Risk
 from sim.spec.prices import Assumption
 
 

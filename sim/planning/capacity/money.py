@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning import months
-from sim.planning.capacity import Fleet
-from sim.planning.draws import Draws
-from sim.planning.fluid import paid_hours
+from sim.planning.capacity import months
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.fleets import Fleet
+from sim.planning.capacity.fluid import paid_hours
 from sim.spec.prices import Assumption, hour_price, node_price
 from sim.spec.supply import Part
 

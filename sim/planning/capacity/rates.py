@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sim.planning.fluid import Rate
-from sim.planning.needs import TOKENS_PER_S_PER_DEVICE
+from sim.planning.capacity.fluid import Rate
+from sim.planning.capacity.needs import TOKENS_PER_S_PER_DEVICE
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Programme
 from sim.spec.hardware import Accelerator, System

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity import fleet
-from sim.planning.draws import Draws
-from sim.planning.money import ledger, price_of
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.fleets import fleet
+from sim.planning.capacity.money import ledger, price_of
 from sim.spec.hardware import System
 from sim.spec.prices import Assumption, bounds
 from sim.spec.supply import Part, Site

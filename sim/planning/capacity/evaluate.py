@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity import Fleet, fleet, peak_power_w, refusals
-from sim.planning.draws import Draws
-from sim.planning.fluid import Flow, Rate, paid_hours, pour
-from sim.planning.money import Ledger, NoPriceError, joined, ledger, power_states_kwh, price_of
-from sim.planning.needs import Need
+from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.fleets import Fleet, fleet, peak_power_w, refusals
+from sim.planning.capacity.fluid import Flow, Rate, paid_hours, pour
+from sim.planning.capacity.money import Ledger, NoPriceError, joined, ledger, power_states_kwh, price_of
+from sim.planning.capacity.needs import Need
 from sim.spec.demand import Demand, Programme
 from sim.spec.hardware import System
 from sim.spec.prices import Assumption, bounds

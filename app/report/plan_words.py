@@ -1,0 +1,73 @@
+"""The sentences and numbers of a plan, one wording for every face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Spread = dict[str, float | None]
+
+
+def usd(value: float | None) -> str:
+    """``$1.23M``."""
+    if value is None:
+        return "-"
+    sign, size = ("-" if value < 0 else ""), abs(value)
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{sign}${size / unit:.3g}{name}"
+    return f"{sign}${size:.2f}"
+
+
+def spread_usd(spread: Spread) -> str:
+    """``$8.3M ($3.7M to $21M)``."""
+    if spread["p10"] == spread["p90"]:
+        return usd(spread["p50"])
+    return f"{usd(spread['p50'])} ({usd(spread['p10'])} to {usd(spread['p90'])})"
+
+
+def spread_count(spread: Spread, unit: str = "") -> str:
+    """``1.2M (0.8M to 2.4M)``."""
+
+    def one(value: float | None) -> str:
+        if value is None:
+            return "never"
+        for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+            if abs(value) >= size:
+                return f"{value / (1e3 if name == 'k' else size):.3g}{name}"
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+    tail = f" {unit}" if unit else ""
+    if spread["p10"] == spread["p90"]:
+        return one(spread["p50"]) + tail
+    return f"{one(spread['p50'])} ({one(spread['p10'])} to {one(spread['p90'])}){tail}"
+
+
+def decision_words(document: dict[str, Any]) -> str:
+    """The decision in one sentence."""
+    decision = document["decision"]
+    ready = f", ready in {decision['ready']}" if decision["ready"] else ""
+    said = f"{decision['option'].capitalize()}: {spread_usd(decision['cost_usd'])} over the plan{ready}."
+    if decision["too_close"]:
+        others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
+        return said + f" Too close to call against {others}." if others else said
+    return (
+        said + f" It is the least regretted in {decision['confidence']:.0%} of the resampled sets of worlds."
+    )
+
+
+def undone_words(document: dict[str, Any]) -> str:
+    """What is left undone with the choice, in one sentence; empty where nothing is."""
+    short = document["options"][0]["short_device_hours"]
+    if not short["p90"]:
+        return ""
+    return f"Left undone: {spread_count(short, 'reference device-hours')}."
+
+
+def risk_words(risk: dict[str, Any]) -> str:
+    """One risk and its trigger in one sentence."""
+    way = "rises to" if risk["rises"] else "falls to"
+    name = risk["name"].replace("_", " ")
+    trigger = f"{risk['trigger']:.3g} {risk['unit']}".strip()
+    return (
+        f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
+    )
