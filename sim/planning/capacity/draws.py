@@ -23,16 +23,18 @@ class Draws:
 
     count: int
     seed: int = 0
-    fixed: Mapping[str, float] | None = field(default=None, hash=False)
-    """Instead of chance: standard normal values by assumption, 0 (the median) for those not named."""
+    pinned: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Assumptions that are not left to chance: their standard normal value by name."""
+    median: bool = False
+    """All others stay at their median instead of being drawn."""
 
     def z(self, name: str) -> NDArray[np.float64]:
         """Standard normal numbers of the assumption ``name``, shape (count,).
 
         Antithetic pairs: the second half mirrors the first, so a median assumption is the median of the draws.
         """
-        if self.fixed is not None:
-            return np.full(self.count, self.fixed.get(name, 0.0))
+        if name in self.pinned or self.median:
+            return np.full(self.count, self.pinned.get(name, 0.0))
         half = -(-self.count // 2)
         normal = np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(half)
         return np.concatenate([normal, -normal])[: self.count]

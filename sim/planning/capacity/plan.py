@@ -18,7 +18,7 @@ from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.money import NoPriceError, price_of
 from sim.planning.capacity.needs import Need, needs
 from sim.planning.capacity.rates import reference_rates
-from sim.planning.capacity.regret import Choice, least_regret
+from sim.planning.capacity.regret import Choice, least_regret, mean_regret
 from sim.spec.demand import Demand
 from sim.spec.interval import Z90
 from sim.spec.prices import Assumption, Prices, general
@@ -86,7 +86,7 @@ def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:
             continue
         ends = []
         for z in (-Z90, Z90):
-            draws = Draws(1, plan.seed, {item.name: z})
+            draws = Draws(1, plan.seed, {item.name: z}, median=True)
             _, tried = _try_all(plan.demand, plan.supply, world, draws, rate)
             possible = [e for e in tried if not e.refused]
             best = min(possible, key=lambda e: float(e.loss_usd[0]))
@@ -96,10 +96,13 @@ def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:
     return tuple(sorted(found, key=lambda s: -abs(s.high_usd - s.low_usd)))
 
 
-def best_alone(plan: Plan, draws: Draws, prices: Prices | None, rate: Rate) -> str:
-    """The best option in one given world."""
+def choice_where(plan: Plan, name: str, z: float, prices: Prices | None, rate: Rate, count: int = 96) -> str:
+    """The least regretted option where the assumption ``name`` is known to be at ``z`` and the others are drawn."""
+    draws = Draws(count, plan.seed, {name: z})
     _, tried = _try_all(plan.demand, plan.supply, general(prices), draws, rate)
-    return min((e for e in tried if not e.refused), key=lambda e: float(e.loss_usd[0])).candidate.name
+    possible = [e for e in tried if not e.refused]
+    loss, penalty = np.stack([e.loss_usd for e in possible]), np.stack([e.penalty_usd for e in possible])
+    return possible[int(np.argmin(mean_regret(loss, penalty)))].candidate.name
 
 
 def why_not(plan: Plan, other: Evaluation) -> str:

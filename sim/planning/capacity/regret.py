@@ -62,8 +62,7 @@ def least_regret(loss: Array, penalty: Array, seed: int = 0, power: float = POWE
     in; ``penalty``: the part of it that stands for shortage and delay, which counts ``UNDER`` times. Regret is
     measured in millions, so that the power weighs like that of a yearly budget.
     """
-    weighted = (loss - penalty) * OVER + penalty * UNDER
-    regret = (np.maximum(weighted - weighted.min(axis=0), 0.0) / 1e6) ** power
+    weighted, regret = _regrets(loss, penalty, power)
     mean = regret.mean(axis=1)
     order = tuple(int(i) for i in np.argsort(mean, kind="stable"))
     winner = np.bincount(weighted.argmin(axis=0), minlength=len(loss)) / loss.shape[1]
@@ -74,3 +73,14 @@ def least_regret(loss: Array, penalty: Array, seed: int = 0, power: float = POWE
     resampled = counts @ regret.T / loss.shape[1]
     wins = np.bincount(resampled.argmin(axis=1), minlength=len(loss)) / RESAMPLES
     return Choice(mean, order, winner, wins)
+
+
+def mean_regret(loss: Array, penalty: Array, power: float = POWER) -> Array:
+    """Mean regret of each option over the worlds; see :func:`least_regret`."""
+    return np.asarray(_regrets(loss, penalty, power)[1].mean(axis=1))
+
+
+def _regrets(loss: Array, penalty: Array, power: float) -> tuple[Array, Array]:
+    """Weighted loss, and regret in millions to the ``power``; both shape (options, draws)."""
+    weighted = (loss - penalty) * OVER + penalty * UNDER
+    return weighted, (np.maximum(weighted - weighted.min(axis=0), 0.0) / 1e6) ** power

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
-from sim.planning.capacity.draws import Draws
 from sim.planning.capacity.fluid import Rate
-from sim.planning.capacity.plan import Plan, Swing, best_alone
+from sim.planning.capacity.plan import Plan, Swing, choice_where
 from sim.spec.prices import Assumption, Prices
 
 WORST = 2.326
@@ -32,22 +32,23 @@ class Risk:
 def risks(
     plan: Plan, swings: Sequence[Swing], prices: Prices | None, rate: Rate, most: int = 6
 ) -> tuple[Risk, ...]:
-    """Assumptions that alone, up to one chance in a hundred, make another option the best; the likeliest first."""
-    from scipy.special import ndtr
+    """Assumptions that, known to be at an end one chance in a hundred away, turn the choice; the likeliest first.
 
+    The others stay uncertain, so a trigger is where one would decide otherwise, not where one happens to lose.
+    """
+    chosen = plan.chosen.candidate.name
     found = []
-    here = best_alone(plan, Draws(1, plan.seed, {}), prices, rate)
     for swing in swings[: 2 * most]:
-        for sign in (-1.0, 1.0):
-            z = sign * WORST
-            there = best_alone(plan, Draws(1, plan.seed, {swing.assumption.name: z}), prices, rate)
-            if there == here:
+        for z in (-WORST, WORST):
+            name = swing.assumption.name
+            there = choice_where(plan, name, z, prices, rate)
+            if there == chosen or choice_where(plan, name, 0.0, prices, rate) != chosen:
                 continue
             near, far = 0.0, z
-            for _ in range(12):
+            for _ in range(6):
                 middle = (near + far) / 2
-                at = best_alone(plan, Draws(1, plan.seed, {swing.assumption.name: middle}), prices, rate)
-                near, far, there = (middle, far, there) if at == here else (near, middle, at)
+                at = choice_where(plan, name, middle, prices, rate)
+                near, far, there = (middle, far, there) if at == chosen else (near, middle, at)
             value = float(swing.assumption.value.at(np.array(far)))
-            found.append(Risk(swing.assumption, value, sign > 0, there, float(ndtr(-abs(far)))))
+            found.append(Risk(swing.assumption, value, z > 0, there, float(ndtr(-abs(far)))))
     return tuple(sorted(found, key=lambda r: -r.chance)[:most])
