@@ -75,6 +75,14 @@ def loads(text: str, where: str = "scenario", overrides: Iterable[str] = ()) -> 
     return scenario
 
 
+def document_of(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a scenario file that loads, with ``overrides`` applied."""
+    document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    for item in overrides:
+        override(document, item)
+    return document
+
+
 def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
     """Check a parsed document and freeze it; see :func:`load`."""
     faults: list[Fault] = []

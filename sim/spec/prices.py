@@ -39,7 +39,7 @@ class Prices:
     """What a scenario says itself; none = the catalogue's."""
 
     spot_frac: Interval | None = interval("spot price over rental price", None)
-    lease_frac_per_month: Interval | None = interval("monthly lease over the price of the node", None)
+    lease_rate_frac_per_year: Interval | None = interval("interest inside a lease", None)
     network_frac: Interval | None = interval("switches, optics and cables over the price of the nodes", None)
     storage_frac: Interval | None = interval("shared storage over the price of the nodes", None)
     install_frac: Interval | None = interval("set-up over the price of the nodes", None)

@@ -68,3 +68,6 @@ class Supply:
     estate: tuple[Part, ...] = ()
     """Nodes in place at the start; ``months`` says when they retire. Their price is sunk."""
     site: Site = field(default_factory=Site)
+    budget_usd: float | None = quantity(
+        "most the plan may cost at the median; none = no limit", None, above=True
+    )

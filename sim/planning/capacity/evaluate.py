@@ -135,6 +135,12 @@ def evaluate(
         [ledger(f, u, world, draws) for f, u in zip(fleets, flow.used, strict=True)],
         (draws.count, demand.months),
     )
+    typical = float(np.median(books.total_usd))
+    if supply.budget_usd is not None and candidate.option.parts and typical > supply.budget_usd:
+        told = (
+            f"budget: costs ${typical / 1e6:,.2f}M at the median, there is ${supply.budget_usd / 1e6:,.2f}M"
+        )
+        return Evaluation(candidate, (told,), fleets, peak_w=peak_power_w(fleets, general))
     kwh: dict[str, Array] = {}
     for f, used in zip(fleets, flow.used, strict=True):
         for state, amount in power_states_kwh(f, used, world).items():

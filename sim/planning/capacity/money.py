@@ -160,6 +160,19 @@ _BESIDE = {
 }
 
 
+def lease_share(length: int, world: Mapping[str, Array]) -> Array:
+    """Monthly payment of a lease of ``length`` months over the price, shape (draws,).
+
+    The annuity that pays price less discounted residual value (Brealey, Myers and Allen, Principles of Corporate
+    Finance, chapter on leasing); the residual falls in a straight line over the life.
+    """
+    monthly = np.maximum(world["lease_rate_frac_per_year"], 1e-9) / 12
+    age = np.minimum(length / (12 * world["life_years"]), 1.0)
+    residual = 1 - (1 - world["residual_frac"]) * age
+    discount = (1 + monthly) ** -float(length)
+    return np.asarray((1 - residual * discount) * monthly / (1 - discount))
+
+
 def _buy(
     lines: dict[str, Array], hardware: Mapping[str, Array], fleet: Fleet, world: Mapping[str, Array]
 ) -> None:

@@ -24,7 +24,7 @@ from sim.spec.supply import Option, Part, Site, Supply
 CATALOG = load_catalog()
 H100, B200 = CATALOG.system("dgx-h100"), CATALOG.system("dgx-b200")
 CERTAIN = Prices(**{f: Interval.exactly(v) for f, v in {
-    "spot_frac": 0.5, "lease_frac_per_month": 0.03, "network_frac": 0.1, "storage_frac": 0.05, "install_frac": 0.03,
+    "spot_frac": 0.5, "lease_rate_frac_per_year": 0.12, "network_frac": 0.1, "storage_frac": 0.05, "install_frac": 0.03,
     "spares_frac": 0.0, "support_frac_per_year": 0.05, "facility_usd_per_kw_month": 200.0, "energy_usd_per_kwh": 0.1,
     "pue": 1.2, "power_compute_frac": 0.75, "power_stall_frac": 0.5, "power_idle_frac": 0.2,
     "staff_usd_per_year": 200e3, "nodes_per_engineer": 100.0, "cost_of_capital_frac_per_year": 0.12, "life_years": 5.0,
@@ -97,6 +97,17 @@ def test_rented_hours_are_paid_as_used_and_reserved_ones_always():
         found = one(asked, Option("hours", (part,)))
         line = "rented hours" if contract == "rent" else "reserved hours"
         assert found.ledger.line_usd(line)[0] == pytest.approx(usd, abs=0.1)
+
+
+def test_a_lease_pays_back_its_price_with_interest():
+    """The payments and the residual, discounted at the lease's own rate, are worth the price."""
+    asked = demand(hours(1.0), length=24)
+    lease = Part(H100, 3, "lease", months=24, node_usd=Interval.exactly(300e3))
+    monthly = one(asked, Option("lease", (lease,))).ledger.cents["lease"][0] / 100
+    price = 3 * 300e3 * 1.15
+    residual = price * (1 - 0.9 * 24 / 60)
+    worth = sum(pay / 1.01 ** (month + 1) for month, pay in enumerate(monthly)) + residual / 1.01**24
+    assert worth == pytest.approx(price, rel=1e-6)
 
 
 def test_a_training_run_ends_when_its_work_is_done_and_is_late_after_its_deadline():

@@ -1,0 +1,77 @@
+"""A capacity plan in the terminal: the decision first, then why not the others, then what would change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from app.report.plan_words import decision_words, risk_words, spread_count, spread_usd, undone_words, usd
+
+
+def print_plan(document: dict[str, Any], console: Console | None = None) -> None:
+    """The answer of ``rackcast plan``."""
+    out = console or Console()
+    scenario = document["scenario"]
+    out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
+    if scenario["shows"]:
+        out.print(scenario["shows"], style="dim", highlight=False)
+    out.print()
+    out.print(
+        decision_words(document),
+        highlight=False,
+        style="bold yellow" if document["decision"]["too_close"] else "",
+    )
+    if undone_words(document):
+        out.print(undone_words(document), highlight=False)
+    out.print()
+    for table in (_options(document), _waterfall(document), _milestones(document), _tornado(document)):
+        if table.row_count:
+            out.print(table)
+            out.print()
+    for risk in document["risks"]:
+        out.print(f"- {risk_words(risk)}", highlight=False)
+    foot = f"seed {document['seed']}  {document['worlds']} worlds  scenario {scenario['hash']}  rackcast {document['rackcast']}"
+    out.print(foot, style="dim", highlight=False)
+
+
+def _options(document: dict[str, Any]) -> Table:
+    table = Table(
+        "option", "cost", "short and late, priced", "regret", "why not", title="Options", title_justify="left"
+    )
+    for row in document["options"]:
+        cells = (
+            row["name"],
+            spread_usd(row["cost_usd"]),
+            usd(row["penalty_usd"]["p50"]),
+            f"{row['regret']:.2f}",
+        )
+        table.add_row(*cells, row["why_not"] or "the choice")
+    for row in document["refused"]:
+        table.add_row(row["name"], "", "", "", "; ".join(row["why"]), style="dim")
+    return table
+
+
+def _waterfall(document: dict[str, Any]) -> Table:
+    table = Table("step", "device-hours", title="From bought to useful", title_justify="left")
+    if document["waterfall"][0]["device_hours"]["p50"]:
+        for row in document["waterfall"]:
+            table.add_row(row["step"], spread_count(row["device_hours"]))
+    return table
+
+
+def _milestones(document: dict[str, Any]) -> Table:
+    table = Table("option", "programme", "deadline", "in time", title="Milestones", title_justify="left")
+    for row in document["milestones"]:
+        table.add_row(row["option"], row["programme"], row["deadline"], f"{row['in_time']:.0%}")
+    return table
+
+
+def _tornado(document: dict[str, Any]) -> Table:
+    table = Table(
+        "assumption", "at its P10", "at its P90", title="What moves the answer", title_justify="left"
+    )
+    for row in document["tornado"][:8]:
+        table.add_row(row["name"], usd(row["low_usd"]), usd(row["high_usd"]))
+    return table
