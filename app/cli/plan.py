@@ -9,7 +9,6 @@ import typer
 
 from app.cli.common import Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
 
-
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -32,8 +32,8 @@ def print_plan(document: dict[str, Any], console: Console | None = None) -> None
             out.print()
     for risk in document["risks"]:
         out.print(f"- {risk_words(risk)}", highlight=False)
-    foot = f"seed {document['seed']}  {document['worlds']} worlds  scenario {scenario['hash']}  rackcast {document['rackcast']}"
-    out.print(foot, style="dim", highlight=False)
+    foot = f"seed {document['seed']}  {document['worlds']} worlds  scenario {scenario['hash']}"
+    out.print(f"{foot}  rackcast {document['rackcast']}", style="dim", highlight=False)
 
 
 def _options(document: dict[str, Any]) -> Table:

@@ -129,10 +129,9 @@ def ledger(fleet: Fleet, used: Array, world: Mapping[str, Array], draws: Draws) 
             if contract == "buy":
                 _buy(lines, hardware, fleet, world)
             else:
-                rent = world["lease_frac_per_month"] * (
-                    hardware["nodes"] + hardware["network"] + hardware["storage"]
-                )
-                lines["lease"] = rent[:, None] * in_place / max(fleet.nodes, 1)
+                price_usd = hardware["nodes"] + hardware["network"] + hardware["storage"]
+                payment = price_usd * lease_share(fleet.part.months or shape[1], world)
+                lines["lease"] = payment[:, None] * in_place / max(fleet.nodes, 1)
             lines["support"] = (
                 (world["support_frac_per_year"] / 12 * (hardware["nodes"] + hardware["network"]))[:, None]
                 * in_place / max(fleet.nodes, 1)
