@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.fleets import fleet
 from sim.planning.capacity.money import ledger, price_of
 from sim.spec.hardware import System
-from sim.spec.prices import Assumption, bounds
+from sim.spec.prices import Assumption
 from sim.spec.supply import Part, Site
 
 MONTHS = 60
@@ -39,7 +39,7 @@ def break_even(system: System, general: Mapping[str, Assumption], draws: Draws) 
     Raises:
         NoPriceError: the catalogue lacks the price of the node or of its hour.
     """
-    world = {name: np.clip(draws.of(name, item.value), *bounds(name)) for name, item in general.items()}
+    world = world_of(general, draws)
     own = fleet(Part(system, 1, "buy"), 1, "2000-01", MONTHS, world, draws, Site())
     cost = ledger(own, own.running, world, draws).total_usd
     rented = price_of(Part(system, 1, "rent"))

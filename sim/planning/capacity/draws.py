@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.spec.interval import Interval
+from sim.spec.prices import Assumption, bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,8 @@ class Draws:
     def of(self, name: str, value: Interval) -> NDArray[np.float64]:
         """The assumption in every world, shape (count,)."""
         return value.at(self.z(name))
+
+
+def world_of(general: Mapping[str, Assumption], draws: Draws) -> dict[str, NDArray[np.float64]]:
+    """Every general assumption in every world, kept to what it can be at all; each shape (draws,)."""
+    return {name: np.clip(draws.of(name, item.value), *bounds(name)) for name, item in general.items()}

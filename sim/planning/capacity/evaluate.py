@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.fleets import Fleet, fleet, peak_power_w, refusals
 from sim.planning.capacity.fluid import Flow, Rate, paid_hours, pour
 from sim.planning.capacity.money import Ledger, NoPriceError, joined, ledger, power_states_kwh, price_of
 from sim.planning.capacity.needs import Need
 from sim.spec.demand import Demand, Programme
 from sim.spec.hardware import System
-from sim.spec.prices import Assumption, bounds
+from sim.spec.prices import Assumption
 from sim.spec.supply import Option, Supply
 
 Array = NDArray[np.float64]
@@ -111,7 +111,7 @@ def evaluate(
     reference: Mapping[str, float],
 ) -> Evaluation:
     """Try ``candidate`` in every world. ``reference``: units of work a reference device-hour does, by programme."""
-    world = {name: np.clip(draws.of(name, item.value), *bounds(name)) for name, item in general.items()}
+    world = world_of(general, draws)
     own = tuple(
         fleet(p, 1, demand.start, demand.months, world, draws, supply.site, sunk=True, label=f"estate {i}")
         for i, p in enumerate(supply.estate)
@@ -168,11 +168,14 @@ def _missed(
     return short, short.sum(axis=1) * value, late
 
 
-def rate_table(rate: Rate, programmes: Sequence[Programme], systems: Sequence[System]) -> Rate:
-    """``rate`` computed once for each pair."""
-    known = {(p.name, s.key): rate(p, s) for p in programmes for s in systems}
+def remembered(rate: Rate) -> Rate:
+    """``rate``, worked out once for each programme, system and number of devices."""
+    known: dict[tuple[str, str, int], float] = {}
 
-    def lookup(programme: Programme, system: System) -> float:
-        return known[programme.name, system.key]
+    def lookup(programme: Programme, system: System, devices: int) -> float:
+        key = (programme.name, system.key, devices)
+        if key not in known:
+            known[key] = rate(programme, system, devices)
+        return known[key]
 
     return lookup

@@ -18,8 +18,9 @@ from sim.spec.demand import Programme
 from sim.spec.hardware import System
 
 Array = NDArray[np.float64]
-Rate = Callable[[Programme, System], float]
-"""Units of a programme's work that one device-hour of running time does; 0 = cannot run there."""
+Rate = Callable[[Programme, System, int], float]
+"""Units of a programme's work that one device-hour of running time does on a system, where the programme may use up
+to so many devices; 0 = cannot run there."""
 ORDER = {"buy": 0, "lease": 0, "reserve": 1, "spot": 2, "rent": 3}
 """What is paid for anyway is used first, then the cheaper hour."""
 
@@ -57,7 +58,7 @@ def pour(needs: Sequence[Need], fleets: Sequence[Fleet], rate: Rate) -> Flow:
     """Serve ``needs`` in their order from ``fleets``, paid-for capacity first."""
     shape = needs[0].work.shape if needs else fleets[0].running.shape
     order = sorted(range(len(fleets)), key=lambda i: ORDER[fleets[i].part.contract])
-    rates = [[rate(need.programme, f.part.system) for f in fleets] for need in needs]
+    rates = [[rate(need.programme, f.part.system, f.devices) for f in fleets] for need in needs]
     left = [f.running.copy() for f in fleets]
     done = [np.zeros(shape) for _ in needs]
     short = [np.zeros(shape) for _ in needs]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.planning.capacity.draws import Draws
-from sim.planning.capacity.evaluate import Candidate, Evaluation, candidates, evaluate, rate_table
+from sim.planning.capacity.evaluate import Candidate, Evaluation, candidates, evaluate, remembered
 from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.money import NoPriceError, price_of
 from sim.planning.capacity.needs import Need, needs
@@ -64,7 +64,7 @@ def make_plan(
     demand: Demand, supply: Supply, prices: Prices | None, rate: Rate, seed: int = 0, count: int = DRAWS
 ) -> Plan:
     """Choose among doing nothing and every option of ``supply`` in every size."""
-    world = general(prices)
+    world, rate = general(prices), remembered(rate)
     draws = Draws(count, seed)
     wanted, tried = _try_all(demand, supply, world, draws, rate)
     possible = tuple(e for e in tried if not e.refused)
@@ -145,10 +145,8 @@ def _try_all(
 ) -> tuple[tuple[Need, ...], tuple[Evaluation, ...]]:
     wanted = needs(demand, draws)
     tried: Sequence[Candidate] = candidates(supply)
-    parts = [part for c in tried for part in c.option.parts] + list(supply.estate)
-    table = rate_table(rate, demand.programmes, [part.system for part in parts])
     reference = reference_rates(demand.programmes, rate)
-    return wanted, tuple(evaluate(c, demand, supply, wanted, world, draws, table, reference) for c in tried)
+    return wanted, tuple(evaluate(c, demand, supply, wanted, world, draws, rate, reference) for c in tried)
 
 
 def _register(

@@ -15,10 +15,15 @@ from sim.spec.catalog import load_catalog
 from sim.spec.demand import Programme
 from sim.spec.hardware import Accelerator, System
 
-Trained = Callable[[Programme, System], float]
-"""Tokens (samples) that one device of a system trains in a second of running time; 0 = the model does not fit."""
+Trained = Callable[[Programme, System, int], float]
+"""Tokens (samples) that one device of a system trains in a second of running time, in a gang of at most so many
+devices; 0 = the model does not fit."""
 YARDSTICK_MODEL = "llama-3.1-8b"
 """What device-hours are compared by: training an 8B model, like much of a team's work."""
+
+
+REFERENCE_NODES = 64
+"""Size of the gang in which a reference device works on a model."""
 
 
 def rates(trained: Trained) -> Rate:
@@ -26,24 +31,28 @@ def rates(trained: Trained) -> Rate:
     catalog = load_catalog()
     yardstick = Programme(name="yardstick", kind="model", model=catalog.model(YARDSTICK_MODEL))
 
-    def rate(programme: Programme, system: System) -> float:
+    def rate(programme: Programme, system: System, devices: int) -> float:
         reference = catalog.accelerator(programme.reference)
         if programme.kind == "model":
-            return trained(programme, system) * 3600
+            return trained(programme, system, devices) * 3600
         if programme.kind in ("chat", "traffic"):
             served = (programme.tokens_per_s_per_device or TOKENS_PER_S_PER_DEVICE).mid
             return served * 3600 * _bandwidth_ratio(catalog.accelerator(system.accelerator), reference)
-        own = trained(yardstick, home_of(reference))
-        precision = replace(yardstick, precision=programme.precision)
-        return trained(precision, system) / own if own > 0 else 0.0
+        home = home_of(reference)
+        own = trained(yardstick, home, home.gpus_per_node)
+        asked = replace(yardstick, precision=programme.precision)
+        return trained(asked, system, system.gpus_per_node) / own if own > 0 else 0.0
 
     return rate
 
 
 def reference_rates(programmes: tuple[Programme, ...], rate: Rate) -> dict[str, float]:
     """Units of work of one device-hour on each programme's reference device, by programme."""
-    catalog = load_catalog()
-    return {p.name: rate(p, home_of(catalog.accelerator(p.reference))) for p in programmes}
+    found = {}
+    for programme in programmes:
+        home = home_of(load_catalog().accelerator(programme.reference))
+        found[programme.name] = rate(programme, home, REFERENCE_NODES * home.gpus_per_node)
+    return found
 
 
 def home_of(accelerator: Accelerator) -> System:

@@ -19,17 +19,19 @@ from sim.spec.hardware import System
 Array = NDArray[np.float64]
 
 
-def needed_devices(needs: Sequence[Need], system: System, rate: Rate, running_frac: Array) -> Array:
+def needed_devices(
+    needs: Sequence[Need], system: System, rate: Rate, running_frac: Array, devices: int
+) -> Array:
     """Devices of ``system``, there from the first month on, that meet every need in time; shape (draws,).
 
-    ``running_frac``: share of owned hours in which jobs make progress, shape (draws,). Work that cannot wait is due in
-    its month; work that can is due at its deadline, or at the end of the plan. Infinite where the system cannot run a
-    programme.
+    ``devices``: how many a programme may use at once, for its speed. ``running_frac``: share of owned hours in which
+    jobs make progress, shape (draws,). Work that cannot wait is due in its month; work that can is due at its deadline,
+    or at the end of the plan. Infinite where the system cannot run a programme.
     """
     count, length = needs[0].work.shape
     hours = np.zeros((count, length, length))  # [draw, arrives, due]
     for need in needs:
-        speed = rate(need.programme, system)
+        speed = rate(need.programme, system, devices)
         if speed <= 0:
             return np.full(count, np.inf)
         last = length - 1 if need.deadline is None else min(need.deadline, length - 1)

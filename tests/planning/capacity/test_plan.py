@@ -33,7 +33,7 @@ CERTAIN = Prices(**{f: Interval.exactly(v) for f, v in {
 """A world without failures, idle gaps and doubt."""
 
 
-def rate(programme, system):
+def rate(programme, system, devices):
     """A GPU-hour of an H100 does one unit of work, of a B200 two."""
     unit = {"model": 3.6e6, "chat": 1.8e6, "traffic": 1.8e6}.get(programme.kind, 1.0)
     return unit * (2.0 if system.key == "dgx-b200" else 1.0)
@@ -145,14 +145,16 @@ def test_more_demand_never_needs_fewer_devices(amount, factor, seed):
 
     def devices(scale):
         asked = demand(replace(hours(1.0), device_hours=Interval(amount / 2, amount, amount * 3) * scale))
-        return needed_devices(needs(asked, Draws(8, seed)), H100, rate, shares)
+        return needed_devices(needs(asked, Draws(8, seed)), H100, rate, shares, 64)
 
     assert (devices(factor) >= devices(1.0) - 1e-9).all()
 
 
 def test_the_need_of_a_flat_demand_is_its_hours_over_the_running_hours():
     asked = demand(hours(100 * months.HOURS))
-    assert needed_devices(needs(asked, Draws(2)), B200, rate, np.full(2, 0.8)) == pytest.approx(100 / 2 / 0.8)
+    assert needed_devices(needs(asked, Draws(2)), B200, rate, np.full(2, 0.8), 64) == pytest.approx(
+        100 / 2 / 0.8
+    )
 
 
 @settings(max_examples=10, deadline=None)
