@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -57,10 +58,9 @@ class Dispatcher:
         self._running_key = policy.running_key
         self._cards: list[Any] = []
         self._waiting = Waiting(policy.key)
-        self._grouped = bool(getattr(policy, "grouped", False))
-        self._group: Callable[[JobState], str] = getattr(policy, "group", lambda state: state.job.queue)
-        self._usage = Usage(policy.key, getattr(policy, "half_life_s", math.inf))
-        self._metered = bool(getattr(policy, "metered", self._grouped))
+        self._usage = Usage(policy.key, policy.half_life_s)
+        self._metered, self._grouped = policy.metered or policy.grouped, policy.grouped
+        self._faulty: Counter[int] = Counter()
         self._view = View(
             ground,
             self._waiting,
@@ -112,19 +112,19 @@ class Dispatcher:
         environment = self._environment
         step, peek = environment.step, environment.peek
         bounded = not math.isinf(until_s)
-        while self._more or self._running or len(self._waiting):
-            if bounded and peek() > until_s:
-                break
-            try:
+        try:
+            while bounded or self._more or self._running or len(self._waiting):
+                if bounded and peek() > until_s:
+                    break
                 step()
-            except simpy.core.EmptySchedule:
-                break  # whoever still waits can never start: nothing more will happen
-        return self._close(until_s if bounded and environment.peek() > until_s else self._last_s)
+        except simpy.core.EmptySchedule:
+            pass  # whoever still waits can never start: nothing more will happen
+        return self._close(until_s if bounded else self._last_s)
 
     def _close(self, end_s: float) -> ClusterLog:
-        if end_s > self._last_s:
-            self._environment.run(until=end_s) if end_s > self._environment.now else None
-            self._advance()
+        if end_s > self._environment.now:
+            self._environment.run(until=end_s)
+        self._advance()
         for state in list(self._running.values()):
             self._stop(state, "open")
             self._write(state, None, "running")
@@ -171,7 +171,7 @@ class Dispatcher:
         job: Job = event._value
         state = JobState(job, self._counter)
         self._counter += 1
-        state.group = self._group(state)
+        state.group = self._policy.group(state)
         self._next_job()
         if self._ground.could_hold(job, job.gpus if job.min_gpus is None else min(job.min_gpus, job.gpus)):
             self._enqueue(state)
@@ -183,27 +183,23 @@ class Dispatcher:
         state: JobState = event._value
         if state.ending is event:
             self._advance()
-            now = self._environment.now
-            limited = state.work_left_s > 0 and self._rules.kill_at_limit and now < self._natural_end_s(state)
-            self._stop(state, "timeout" if limited else "completed")
-            self._write(state, now, "timeout" if limited else "completed")
+            limited = self._rules.kill_at_limit and state.end_s < self._natural_end_s(state)
+            why = "timeout" if limited else "completed"
+            self._stop(state, why)
+            self._write(state, self._environment.now, why)
         self._settle_instant()
 
     def _hazarded(self, event: Any) -> None:
         """A job meets a fault of its own: nothing gets done until it is noticed."""
         state, token, detect_s = event._value
-        if state.ending is token and math.isinf(state.fault_s):
-            self._stuck(state)
-            self._at(self._environment.now + detect_s, self._noticed, (state, state.since_s), FIRST)
+        if state.ending is token:
+            now = state.fault_s = self._environment.now
+            state.ending = self._at(now + detect_s, self._noticed, state, FIRST)
         self._settle_instant()
 
-    def _stuck(self, state: JobState) -> None:
-        state.fault_s = self._environment.now
-        state.ending = None
-
     def _noticed(self, event: Any) -> None:
-        state, since_s = event._value
-        if state.running and state.since_s == since_s and not math.isinf(state.fault_s):
+        state: JobState = event._value
+        if state.ending is event:
             self._advance()
             self._fail(state)
         self._settle_instant()
@@ -223,9 +219,10 @@ class Dispatcher:
         """Nodes fail: jobs there hold their devices and get nothing done until somebody knows."""
         outage: Outage = event._value
         self._next_outage()
+        self._faulty.update(outage.nodes)
         for state in self._on(outage.nodes):
-            if math.isinf(state.fault_s):
-                self._stuck(state)
+            state.fault_s = min(state.fault_s, self._environment.now)
+            state.ending = None
         self._at(self._environment.now + outage.detect_s, self._detected, outage, FIRST)
         self._settle_instant()
 
@@ -240,10 +237,11 @@ class Dispatcher:
         self._advance()
         now = self._environment.now
         for state in self._on(outage.nodes):
-            # a job that was sent there since the fault has got nothing done either
-            state.fault_s = min(state.fault_s, max(state.since_s, now - outage.detect_s))
             self._fail(state)
         for node in outage.nodes:
+            self._faulty[node] -= 1
+            if not self._faulty[node]:
+                del self._faulty[node]
             self._ground.close(node)
             self._down_s.setdefault(node, (now, outage.cause))
         self._at(now + outage.down_s, self._repaired, outage, FIRST)
@@ -305,6 +303,8 @@ class Dispatcher:
         if rules.hazard is not None and (hazard := rules.hazard(state)) is not None:
             if now + hazard.after_s < end_s:
                 self._at(now + hazard.after_s, self._hazarded, (state, state.ending, hazard.detect_s), FIRST)
+        if self._faulty and any(node in self._faulty for node, _ in placed.spots):
+            state.fault_s, state.ending = now, None  # nobody knows yet, and nothing gets done there
         self._running[state.number] = state
         if self._running_key is not None:
             state.running_entry = (self._running_key(state), state.number, state)
@@ -456,13 +456,11 @@ class Dispatcher:
         ground, job, old = self._ground, state.job, state.placed
         ground.release(old, job)
         placed = ground.place(job, gpus)
-        took_back = ground.take(old, job) if placed is None else True
-        if not took_back:
-            raise RuntimeError(f"job {job.name!r}: its own devices could not be taken back")
+        if placed is not None:
+            ground.release(placed, job)
+        ground.take(old, job)
         if placed is None:
             return False
-        ground.release(placed, job)
-        took_back = ground.take(old, job)
         self._stop(state, "resized")
         state.owed_s += self._rules.resize_overhead_s(job)
         self._must(ground.take(placed, job), state, "lost its devices while it was resized")

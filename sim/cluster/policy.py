@@ -3,7 +3,7 @@
 A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes in
 next. He never opens the door himself: the engine does, and tells him whether it worked.
 
-To write one, give the engine any object with the members of ``Policy``, or a plain function wrapped in ``FunctionPolicy``::
+To write one, subclass ``Policy`` or wrap a plain function in ``FunctionPolicy``::
 
     def shortest_queue_first(view):
         for state in view.waiting:
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sim.cluster.queue import Waiting
 from sim.cluster.state import JobState
@@ -118,47 +118,35 @@ class View:
         return iter([card[2] for card in self._running])
 
 
-class Policy(Protocol):
-    """A scheduling policy. Frozen: what it must remember stands in ``view.memory``."""
+class Policy:
+    """A scheduling policy: the members here are those of strict first come, first served.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def clairvoyant(self) -> bool:
-        """Whether it looks at true durations, which no real scheduler knows."""
+    Policies are frozen; what one must remember from pass to pass goes into ``view.memory``.
+    """
 
-    def key(self, state: JobState) -> Any:
-        """Order of the queue, ties by order of submission; read when a job joins the queue."""
-
-    @property
-    def running_key(self) -> Callable[[JobState], Any] | None:
-        """Order of the running jobs, constant through a stretch; None = order of starting."""
-
-    @property
-    def idle_passes(self) -> bool:
-        """Whether to ask it even when nobody waits (elastic policies)."""
-
-    def decide(self, view: View) -> Decisions:
-        """Decisions of one pass."""
-
-
-class Ordered:
-    """Members of ``Policy`` as most policies have them: order of submission, not clairvoyant, one group."""
-
-    __slots__ = ()
     name = "policy"
     clairvoyant = False
-    running_key: Callable[[JobState], Any] | None = None
+    """Whether it looks at true durations (``end_s``, ``remaining_s``, ``duration_s``), which no real scheduler knows."""
     idle_passes = False
+    """Whether to ask it even when nobody waits (elastic policies)."""
+    metered = False
+    """Whether it reads ``view.usage``."""
+    grouped = False
+    """Whether it also reads the waiting jobs of each group, ``view.usage.groups[name].waiting``."""
     half_life_s = float("inf")
     """Half-life of the usage that ``view.usage`` remembers."""
 
     def key(self, state: JobState) -> Any:
-        """Order of submission."""
+        """Order of the queue, ties by order of submission; read when a job joins the queue."""
         return state.number
 
+    @property
+    def running_key(self) -> Callable[[JobState], Any] | None:
+        """Order of ``view.running``, constant through a stretch; None = order of starting."""
+        return None
+
     def group(self, state: JobState) -> str:
-        """Whose usage a job counts as, and, for ``grouped`` policies, whose queue it waits in."""
+        """Whose usage a job counts as."""
         return state.job.queue
 
     def decide(self, view: View) -> Decisions:
@@ -170,13 +158,15 @@ class Ordered:
 
 
 @dataclass(frozen=True)
-class FunctionPolicy(Ordered):
+class FunctionPolicy(Policy):
     """A policy from a function that takes a view and yields (or returns a list of) decisions."""
 
     function: Callable[[View], Decisions]
     order: Callable[[JobState], Any] = lambda state: state.number
     clairvoyant: bool = True
     idle_passes: bool = False
+    metered: bool = True
+    grouped: bool = True
 
     @property
     def name(self) -> str:  # type: ignore[override]
