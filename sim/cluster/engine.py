@@ -360,9 +360,10 @@ class Dispatcher:
 
     def _pass(self) -> None:
         view, name = self._view, self._policy.name
-        view.now_s = self._environment.now
+        now = self._environment.now
         self._passes += 1
-        self._fruitless = 0 if self._changed else self._fruitless + 1
+        self._fruitless = 0 if self._changed or now > view.now_s else self._fruitless + 1
+        view.now_s = now
         self._changed = False
         if self._fruitless > CIRCLES:
             raise PolicyError(f"policy {name}: {CIRCLES} passes in a row changed nothing at {view.now_s} s")

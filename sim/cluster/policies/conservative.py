@@ -114,6 +114,7 @@ class ConservativeCompress(Policy):
         for number in ended:
             state, until_s = books.running.pop(number)
             books.plan.change(state.job.gpus, now, until_s)
+        if ended:
             books.compress(now)
         for number, (state, until_s) in books.running.items():
             if until_s <= now:  # overdue: booked on, second by second
