@@ -6,7 +6,7 @@ running jobs that were not taken are preempted, waiting ones that were taken sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,13 @@ class Choice:
     leaves: list[JobState]
 
 
-def take_in_order(view: View, running: Sequence[JobState], rank: Rank) -> Choice:
-    """Walk down both lines together; ``running`` must be sorted by ``rank``, as the queue is by its key."""
+def take_in_order(
+    view: View, running: Sequence[JobState], rank: Rank, passed: Set[JobState] = frozenset()
+) -> Choice:
+    """Walk down both lines together, by device counts; ``running`` must be sorted by ``rank``, as the queue is by its key.
+
+    Waiting jobs in ``passed`` are passed over.
+    """
     quota = view.up_gpus
     movable: list[JobState] = []
     for state in running:
@@ -33,22 +38,28 @@ def take_in_order(view: View, running: Sequence[JobState], rank: Rank) -> Choice
             movable.append(state)
         else:
             quota -= state.gpus
-    waiting = view.waiting
+
+    def behind(state: JobState | None) -> JobState | None:
+        found = view.waiting.after(state, quota)
+        while found is not None and found in passed:
+            found = view.waiting.after(found, quota)
+        return found
+
     starts: list[JobState] = []
     leaves: list[JobState] = []
-    ahead = waiting.after(None, quota)
+    ahead = behind(None)
     rank_ahead = None if ahead is None else rank(ahead)
     for place, state in enumerate(movable):
         mine = rank(state)
         while ahead is not None and rank_ahead < mine:
             starts.append(ahead)
             quota -= ahead.gpus
-            ahead = waiting.after(ahead, quota)
+            ahead = behind(ahead)
             rank_ahead = None if ahead is None else rank(ahead)
         if state.gpus <= quota:
             quota -= state.gpus
             if ahead is not None and ahead.gpus > quota:
-                ahead = waiting.after(ahead, quota)
+                ahead = behind(ahead)
                 rank_ahead = None if ahead is None else rank(ahead)
         else:
             leaves.append(state)
@@ -58,22 +69,51 @@ def take_in_order(view: View, running: Sequence[JobState], rank: Rank) -> Choice
     while ahead is not None:
         starts.append(ahead)
         quota -= ahead.gpus
-        ahead = waiting.after(ahead, quota)
+        ahead = behind(ahead)
     return Choice(starts, leaves)
 
 
-def swap(view: View, choice: Choice) -> Generator[Decision, bool, None]:
-    """Carry a choice out; devices that stay free, because a gang found no place, go to the next in line that fits."""
+def placeless(view: View, choice: Choice) -> list[JobState]:
+    """Who of the chosen would find no place if all who have to go were gone: tried on the nodes and undone."""
+    ground = view.ground
     for state in choice.leaves:
+        ground.release(state.placed, state.job)
+    tried = [(state, ground.place(state.job, state.job.gpus)) for state in choice.starts]
+    for state, placed in tried:
+        if placed is not None:
+            ground.release(placed, state.job)
+    for state in choice.leaves:
+        ground.take(state.placed, state.job)
+    return [state for state, placed in tried if placed is None]
+
+
+TRIES = 3
+"""Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
+
+
+def serve_in_order(
+    view: View, running: Sequence[JobState], rank: Rank
+) -> Generator[Decision, bool, None]:
+    """One pass: nobody is preempted for a gang that would find no place; such a gang is passed over."""
+    passed: set[JobState] = set()
+    choice = take_in_order(view, running, rank)
+    for _ in range(TRIES):
+        missed = placeless(view, choice) if choice.leaves and choice.starts else []
+        if not missed:
+            break
+        passed.update(missed)
+        choice = take_in_order(view, running, rank, passed)
+    else:
+        choice = Choice([], [])
+    for state in choice.leaves if choice.starts else ():
         yield Preempt(state)
-    missed = False
     for state in choice.starts:
-        missed |= not (yield Start(state))
-    if missed:
-        state_or_none = view.waiting.after(None, view.free_gpus)
-        while state_or_none is not None:
-            yield Start(state_or_none)
-            state_or_none = view.waiting.after(state_or_none, view.free_gpus)
+        yield Start(state)
+    if not choice.leaves or not choice.starts:  # what still fits without taking anything from anybody
+        after = view.waiting.after(None, view.free_gpus)
+        while after is not None:
+            yield Start(after)
+            after = view.waiting.after(after, view.free_gpus)
 
 
 @dataclass(frozen=True)
@@ -100,7 +140,7 @@ class Srtf(Policy):
         head = view.waiting.first
         if head is None or (view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1].end_s - now):
             return
-        yield from swap(view, take_in_order(view, running, lambda state: (state.remaining_s(now), state.number)))
+        yield from serve_in_order(view, running, lambda state: (state.remaining_s(now), state.number))
 
 
 @dataclass(frozen=True)
@@ -121,8 +161,7 @@ class PriorityPreempt(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Largest priority first."""
-        choice = take_in_order(view, list(view.running), lambda state: (-state.job.priority, state.number))
-        yield from swap(view, choice)
+        yield from serve_in_order(view, list(view.running), lambda state: (-state.job.priority, state.number))
 
 
 @dataclass(frozen=True)
@@ -149,7 +188,7 @@ class Tiresias(Policy):
         def rank(state: JobState) -> Any:
             return (self.level(state.attained_until(now)), state.number)
 
-        yield from swap(view, take_in_order(view, sorted(view.running, key=rank), rank))
+        yield from serve_in_order(view, sorted(view.running, key=rank), rank)
         if len(view.waiting):
             yield Wake(min((self._outgrows_s(state, now) for state in view.running), default=float("inf")))
 
