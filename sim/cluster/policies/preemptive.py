@@ -1,0 +1,202 @@
+"""Preemptive orders: everybody is lined up again at each pass, and the first who fit have the devices.
+
+Waiting and running jobs stand in one line; walking down, each that still fits is taken, one that does not is passed over;
+running jobs that were not taken are preempted, waiting ones that were taken start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View, Wake
+from sim.cluster.state import JobState
+
+Rank = Callable[[JobState], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is taken and who has to go."""
+
+    starts: list[JobState]
+    leaves: list[JobState]
+
+
+def take_in_order(
+    view: View, running: Sequence[JobState], rank: Rank, passed: Set[JobState] = frozenset()
+) -> Choice:
+    """Walk down both lines together, by device counts; ``running`` must be sorted by ``rank``, as the queue is by its key.
+
+    Waiting jobs in ``passed`` are passed over.
+    """
+    quota = view.up_gpus
+    movable: list[JobState] = []
+    for state in running:
+        if state.job.preemptible:
+            movable.append(state)
+        else:
+            quota -= state.gpus
+
+    def behind(state: JobState | None) -> JobState | None:
+        found = view.waiting.after(state, quota)
+        while found is not None and found in passed:
+            found = view.waiting.after(found, quota)
+        return found
+
+    starts: list[JobState] = []
+    leaves: list[JobState] = []
+    ahead = behind(None)
+    rank_ahead = None if ahead is None else rank(ahead)
+    for place, state in enumerate(movable):
+        mine = rank(state)
+        while ahead is not None and rank_ahead < mine:
+            starts.append(ahead)
+            quota -= ahead.gpus
+            ahead = behind(ahead)
+            rank_ahead = None if ahead is None else rank(ahead)
+        if state.gpus <= quota:
+            quota -= state.gpus
+            if ahead is not None and ahead.gpus > quota:
+                ahead = behind(ahead)
+                rank_ahead = None if ahead is None else rank(ahead)
+        else:
+            leaves.append(state)
+            if quota <= 0:
+                leaves.extend(movable[place + 1 :])
+                break
+    while ahead is not None:
+        starts.append(ahead)
+        quota -= ahead.gpus
+        ahead = behind(ahead)
+    return Choice(starts, leaves)
+
+
+def placeless(view: View, choice: Choice) -> list[JobState]:
+    """Who of the chosen would find no place if all who have to go were gone: tried on the nodes and undone."""
+    ground = view.ground
+    for state in choice.leaves:
+        ground.release(state.placed, state.job)
+    tried = [(state, ground.place(state.job, state.job.gpus)) for state in choice.starts]
+    for state, placed in tried:
+        if placed is not None:
+            ground.release(placed, state.job)
+    for state in choice.leaves:
+        ground.take(state.placed, state.job)
+    return [state for state, placed in tried if placed is None]
+
+
+TRIES = 3
+"""Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
+
+
+def serve_in_order(
+    view: View, running: Sequence[JobState], rank: Rank
+) -> Generator[Decision, bool, None]:
+    """One pass: nobody is preempted for a gang that would find no place; such a gang is passed over."""
+    passed: set[JobState] = set()
+    choice = take_in_order(view, running, rank)
+    for _ in range(TRIES):
+        missed = placeless(view, choice) if choice.leaves and choice.starts else []
+        if not missed:
+            break
+        passed.update(missed)
+        choice = take_in_order(view, running, rank, passed)
+    else:
+        choice = Choice([], [])
+    for state in choice.leaves if choice.starts else ():
+        yield Preempt(state)
+    for state in choice.starts:
+        yield Start(state)
+    if not choice.leaves or not choice.starts:  # what still fits without taking anything from anybody
+        after = view.waiting.after(None, view.free_gpus)
+        while after is not None:
+            yield Start(after)
+            after = view.waiting.after(after, view.free_gpus)
+
+
+@dataclass(frozen=True)
+class Srtf(Policy):
+    """Shortest remaining time first (Schrage and Miller, Operations Research 14, 1966; gangs: one that does not fit is
+    passed over)."""
+
+    name: str = "srtf"
+    clairvoyant: bool = True
+
+    def key(self, state: JobState) -> Any:
+        """Time it still needs."""
+        return state.remaining_s(0.0)
+
+    @property
+    def running_key(self) -> Rank:
+        """Of running jobs, the first to end has the least left."""
+        return lambda state: state.end_s
+
+    def decide(self, view: View) -> Decisions:
+        """Least remaining time first."""
+        now = view.now_s
+        running = list(view.running)
+        head = view.waiting.first
+        if head is None or (view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1].end_s - now):
+            return
+        yield from serve_in_order(view, running, lambda state: (state.remaining_s(now), state.number))
+
+
+@dataclass(frozen=True)
+class PriorityPreempt(Policy):
+    """Largest priority first; a job of larger priority takes the devices of smaller ones (Slurm: slurm.schedmd.com/preempt.html,
+    by partition or QOS; Kubernetes: pod priority)."""
+
+    name: str = "priority_preempt"
+
+    def key(self, state: JobState) -> Any:
+        """Larger goes first."""
+        return -state.job.priority
+
+    @property
+    def running_key(self) -> Rank:
+        """The same order."""
+        return lambda state: (-state.job.priority, state.number)
+
+    def decide(self, view: View) -> Decisions:
+        """Largest priority first."""
+        yield from serve_in_order(view, list(view.running), lambda state: (-state.job.priority, state.number))
+
+
+@dataclass(frozen=True)
+class Tiresias(Policy):
+    """Least attained service in two or more levels: by device-seconds held so far against thresholds, and by order of
+    submission within a level (Gu et al., NSDI 2019, discretised two-dimensional LAS)."""
+
+    thresholds_gpu_s: tuple[float, ...] = (18_000.0,)
+    """The one threshold of Lucid's and Helios' runs (assumed to suit; Tiresias asks for tuning)."""
+    name: str = "tiresias"
+
+    def level(self, attained_gpu_s: float) -> int:
+        """Level of a job; 0 is served first."""
+        return sum(attained_gpu_s > threshold for threshold in self.thresholds_gpu_s)
+
+    def key(self, state: JobState) -> Any:
+        """Level, then submission."""
+        return (self.level(state.attained_gpu_s), state.number)
+
+    def decide(self, view: View) -> Decisions:
+        """Lowest level first; wakes when a running job outgrows its level."""
+        now = view.now_s
+
+        def rank(state: JobState) -> Any:
+            return (self.level(state.attained_until(now)), state.number)
+
+        yield from serve_in_order(view, sorted(view.running, key=rank), rank)
+        if len(view.waiting):
+            yield Wake(min((self._outgrows_s(state, now) for state in view.running), default=float("inf")))
+
+    def _outgrows_s(self, state: JobState, now_s: float) -> float:
+        attained = state.attained_until(now_s)
+        above = [threshold for threshold in self.thresholds_gpu_s if threshold >= attained]
+        if not above or not state.gpus:
+            return float("inf")
+        # a hair later: at the threshold itself a job is still on its level
+        wait_s = (min(above) - attained) / state.gpus
+        return (now_s + wait_s) * (1 + 1e-12) + 1e-6

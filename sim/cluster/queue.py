@@ -1,0 +1,125 @@
+"""Who waits, in the policy's order, kept sorted between passes.
+
+Like a card index in drawers: a card goes straight to its drawer, and a drawer whose smallest request is too large is
+passed over unopened.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sim.cluster.state import JobState
+
+Entry = tuple[Any, int, JobState]
+DRAWER = 128
+"""Cards at which a drawer is split in two halves; between 50 and 500 makes no difference that shows."""
+
+
+class _Drawer:
+    __slots__ = ("cards", "smallest")
+
+    def __init__(self, cards: list[Entry]) -> None:
+        self.cards = cards
+        self.smallest = min((card[2].gpus for card in cards), default=0)
+        """Lower bound of the devices asked for; made exact when a search finds nothing."""
+
+
+class Waiting:
+    """Waiting jobs sorted by ``key``; every change and every look-up costs about the logarithm of the length."""
+
+    __slots__ = ("_drawers", "_key", "_lasts", "_size")
+
+    def __init__(self, key: Callable[[JobState], Any]) -> None:
+        self._key = key
+        self._drawers: list[_Drawer] = []
+        self._lasts: list[Entry] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[JobState]:
+        """All in order, as they stand now: a job that starts meanwhile does not disturb the walk."""
+        for drawer in tuple(self._drawers):
+            for card in tuple(drawer.cards):
+                yield card[2]
+
+    @property
+    def first(self) -> JobState | None:
+        """The head of the queue."""
+        return self._drawers[0].cards[0][2] if self._size else None
+
+    def add(self, state: JobState) -> None:
+        """Put a job in its place; ties by the order of submission."""
+        entry = state.entry = (self._key(state), state.number, state)
+        self._size += 1
+        drawers, lasts = self._drawers, self._lasts
+        if not drawers:
+            drawers.append(_Drawer([entry]))
+            lasts.append(entry)
+            return
+        at = bisect_left(lasts, entry)
+        if at == len(lasts):
+            at -= 1
+            drawer = drawers[at]
+            drawer.cards.append(entry)
+            lasts[at] = entry
+        else:
+            drawer = drawers[at]
+            insort(drawer.cards, entry)
+        if state.gpus < drawer.smallest:
+            drawer.smallest = state.gpus
+        if len(drawer.cards) > DRAWER:
+            half = len(drawer.cards) // 2
+            drawers.insert(at + 1, _Drawer(drawer.cards[half:]))
+            drawers[at] = _Drawer(drawer.cards[:half])
+            lasts.insert(at, drawer.cards[half - 1])
+
+    def holds(self, state: JobState) -> bool:
+        """Whether this very job waits here."""
+        at = bisect_left(self._lasts, state.entry)
+        if at == len(self._lasts):
+            return False
+        cards = self._drawers[at].cards
+        place = bisect_left(cards, state.entry)
+        return place < len(cards) and cards[place][2] is state
+
+    def remove(self, state: JobState) -> None:
+        """Take a job out."""
+        entry = state.entry
+        at = bisect_left(self._lasts, entry)
+        cards = self._drawers[at].cards
+        place = bisect_left(cards, entry)
+        del cards[place]
+        self._size -= 1
+        if not cards:
+            del self._drawers[at]
+            del self._lasts[at]
+        elif place == len(cards):
+            self._lasts[at] = cards[-1]
+
+    def after(self, state: JobState | None, gpus: float) -> JobState | None:
+        """The next job behind ``state`` (from the head, when None) that asks for at most ``gpus`` devices.
+
+        ``state`` may have left the queue since: its place is remembered.
+        """
+        drawers = self._drawers
+        if state is None:
+            first, begin = 0, 0
+        else:
+            first = bisect_right(self._lasts, state.entry)
+            begin = bisect_right(drawers[first].cards, state.entry) if first < len(drawers) else 0
+        for at in range(first, len(drawers)):
+            drawer = drawers[at]
+            if drawer.smallest <= gpus:
+                cards = drawer.cards
+                for place in range(begin, len(cards)):
+                    found = cards[place][2]
+                    if found.gpus <= gpus:
+                        return found
+                if begin == 0:
+                    drawer.smallest = min(card[2].gpus for card in cards)
+            begin = 0
+        return None

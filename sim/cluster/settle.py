@@ -1,0 +1,54 @@
+"""The bill of one stretch: where its time went and how much of its work is kept."""
+
+from __future__ import annotations
+
+import math
+
+from sim.cluster.recovery import NEVER
+from sim.cluster.rules import Rules
+from sim.cluster.state import JobState
+from sim.results.cluster_log import Segment
+
+
+def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
+    """The segment that ends now; takes the kept work off ``state.work_left_s`` and adds what a preemption costs.
+
+    A completed stretch did all its work. A failed one keeps what was durable when the fault came; a job ended at its limit
+    keeps (as useful) what was durable, for nobody gets the rest; one that is preempted keeps all or what is durable,
+    as the rules say; one that is resized or cut off by the end of the run keeps all.
+    """
+    job = state.job
+    begin_s = state.since_s
+    gpus = state.gpus * job.gpu_share_frac
+    recovery = rules.recovery(job)
+    if why == "completed" and not state.owed_s and recovery is NEVER:
+        state.work_left_s = 0.0
+        return Segment(
+            job.name, state.number, gpus, begin_s, end_s, state.placed, why, end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0
+        )
+    stop_s = min(state.fault_s, end_s)
+    undetected_s = end_s - stop_s
+    ran_s = stop_s - begin_s
+    overhead_s = min(state.owed_s, ran_s)
+    state.owed_s -= overhead_s
+    ran_s -= overhead_s
+    if why == "completed":
+        useful_s = kept_s = state.work_left_s / state.rate
+        restart_s = recovery.restart_s if state.restarted else 0.0
+        checkpoint_s = ran_s - restart_s - useful_s
+        if recovery is NEVER or math.isinf(recovery.interval_s):
+            useful_s, checkpoint_s = ran_s - restart_s, 0.0
+        kept_s = useful_s
+        state.work_left_s = 0.0
+    else:
+        useful_s, durable_s, checkpoint_s, restart_s = recovery.progress(ran_s, restarted=state.restarted)
+        keeps_all = why in ("resized", "open") or (why == "preempted" and rules.preemption_keeps_all)
+        keeps_all = keeps_all and math.isinf(state.fault_s)
+        kept_s = useful_s if keeps_all else min(durable_s, useful_s)
+        state.work_left_s = max(state.work_left_s - kept_s * state.rate, 0.0)
+    if why == "preempted":
+        state.owed_s += rules.preemption_overhead_s(job)
+    return Segment(
+        job.name, state.number, gpus, begin_s, end_s, state.placed, why,
+        kept_s, checkpoint_s, useful_s - kept_s, restart_s, overhead_s, undetected_s,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""What the engine knows about one job that has been handed in and is not yet through.
+
+A ``JobState`` is the card on the dispatcher's board: the job itself, how much of it is left, and, while it runs, where and
+since when. Policies read cards and never write on them; only the engine does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from sim.results.cluster_log import Placed
+
+if TYPE_CHECKING:
+    from sim.spec.job import Job
+
+NOWHERE = Placed(-1, (), ())
+"""The place of a job that holds nothing."""
+
+
+class JobState:
+    """One job between its submission and its end; times in seconds of the run."""
+
+    __slots__ = (
+        "attained_gpu_s",
+        "duration_s",
+        "end_s",
+        "ending",
+        "entry",
+        "failures",
+        "fault_s",
+        "first_start_s",
+        "gpus",
+        "group",
+        "job",
+        "number",
+        "owed_s",
+        "placed",
+        "preemptions",
+        "queued",
+        "queued_s",
+        "ran_s",
+        "rate",
+        "restarted",
+        "running",
+        "running_entry",
+        "since_s",
+        "submit_s",
+        "work_left_s",
+    )
+
+    def __init__(self, job: Job, number: int) -> None:
+        self.job = job
+        self.number = number
+        """Place in the order of submission, from 0."""
+        self.submit_s: float = job.submit_s
+        self.gpus: int = job.gpus
+        """Devices it holds, or asks for while it waits."""
+        self.duration_s: float = job.duration_s
+        self.work_left_s: float = job.duration_s
+        """Useful work that is left, as seconds on the devices asked for, at the start of this stretch."""
+        self.owed_s = 0.0
+        """Overhead of preemption that stands before the useful work of the next stretch."""
+        self.queued = -1
+        """Place in the order of joining the queue; a job that comes back gets a new one."""
+        self.queued_s = 0.0
+        self.group = ""
+        self.entry: tuple[Any, int, JobState] = (0, number, self)
+        self.running_entry: tuple[Any, int, JobState] = (0, number, self)
+        self.running = False
+        self.since_s = 0.0
+        """Start of this stretch."""
+        self.end_s = math.inf
+        """When this stretch will end by itself: known to clairvoyant policies only."""
+        self.rate = 1.0
+        """Useful seconds a second here and now."""
+        self.placed = NOWHERE
+        self.fault_s = math.inf
+        """When it was hit by a fault that nobody has noticed yet."""
+        self.ending: Any = None
+        self.attained_gpu_s = 0.0
+        self.ran_s = 0.0
+        """Time it has run since it last began from its queue after a failure (counts against its limit)."""
+        self.restarted = False
+        self.first_start_s: float | None = None
+        self.preemptions = 0
+        self.failures = 0
+
+    @property
+    def limit_left_s(self) -> float:
+        """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
+        limit = self.job.limit_s
+        return math.inf if limit is None else limit - self.ran_s
+
+    @property
+    def limit_end_s(self) -> float:
+        """When this stretch ends at the latest, by its limit: what a scheduler can know."""
+        return self.since_s + self.limit_left_s
+
+    def remaining_s(self, now_s: float) -> float:
+        """Time on devices until it is done, overhead included (clairvoyant)."""
+        return self.end_s - now_s if self.running else self.work_left_s + self.owed_s
+
+    def attained_until(self, now_s: float) -> float:
+        """Device-seconds it has held so far, whatever came of them."""
+        held = self.gpus * (now_s - self.since_s) if self.running else 0.0
+        return self.attained_gpu_s + held
+
+    def __repr__(self) -> str:
+        return f"JobState({self.job.name!r}, gpus={self.gpus}, {'running' if self.running else 'waiting'})"

@@ -1,0 +1,90 @@
+"""Other schedulers' habits, as policies on the public interface: what they do beyond the rule they are named after.
+
+Like interpreters: each speaks one program's dialect, so that the engine need not. Lucid (Hu et al., ASPLOS 2023) and
+Helios (SC 2021) step through time second by second; pyss (2007) handles one event at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from sim.cluster.policies.preemptive import Choice, take_in_order
+from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View, Wake
+from sim.cluster.state import JobState
+
+def _swap(line: Choice) -> Generator[Decision, bool, list[JobState]]:
+    """Preempt first, then place in order; answers who found no place though the count allowed it."""
+    for state in line.leaves:
+        yield Preempt(state)
+    missed: list[JobState] = []
+    for state in line.starts:
+        if not (yield Start(state)):
+            missed.append(state)
+    return missed
+
+
+@dataclass(frozen=True)
+class TickSrtf(Policy):
+    """Shortest remaining time as Lucid and Helios run it, every second.
+
+    A preempted job goes to the end of the list; one that is taken and finds no place still uses up its count.
+    """
+
+    name: str = "srtf"
+    clairvoyant: bool = True
+
+    def key(self, state: JobState) -> Any:
+        """Remaining time, then place in the list of waiting jobs."""
+        return (state.remaining_s(0.0), state.queued)
+
+    @property
+    def running_key(self) -> Callable[[JobState], Any]:
+        """The first to end has the least left; ties in order of starting."""
+        return lambda state: (state.end_s, state.since_s)
+
+    def decide(self, view: View) -> Decisions:
+        """One tick; the next that can differ is when a running job overtakes one that found no place."""
+        now = view.now_s
+        line = take_in_order(
+            view, list(view.running), lambda state: (state.remaining_s(now), state.running)
+        )
+        missed = yield from _swap(line)
+        if missed:
+            yield Wake(self._overtaken_s(view, missed))
+
+    def _overtaken_s(self, view: View, missed: list[JobState]) -> float:
+        behind_s = [
+            state.end_s - view.now_s - waiting.remaining_s(0.0)
+            for state in view.running
+            for waiting in missed
+        ]
+        return view.now_s + 1 + min((gap for gap in behind_s if gap >= 0), default=math.inf)
+
+
+@dataclass(frozen=True)
+class TickTiresias(Policy):
+    """Two levels of attained service as Lucid runs them: only at whole intervals."""
+
+    interval_s: float = 60.0
+    threshold_gpu_s: float = 18_000.0
+    name: str = "tiresias"
+
+    def key(self, state: JobState) -> Any:
+        """Level, submission, place in the list of waiting jobs."""
+        return (state.attained_gpu_s > self.threshold_gpu_s, state.submit_s, state.queued)
+
+    def decide(self, view: View) -> Decisions:
+        """Nothing between two intervals."""
+        now = view.now_s
+        past_s = now % self.interval_s
+        if not past_s:
+
+            def rank(state: JobState) -> Any:
+                return (state.attained_until(now) > self.threshold_gpu_s, state.submit_s, not state.running)
+
+            line = take_in_order(view, sorted(view.running, key=rank), rank)
+            yield from _swap(line)
+        yield Wake(now - past_s + self.interval_s)
