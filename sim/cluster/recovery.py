@@ -1,7 +1,7 @@
 """What a job keeps when it is interrupted.
 
-Checkpoints are bookmarks: after a fall one reads on from the last of them. The engine never plays single checkpoints; it
-asks these closed forms how long a stretch takes and how much of it would survive.
+Checkpoints are bookmarks: after a fall one reads on from the last of them. The engine never plays single checkpoints;
+it asks these closed forms how long a stretch takes and how much of it would survive.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Progress(NamedTuple):
 class Recovery:
     """Checkpoints and restarts of one job.
 
-    interval_s: work between two writes (infinite = never writes). stall_s: time each write stops the job. durable_s: from
-    the start of a write until it survives a failure (equal to ``stall_s`` for a blocking write). restart_s: from getting
-    its devices back until useful work goes on.
+    interval_s: work between two writes (infinite = never writes). stall_s: time each write stops the job. durable_s:
+    from the start of a write until it survives a failure (equal to ``stall_s`` for a blocking write). restart_s: from
+    getting its devices back until useful work goes on.
     """
 
     interval_s: float = math.inf
