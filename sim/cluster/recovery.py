@@ -60,7 +60,9 @@ class Recovery:
     @property
     def cycle_s(self) -> float:
         """From one durable bookmark to the next."""
-        return self.interval_s + self._snapshots * (self.memory.stall_s if self.memory else 0.0) + self.stall_s
+        return (
+            self.interval_s + self._snapshots * (self.memory.stall_s if self.memory else 0.0) + self.stall_s
+        )
 
     @property
     def _snapshots(self) -> int:

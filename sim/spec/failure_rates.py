@@ -99,7 +99,9 @@ def _file() -> dict[str, Any]:
 
 
 def _cause(name: str, table: Mapping[str, Any]) -> Cause:
-    values = {key: _delay(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+    values: dict[str, Any] = {
+        key: _delay(value) if isinstance(value, Mapping) else value for key, value in table.items()
+    }
     return Cause(name=name, **values)
 
 

@@ -1,7 +1,7 @@
 """What may break, how often, how it is noticed and mended, and what a job does against it: the [reliability] section.
 
-Like the accident statistics and the fire drill of a factory. Rates are per 1,000 node-days as a low, a middle and a high
-value, because published clusters differ sevenfold; a published cluster can be named instead (see
+Like the accident statistics and the fire drill of a factory. Rates are per 1,000 node-days as a low, a middle and a
+high value, because published clusters differ sevenfold; a published cluster can be named instead (see
 :mod:`sim.spec.failure_rates`).
 """
 
@@ -11,8 +11,8 @@ import difflib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, quantity, switch, text
 from sim.spec.faults import Fault
+from sim.spec.fields import choice, count, fraction, quantity, switch, text
 
 LAWS = ("deterministic", "exponential", "lognormal", "gamma")
 SCOPES = ("node", "switch", "rack", "job")
@@ -91,7 +91,9 @@ class Spares:
 
     cold: int = count("powered down: they do not fail in waiting", 0, low=0)
     hot: int = count("running idle: they fail as all others do", 0, low=0)
-    cold_swap_s: float = quantity("from the decision until a cold spare has joined (boot, health check)", 600.0)
+    cold_swap_s: float = quantity(
+        "from the decision until a cold spare has joined (boot, health check)", 600.0
+    )
     hot_swap_s: float = quantity("from the decision until a hot spare has joined", 60.0)
 
 
@@ -99,13 +101,17 @@ class Spares:
 class Checkpointing:
     """How a job saves itself and comes back."""
 
-    kind: str = choice(CHECKPOINT_KINDS, "none, blocking (the job waits for the write) or asynchronous", "blocking")
+    kind: str = choice(
+        CHECKPOINT_KINDS, "none, blocking (the job waits for the write) or asynchronous", "blocking"
+    )
     rule: str = choice(INTERVAL_RULES, "how the interval is found", "optimal")
     interval_s: float | None = quantity("work between two writes, with rule = fixed", None, above=True)
     memory_interval_s: float | None = quantity(
         "work between two snapshots held in other nodes' memory; none = no such tier", None, above=True
     )
-    memory_node_losses: int = count("nodes that may be lost at once with every snapshot still whole", 0, low=0)
+    memory_node_losses: int = count(
+        "nodes that may be lost at once with every snapshot still whole", 0, low=0
+    )
     requeue_s: float = quantity("from having its nodes until processes run: scheduler, containers", 0.0)
     warm_up_s: float = quantity("from running processes until full speed, loading apart", 0.0)
 
@@ -153,7 +159,9 @@ def reliability_faults(reliability: Reliability, known: Collection[str], where: 
         wanted = f"expected one of {', '.join(known)}{hint}"
         yield Fault(where, "reliability.rates", reliability.rates, wanted)
     if not rates and not reliability.rates:
-        yield Fault(where, path, None, "is required (low, mid, high), or rates = the name of a published cluster")
+        yield Fault(
+            where, path, None, "is required (low, mid, high), or rates = the name of a published cluster"
+        )
     if rates and (len(rates) not in (1, 3) or list(rates) != sorted(rates)):
         yield Fault(where, path, list(rates), "expected one number, or low <= mid <= high")
     if reliability.causes and not sum(cause.share_frac for cause in reliability.causes) > 0:

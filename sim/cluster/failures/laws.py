@@ -43,4 +43,5 @@ def next_failure_s(
     ``scale ((age/scale)^k + E / x)^(1/k) - age``. A part that is mended but not replaced keeps its age.
     """
     aged: float = (age_s / scale_s) ** shape + unit_exponential / hazard_x
-    return max(scale_s * aged ** (1 / shape) - age_s, 0.0)
+    life: float = scale_s * aged ** (1 / shape)
+    return max(life - age_s, 0.0)

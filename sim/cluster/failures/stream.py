@@ -1,8 +1,8 @@
 """The weather of failures: a lazy, endless, time-sorted stream of outages.
 
 Like a lightning detector: one dice throw for each flash, not one for each field and second. Causes that do not age are
-one Poisson process together (superposition), whose flashes are dealt out to causes and nodes; parts that age keep a heap
-of next deaths. The cost is per outage and does not grow with the span, and only logarithmically with the nodes.
+one Poisson process together (superposition), whose flashes are dealt out to causes and nodes; parts that age keep a
+heap of next deaths. The cost is per outage and does not grow with the span, and only logarithmically with the nodes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,8 +83,9 @@ def outages(
     """All outages of ``nodes`` from time 0 on, sorted, without end (empty where nothing ever fails).
 
     Causes whose scope is the job, and the job's own failures, come as outages without nodes if ``job_nodes`` says how
-    large the one job is; for many jobs use :func:`job_failures_per_s`. A node that is down does not fail again before
-    it is back; an outage is kept for those of its nodes that were up.
+    large the one job is; for many jobs use :func:`job_failures_per_s`. The stream does not know which nodes work: an
+    outage of a node that is down or powered off says nothing, and who plays the stream leaves it out there (exact where
+    nothing ages, since such a process has no memory); :func:`of_nodes_that_are_up` does so where all nodes always work.
     """
     factor = node_factors(reliability, nodes, streams)
     all_hazards = [hazard for hazard in hazards(reliability, level) if hazard.per_node_s > 0]
@@ -101,7 +102,7 @@ def outages(
     if job_nodes:
         its_own = [hazard for hazard in all_hazards if hazard.cause.scope == "job"]
         parts.append(_of_the_job(reliability, its_own, job_nodes, streams.child("job")))
-    return _of_nodes_that_are_up(heapq.merge(*parts, key=lambda outage: outage.at_s), nodes)
+    return heapq.merge(*parts, key=lambda outage: outage.at_s)
 
 
 def slowdowns(reliability: Reliability, nodes: int, streams: Streams) -> Iterator[Slowdown]:
@@ -119,7 +120,8 @@ def slowdowns(reliability: Reliability, nodes: int, streams: Streams) -> Iterato
             yield Slowdown(now, node, slow.slow_speed_frac, now + stay)
 
 
-def _of_nodes_that_are_up(events: Iterator[Outage], nodes: int) -> Iterator[Outage]:
+def of_nodes_that_are_up(events: Iterable[Outage], nodes: int) -> Iterator[Outage]:
+    """The stream without outages of nodes that are still down from an earlier one; outages without nodes are kept."""
     back_s = [-math.inf] * nodes
     for event in events:
         if not event.nodes:
@@ -133,7 +135,9 @@ def _of_nodes_that_are_up(events: Iterator[Outage], nodes: int) -> Iterator[Outa
         yield event if len(hit) == len(event.nodes) else event._replace(nodes=hit)
 
 
-def _times_s(cause: Cause, random: np.random.Generator, count: int) -> tuple[list[float], list[float], list[bool]]:
+def _times_s(
+    cause: Cause, random: np.random.Generator, count: int
+) -> tuple[list[float], list[float], list[bool]]:
     """Detection and down time of ``count`` failures, and whether a part was replaced."""
     detect = draw_s(cause.detect, random, count)
     replaced = random.random(count) < cause.replace_frac
@@ -191,12 +195,15 @@ def _ageing(
     first_of = sorted({_group(reliability, cause.scope, node, nodes)[0] for node in range(nodes)})
     groups = [_group(reliability, cause.scope, node, nodes) for node in first_of]
     hazard_x = [max(float(factor[list(group)].mean()), 1e-300) for group in groups]
-    scale = [float(weibull_scale_s(1 / (hazard.per_node_s * len(group)), cause.weibull_shape)) for group in groups]
+    scale = [
+        float(weibull_scale_s(1 / (hazard.per_node_s * len(group)), cause.weibull_shape)) for group in groups
+    ]
     age, since = [reliability.age_s] * len(groups), [0.0] * len(groups)
     lives, times = streams.generator("lives"), streams.generator("times")
     luck = itertools.chain.from_iterable(iter(lambda: lives.exponential(1.0, BLOCK).tolist(), None))
     clock = [
-        (next_failure_s(age[i], scale[i], cause.weibull_shape, hazard_x[i], next(luck)), i) for i in range(len(groups))
+        (next_failure_s(age[i], scale[i], cause.weibull_shape, hazard_x[i], next(luck)), i)
+        for i in range(len(groups))
     ]
     heapq.heapify(clock)
     columns: Iterator[tuple[float, float, bool]] = itertools.chain.from_iterable(
