@@ -1,0 +1,1 @@
+"""What repeated runs say, and how surely: streams of chance, replications, intervals, warm-up, choosing the best."""
