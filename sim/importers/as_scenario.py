@@ -103,7 +103,7 @@ def places_as_switches(nodes: Sequence[Node]) -> list[Switch]:
 
 
 def match_accelerator(kind: str, known: Mapping[str, Accelerator]) -> str | None:
-    """The one catalogue key that a site's spelling (``h100``, ``NVIDIA-H100-80GB-HBM3``) means; None if none or several."""
+    """The one catalogue key that a site's spelling (``NVIDIA-H100-80GB-HBM3``) means; None if none or several."""
     words = set(re.findall(r"[a-z0-9]+", re.sub(r"sxm\d", "sxm", kind.lower()))) - {
         "nvidia",
         "amd",
@@ -125,7 +125,7 @@ def match_accelerator(kind: str, known: Mapping[str, Accelerator]) -> str | None
 
 
 def to_scenario(imported: Imported, known: Mapping[str, Accelerator], jobs_file: str = "") -> str:
-    """TOML text: ``[[cluster.pools]]``, ``[cluster.fabric]`` and ``jobs.trace``; what is not said stands in comments."""
+    """TOML text: ``[[cluster.pools]]``, ``[cluster.fabric]``, ``jobs.trace``; what is not said stands in comments."""
     lines = [f"name = {_quoted(f'cluster from {imported.kind}')}", ""]
     if jobs_file:
         lines += ["[jobs]", f"trace = {_quoted(jobs_file)}", ""]
@@ -183,7 +183,8 @@ def _quotas(quotas: Sequence[Quota]) -> list[str]:
     for quota in quotas:
         share, ceiling = ("-" if n is None else f"{n:g}" for n in (quota.nominal_gpus, quota.ceiling_gpus))
         lines.append(
-            f"#   {quota.name} {quota.flavor}, {quota.kind}, {quota.parent or '-'}; {share}, {ceiling}, {quota.weight:g}, {quota.priority:g}"
+            f"#   {quota.name} {quota.flavor}, {quota.kind}, {quota.parent or '-'}; "
+            f"{share}, {ceiling}, {quota.weight:g}, {quota.priority:g}"
         )
     return [*lines, ""] if lines else []
 

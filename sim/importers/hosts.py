@@ -1,7 +1,8 @@
 """Host lists: ``node[001-003,7]`` unfolded like a paper fan.
 
-The syntax is Slurm's (slurm.conf manual, NodeName): comma-separated names, ranges in brackets with leading zeros kept,
-several brackets in one name. Own code because the libraries for it are under the GPL or give meaning to further characters.
+The syntax is Slurm's (slurm.conf manual, NodeName): comma-separated names, ranges in brackets with leading zeros
+kept, several brackets in one name. Own code because the libraries for it are under the GPL or give meaning to further
+characters.
 """
 
 from __future__ import annotations

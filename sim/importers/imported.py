@@ -1,7 +1,8 @@
 """What every importer hands over: a crate with one packing list, whatever ship it came from.
 
-``Imported`` holds jobs, nodes, switches, quotas and service requests, as far as a format has them, and a ``Report`` that
-accounts for every record: taken, altered or left out, with the reason and the first places. Nothing is dropped silently.
+``Imported`` holds jobs, nodes, switches, quotas and service requests, as far as a format has them, and a ``Report``
+that accounts for every record: taken, altered or left out, with the reason and the first places. Nothing is dropped
+silently.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def _values(row: dict[str, str], where: str, line: int) -> tuple[dict[str, Any],
 
 
 def _value(name: str, text: str) -> Any:
-    kinds = {kind for kind in typing.get_args(_HINTS[name]) or (_HINTS[name],)} - {type(None)}
+    kinds = set(typing.get_args(_HINTS[name]) or (_HINTS[name],)) - {type(None)}
     if kinds == {str}:
         if name == "name" and not text:
             raise ValueError("expected a name")

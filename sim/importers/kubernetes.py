@@ -1,8 +1,8 @@
 """Kubernetes objects of any mix: nodes, pods, jobs, and the queues of Kueue, Volcano and KAI, in YAML or JSON.
 
-``kubectl get nodes,pods,workloads -A -o json`` is read as it comes: a List is its items, documents are parted by ``---``,
-a document that cannot be parsed is counted and the others are read. Sources: the API references of Kubernetes, Kueue
-(v1beta1, v1beta2), Volcano (v1alpha1, v1beta1) and KAI-Scheduler (scheduling.run.ai/v2).
+``kubectl get nodes,pods,workloads -A -o json`` is read as it comes: a List is its items, documents are parted by
+``---``, a document that cannot be parsed is counted and the others are read. Sources: the API references of
+Kubernetes, Kueue (v1beta1, v1beta2), Volcano (v1alpha1, v1beta1) and KAI-Scheduler (scheduling.run.ai/v2).
 """
 
 from __future__ import annotations

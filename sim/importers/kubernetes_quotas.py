@@ -1,9 +1,9 @@
 """Queues of Kueue, Volcano and KAI as one kind of quota.
 
-What each calls its own share, its loan and its ceiling, in words of ``Quota``:
-Kueue ClusterQueue and Cohort: nominalQuota, borrowingLimit, lendingLimit per flavor (kueue.sigs.k8s.io, ClusterQueue).
-Volcano Queue: deserved (got back from others), capability (ceiling), guarantee (never lent), weight (volcano.sh, Queue).
-KAI Queue: quota, limit (-1 = no bound), overQuotaWeight (KAI-Scheduler, docs/queues).
+What each calls its own share, its loan and its ceiling, in words of ``Quota``: Kueue ClusterQueue and Cohort:
+nominalQuota, borrowingLimit, lendingLimit per flavor (kueue.sigs.k8s.io, ClusterQueue). Volcano Queue: deserved (got
+back from others), capability (ceiling), guarantee (never lent), weight (volcano.sh, Queue). KAI Queue: quota, limit
+(-1 = no bound), overQuotaWeight (KAI-Scheduler, docs/queues).
 """
 
 from __future__ import annotations

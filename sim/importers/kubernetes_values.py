@@ -1,7 +1,7 @@
 """Small change of Kubernetes: quantities, device resources, and what a pod asks for in all.
 
-Sources: Kubernetes API reference (Quantity), "Pod resource sharing" in the init-container page (effective request is the
-larger of the containers' sum and the largest init container), NVIDIA device plugin (resource names).
+Sources: Kubernetes API reference (Quantity), "Pod resource sharing" in the init-container page (effective request is
+the larger of the containers' sum and the largest init container), NVIDIA device plugin (resource names).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sim.importers.tres import mig_share_frac
 
 DEVICE = re.compile(
     r"(nvidia\.com/(gpu(\.shared)?|mig-.+)|amd\.com/gpu|gpu\.intel\.com/\w+|habana\.ai/gaudi|google\.com/tpu|"
-    r"aws\.amazon\.com/neuron(core|device)?|(huawei\.com|npu\.huawei\.com)/.*|volcano\.sh/(v?gpu-number|gpu-number)|gpu)"
+    r"aws\.amazon\.com/neuron(core|device)?|(npu\.)?huawei\.com/.*|volcano\.sh/v?gpu-number|gpu)"
 )
 """Resources that are accelerators; ``gpu`` alone is what Kueue's and KAI's own objects say."""
 

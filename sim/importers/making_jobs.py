@@ -7,6 +7,7 @@ the same. Those rules stand here once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from sim.importers.imported import Tally
@@ -26,7 +27,7 @@ _WORDS = {word: outcome for outcome, words in OUTCOMES.items() for word in words
 
 
 def outcome_of(state: str) -> str | None:
-    """Our word for a state: the first word counts (``CANCELLED by 1001``), a trailing ``+`` (cut) does not; None if unknown."""
+    """Our word for a state: its first word counts (``CANCELLED by 1001``), a ``+`` that cuts it off not; else None."""
     first = state.strip().lower().partition(" ")[0].rstrip("+")
     return _WORDS.get(first)
 
@@ -136,7 +137,7 @@ def from_origin(jobs: list[Job], tally: Tally) -> tuple[list[Job], float]:
     """Jobs in order of submission with times from the first submission on, and that moment."""
     if not jobs:
         return [], 0.0
-    late = sum(after.submit_s < before.submit_s for before, after in zip(jobs, jobs[1:], strict=False))
+    late = sum(after.submit_s < before.submit_s for before, after in pairwise(jobs))
     if late:
         tally.note("out of order of submission: sorted", count=late)
     origin = min(job.submit_s for job in jobs)

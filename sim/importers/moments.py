@@ -1,8 +1,8 @@
 """Clocks of many sites on one dial: dates, epochs, Slurm's and Kubernetes' spellings become seconds.
 
-A date without a zone is the site's local time and is put on the dial as if it were UTC; a date with a zone keeps its own
-wall clock, so that hours of the day and weekdays stay what people there saw. Differences are right except over a change
-of daylight-saving time in zone-less logs, which those logs do not tell.
+A date without a zone is the site's local time and is put on the dial as if it were UTC; a date with a zone keeps its
+own wall clock, so that hours of the day and weekdays stay what people there saw. Differences are right except over a
+change of daylight-saving time in zone-less logs, which those logs do not tell.
 """
 
 from __future__ import annotations

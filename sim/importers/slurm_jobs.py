@@ -1,8 +1,8 @@
 """Jobs out of Slurm's books: ``sacct`` (what was) and ``squeue`` (what is).
 
-Sources: Slurm's sacct and squeue manuals. A wait counts from Eligible, not from Submit: before that a job waits for its
-own conditions, not for the cluster. The steps of a job (``12.batch``, ``12.0``) belong to it; the parts of a heterogeneous
-job (``12+0``, ``12+1``) are one gang; a pending array (``12_[1-5%2]``) is as many jobs as it has tasks.
+Sources: Slurm's sacct and squeue manuals. A wait counts from Eligible, not from Submit: before that a job waits for
+its own conditions, not for the cluster. The steps of a job (``12.batch``, ``12.0``) belong to it; the parts of a
+heterogeneous job (``12+0``, ``12+1``) are one gang; a pending array (``12_[1-5%2]``) is as many jobs as it has tasks.
 """
 
 from __future__ import annotations

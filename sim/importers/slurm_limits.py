@@ -17,7 +17,8 @@ from sim.importers.tres import parse_tres
 _KNOWN = ("NAME", "ACCOUNT", "GRPTRES", "SHARE", "FAIRSHARE")
 _RULES = (
     "PREEMPT", "PREEMPTMODE", "GRACETIME", "FLAGS", "USAGEFACTOR", "GRPTRESMINS", "GRPJOBS", "GRPSUBMIT", "MAXTRES",
-    "MAXTRESPERNODE", "MAXJOBSPU", "MAXSUBMITPU", "MAXTRESPA", "MAXJOBS", "MAXSUBMIT", "QOS", "DEFQOS", "DEF QOS", "MINTRES",
+    "MAXTRESPERNODE", "MAXJOBSPU", "MAXSUBMITPU", "MAXTRESPA", "MAXJOBS", "MAXSUBMIT", "QOS", "DEFQOS", "DEF QOS",
+    "MINTRES",
 )  # fmt: skip
 
 
@@ -25,9 +26,8 @@ def read_sacctmgr(sources: Sequence[Source], tally: Tally, columns: Sequence[str
     """Quotas of QOS lines (Name column) and association lines (Account column), in any order of columns."""
     parts = Parts()
     for source in sources:
-        accounts: list[tuple[int, str]] = []
         for row in rows(source, tally, _KNOWN, columns):
-            quota = _association(row, accounts) if "ACCOUNT" in row.cells else _qos(row)
+            quota = _association(row) if "ACCOUNT" in row.cells else _qos(row)
             if quota is None:
                 tally.skip("line names no QOS and no account", row.place)
             else:
@@ -39,7 +39,7 @@ def _qos(row: Row) -> Quota | None:
     return _quota(row, row["NAME"], "qos", "") if row["NAME"] else None
 
 
-def _association(row: Row, accounts: list[tuple[int, str]]) -> Quota | None:
+def _association(row: Row) -> Quota | None:
     account, user = row["ACCOUNT"], row["USER"]
     if not account:
         return None

@@ -1,7 +1,7 @@
 """Tables that Slurm's commands print: a header, a delimiter, and whatever job names do to both.
 
-Delimiters seen in the field are ``|``, ``|#``, control characters and padding to fixed width; a comment with a line feed
-breaks a record over lines, a cut file leaves half of one.
+Delimiters seen in the field are ``|``, ``|#``, control characters and padding to fixed width; a comment with a line
+feed breaks a record over lines, a cut file leaves half of one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EMPTY = frozenset(("", "N/A", "(null)", "None", "Unknown", "NONE", "n/a", "INVA
 
 
 def rows(source: Source, tally: Tally, known: Sequence[str], columns: Sequence[str] = ()) -> Iterator[Row]:
-    """Records of a table. ``known``: columns by which the header is told; ``columns``: the header where the file has none.
+    """Records of a table. ``known``: columns that tell the header; ``columns``: the header where the file has none.
 
     Raises:
         ScenarioError: no header among the first lines, and none given.

@@ -38,8 +38,9 @@ Row = Mapping[str, str]
 def read_pai(sources: Sequence[Source], tally: Tally) -> Parts:
     """Jobs of pai_job_table and pai_task_table (both needed), nodes of pai_machine_spec.
 
-    A job is a gang of all instances of its tasks; its start is its first task's. Instances of less than a device share
-    theirs: ``gpu_share_frac`` is the mean share. Times are seconds of a shifted clock that keeps hours and weekdays (UTC+8).
+    A job is a gang of all instances of its tasks; its start is its first task's. Instances of less than a device
+    share theirs: ``gpu_share_frac`` is the mean share. Times are seconds of a shifted clock that keeps hours and
+    weekdays (UTC+8).
 
     Raises:
         ScenarioError: a file that is none of the tables, or tasks without jobs.

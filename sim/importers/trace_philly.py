@@ -1,7 +1,7 @@
 """Microsoft Philly 2017: jobs with every attempt, as JSON (cluster_job_log), and the list of machines.
 
-Source: msr-fiddle/philly-traces README (Jeon et al., ATC 2019). A job's run time is the sum of its attempts: that is how
-long it held devices.
+Source: msr-fiddle/philly-traces README (Jeon et al., ATC 2019). A job's run time is the sum of its attempts: that is
+how long it held devices.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 | kind | columns |
 |---|---|
-| Azure LLM inference 2023, 2024 | TIMESTAMP, ContextTokens, GeneratedTokens (Azure/AzurePublicDataset; Patel et al., ISCA 2024) |
-| Mooncake | one JSON object a line: timestamp (ms), input_length, output_length, hash_ids (kvcache-ai/Mooncake, FAST 2025) |
+| Azure LLM inference | TIMESTAMP, ContextTokens, GeneratedTokens (Azure/AzurePublicDataset; Patel, ISCA 2024) |
+| Mooncake | JSON lines: timestamp (ms), input_length, output_length, hash_ids (kvcache-ai/Mooncake, FAST 2025) |
 | either as a plain table | arrival_s, input_tokens, output_tokens, prefix_block_hash_ids |
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from sim.importers.imported import Parts, Request, Tally
@@ -35,7 +36,7 @@ def read_requests(sources: Sequence[Source], tally: Tally) -> Parts:
                 continue
             blocks = tuple(int(word) for word in str(row.get("blocks") or "").split())
             found.append(Request(arrival, int(tokens[0]), int(tokens[1]), blocks))
-    late = sum(b.arrival_s < a.arrival_s for a, b in zip(found, found[1:], strict=False))
+    late = sum(b.arrival_s < a.arrival_s for a, b in pairwise(found))
     if late:
         tally.note("out of order of arrival: sorted", count=late)
     first = min((one.arrival_s for one in found), default=0.0)
