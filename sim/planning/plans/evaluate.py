@@ -7,23 +7,23 @@ come from the step's own functions; the time is the closed form's, and where it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.planning.plans.in_flight import in_flight
-from sim.planning.plans.price_book import ListPricer, settle
+from sim.planning.plans.price_book import ListPricer
 from sim.planning.plans.space import Free, Skeleton, Space
 from sim.planning.plans.tables import Tables, indexed, stage_counts, tables
 from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
+from sim.spec.workload import Training
 from sim.training.memory import USABLE_FRAC, state_parts
-from sim.training.placement import groups
+from sim.training.overheads import Overheads, overheads
 from sim.training.step import TRAINING_ENGINES
 from sim.training.system_links import system_links
-from sim.training.weights import Held
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -55,6 +55,31 @@ class Bench:
     space: Space
     table: Tables
     pricer: ListPricer
+    extra: Overheads
+    counts: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    """Blocks of each kind by rank, for the pipelines that were asked for."""
+    jobs: dict[tuple[int, int, int, bool], Training] = field(default_factory=dict)
+
+    def job(self, skeleton: Skeleton, stage: int, host: bool = False) -> Training:
+        """The job under a cut, as far as exchange and state look at it; each made once."""
+        key = skeleton.tensor, skeleton.expert, stage, host
+        if key not in self.jobs:
+            plan = replace(
+                self.space.training.plan,
+                tensor=skeleton.tensor,
+                expert=skeleton.expert,
+                zero_stage=stage,
+                offload_optimizer=host,
+            )
+            self.jobs[key] = replace(self.space.training, plan=plan)
+        return self.jobs[key]
+
+    def stage_counts(self, pipeline: int, virtual: int) -> NDArray[np.int64]:
+        """Blocks of each kind on each rank."""
+        key = pipeline, virtual
+        if key not in self.counts:
+            self.counts[key] = stage_counts(self.table, pipeline, virtual)
+        return self.counts[key]
 
     def data(self, skeleton: Skeleton) -> int:
         """Data-parallel copies."""
@@ -80,7 +105,8 @@ def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, everythin
         device, links, fits, space.training.precision, {},
         ideal=scenario.profile == "ideal", engines=TRAINING_ENGINES,
     )  # fmt: skip
-    bench = Bench(scenario, fits, space, tables(space), pricer)
+    extra = overheads(fits, space.training.stack, device.generation, ideal=pricer.ideal)
+    bench = Bench(scenario, fits, space, tables(space), pricer, extra)
     memory = _memory(bench)
     asked = np.flatnonzero((memory <= usable) | everything)
     if len(asked):
@@ -125,7 +151,7 @@ def _end_counts(bench: Bench) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     found = []
     for row in first:
         one = bench.space.skeletons[row]
-        counts = stage_counts(bench.table, one.pipeline, one.virtual_stages)
+        counts = bench.stage_counts(one.pipeline, one.virtual_stages)
         found.append(counts[list(ranks_asked(one.pipeline))])
     return np.array(found), places
 
@@ -145,27 +171,23 @@ def _states(
     skeletons, table = bench.space.skeletons, bench.table
     index, first = indexed(skeletons, lambda s: (s.tensor, s.pipeline, s.expert, s.virtual_stages))
     kinds = _state_kinds(bench.space.frees)
+    stages = dict.fromkeys(stage for stage, _ in kinds)
     found = np.zeros((len(first), 3, len(kinds)))
     for number, row in enumerate(first):
-        one = skeletons[row]
-        blocks, mine = table.shapes[table.shape[row]].kinds[0], counts[places[row]]
+        one, shape, mine = skeletons[row], table.shapes[table.shape[row]], counts[places[row]]
         copies = bench.data(one) * one.context
-        training = table.shapes[table.shape[row]].training
-        for column, (stage, host) in enumerate(kinds):
-            job = replace(training, plan=replace(training.plan, zero_stage=stage, offload_optimizer=host))
-            known: dict[bytes, float] = {}
+        rows_bytes = mine @ np.array([block.table_bytes for block in shape.kinds[0]])
+        for stage in stages:
+            job = bench.job(one, stage)
+            known: dict[bytes, tuple[float, float]] = {}
             for place in range(3):
                 mark = mine[place].tobytes()
                 if mark not in known:
-                    held = held_by(mine[place], blocks)
-                    parts = state_parts(held, int(mine[place, :-1].sum()), job, copies)
-                    rows_bytes = sum(n * b.table_bytes for n, b in zip(mine[place], blocks, strict=True))
-                    known[mark] = sum(parts.values()) + rows_bytes
-                found[number, place, column] = known[mark]
+                    parts = state_parts(shape.held(mine[place]), int(mine[place, :-1].sum()), job, copies)
+                    known[mark] = sum(parts.values()), parts["optimizer state"]
+                whole, optimizer = known[mark]
+                for host in (False, True):
+                    if (stage, host) in kinds:  # off-loading takes the optimizer state away and nothing else
+                        column = kinds.index((stage, host))
+                        found[number, place, column] = whole - optimizer * host + rows_bytes[place]
     return found, index
-
-
-def held_by(counts: NDArray[np.int64], blocks: Sequence[object]) -> Held:
-    """What a rank with so many blocks of each kind holds."""
-    columns = np.array([[b.parameters, b.expert_parameters, b.frozen_parameters] for b in blocks])  # type: ignore[attr-defined]
-    return Held(*(float(value) for value in counts @ columns))

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.plans.evaluate import Bench, held_by
+from sim.planning.plans.evaluate import Bench, ranks_asked
 from sim.planning.plans.price_book import settle
 from sim.planning.plans.space import Skeleton
-from sim.planning.plans.tables import indexed, stage_counts
+from sim.planning.plans.tables import indexed
 from sim.spec.model import Model
 from sim.spec.ops import Message
 from sim.spec.parallelism import RECOMPUTE
 from sim.training.closed_form import Plans, step_s
 from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
-from sim.training.overheads import overheads
 from sim.training.placement import groups
 from sim.training.pricing import Group
 from sim.training.step import block_cost
@@ -85,6 +84,7 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
             update_s[mine], parameters_s[mine], overlapped, space.training.plan.overlap_pipeline,
         )  # fmt: skip
         found[mine] = step_s(plans, schedule)
+    found += np.where(bubble_free, 2 * (p - 1) * sends[local], 0.0)  # once down and once up, as in 1F1B's ramps
     gathered_once = weights_s if gathers_once(replace(space.training.plan, zero_stage=1)) else 0.0
     first = np.where(every_pass | (zero == 0), 0.0, gathered_once)
     return found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first
@@ -108,27 +108,28 @@ def _groups(bench: Bench, skeletons: list[Skeleton]) -> list[dict[str, Group]]:
 def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list[dict[str, Group]]) -> Passes:
     """Price the blocks of the shapes asked for, and add them up by rank."""
     table, training = bench.table, bench.space.training
-    device = bench.pricer.device
-    extra = overheads(bench.fits, training.stack, device.generation, ideal=bench.pricer.ideal)
     shapes, first = np.unique(table.shape[needed], return_index=True)
     plan = training.plan
+
+    pricers = [replace(bench.pricer, groups=talking[row], lasting=True) for row in first]
+    for shape, pricer in zip(shapes, pricers, strict=True):
+        for block, partly in zip(*table.shapes[shape].kinds[:2], strict=True):
+            pricer.seconds(block.forward + partly.recompute + block.backward)
+    settle(bench.pricer)
 
     def costs() -> Floats:
         """Shapes x recomputations x kinds x (forward, backward, weight gradient)."""
         found = []
-        for shape, row in zip(shapes, first, strict=True):
-            pricer = replace(bench.pricer, groups=talking[row])
+        for shape, row, pricer in zip(shapes, first, pricers, strict=True):
             sent = skeletons[row].tensor if plan.overlap_tensor else 1
             for blocks in table.shapes[shape].kinds:
                 for block in blocks:
-                    cost = block_cost(block, pricer, extra, sent)
+                    cost = block_cost(block, pricer, bench.extra, sent)
                     found.append(
                         (cost.forward_s + cost.forward_tensor_s, cost.backward_s + cost.backward_tensor_s, cost.weight_s)
                     )
         return np.array(found).reshape(len(shapes), len(RECOMPUTE), table.kinds, 3)
 
-    costs()
-    settle(bench.pricer)
     priced = costs()
     place = np.searchsorted(shapes, table.shape[needed])
     mean = np.empty((len(needed), len(RECOMPUTE), 3))
@@ -136,7 +137,7 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
     index, heads = indexed(skeletons, lambda s: (s.pipeline, s.virtual_stages))
     for number, row in enumerate(heads):
         mine = index == number
-        counts = stage_counts(table, skeletons[row].pipeline, skeletons[row].virtual_stages)
+        counts = bench.stage_counts(skeletons[row].pipeline, skeletons[row].virtual_stages)
         by_rank = np.einsum("swkc,rk->swrc", priced[place[mine]], counts.astype(float))
         mean[mine] = by_rank.mean(axis=2)
         slowest[mine] = (by_rank[..., 0] + by_rank[..., 1]).max(axis=2)
@@ -164,56 +165,57 @@ def _exchanges(
     """Traffic and update of the fullest rank: cuts x ZeRO stages x off-loading x (gradients of a chunk, parameters,
     weights of a chunk, update, messages of a chunk), and the cut of each asked skeleton."""
     index, first = indexed(skeletons, lambda s: (s.tensor, s.pipeline, s.expert, s.virtual_stages))
-    found = np.zeros((len(first), 4, 2, 5))
-    found[..., 4] = 1.0
-    asked = {(bench.space.frees[n].zero_stage, bench.space.frees[n].offload_optimizer) for n in np.unique(bench.space.free[rows])}
-    work = [(number, row, stage, host) for number, row in enumerate(first) for stage, host in sorted(asked)]
-    lots = [(number, stage, host, _Cut(bench, int(needed[row]), talking[row], stage, host)) for number, row, stage, host in work]
-    for *_, cut in lots:
-        cut.seconds()
+    cuts = [_Cut(bench, int(needed[row]), talking[row]) for row in first]
+    local = index[np.searchsorted(needed, bench.space.skeleton[rows])]
+    kinds = np.array([(free.zero_stage, free.offload_optimizer) for free in bench.space.frees], dtype=np.int64)
+    asked = np.unique(np.column_stack([local, kinds[bench.space.free[rows]]]), axis=0)
+    traffic = list(dict.fromkeys((int(number), int(stage)) for number, stage, _ in asked))
+    for number, stage in traffic:
+        cuts[number].exchange(stage)
     settle(bench.pricer)
-    for number, stage, host, cut in lots:
-        found[number, stage, int(host)] = cut.seconds()
+    known = {(number, stage): cuts[number].exchange(stage) for number, stage in traffic}
+    updates: dict[tuple[int, bool, bool], float] = {}
+    found = np.zeros((len(first), 4, 2, 5))
+    for number, stage, host in asked:
+        key = int(number), bool(stage), bool(host)  # all ZeRO stages share the state out alike
+        if key not in updates:
+            updates[key] = cuts[number].update(int(stage), bool(host))
+        reduce_s, parameters_s, weights_s, pieces = known[int(number), int(stage)]
+        found[number, stage, host] = reduce_s, parameters_s, weights_s, updates[key], pieces
     return found, index
 
 
 class _Cut:
     """One cut's exchange and update: asked once to write the messages down, once more for their seconds."""
 
-    def __init__(self, bench: Bench, row: int, talking: dict[str, Group], stage: int, host: bool) -> None:
-        one, shape = bench.space.skeletons[row], bench.table.shapes[bench.table.shape[row]]
-        self.skeleton, self.bench = one, bench
-        plan = replace(shape.training.plan, pipeline=one.pipeline, virtual_stages=one.virtual_stages)
-        self.training = replace(shape.training, plan=replace(plan, zero_stage=stage, offload_optimizer=host))
-        self.pricer = replace(bench.pricer, groups=dict(talking))
-        counts = stage_counts(bench.table, one.pipeline, one.virtual_stages)
-        blocks = shape.kinds[0]
-        heaviest = int(np.argmax([held_by(mine, blocks).trained for mine in counts[[0, min(1, one.pipeline - 1), -1]]]))
-        rank = (0, min(1, one.pipeline - 1), one.pipeline - 1)[heaviest]
-        self.held = held_by(counts[rank], blocks)
+    def __init__(self, bench: Bench, row: int, talking: dict[str, Group]) -> None:
+        self.bench, self.one = bench, bench.space.skeletons[row]
+        shape = bench.table.shapes[bench.table.shape[row]]
+        self.pricer = replace(bench.pricer, groups=talking)
+        self.among = replace(bench.pricer, groups=talking | {"data": talking["expert data"]})
+        counts = bench.stage_counts(self.one.pipeline, self.one.virtual_stages)
+        ends = [(shape.held(counts[rank]), rank) for rank in dict.fromkeys(ranks_asked(self.one.pipeline))]
+        self.held, rank = max(ends, key=lambda end: end[0].trained)
         self.layers = max(int(counts[rank, :-2].sum()), 1)
+        self.copies = bench.data(self.one) * self.one.context
 
-    def seconds(self) -> tuple[float, float, float, float, float]:
-        """Gradients of a chunk, parameters, weights of a chunk, update, messages of a chunk."""
-        one, training, held = self.skeleton, self.training, self.held
-        v, data = one.virtual_stages, self.bench.data(one)
-        copies = data * one.context
-        extra = overheads(
-            self.bench.fits, training.stack, self.pricer.device.generation, ideal=self.pricer.ideal
-        )
-        chunks = [[self.layers // v or 1] * v]
-        agreed = exchange([held.dense], chunks, training, self.pricer)
-        update = optimizer_s(
-            [held.dense], [self.layers], training, self.pricer, extra.optimizer_bandwidth_frac, copies
-        )[0]
-        if held.experts:
-            among = replace(self.pricer, groups={**self.pricer.groups, "data": self.pricer.groups["expert data"]})
-            agreed = agreed.plus(exchange([held.experts], chunks, training, among))
-            update += optimizer_s(
-                [held.experts], [self.layers], training, self.pricer, extra.optimizer_bandwidth_frac,
-                training.plan.expert_replicas(copies),
-            )[0]  # fmt: skip
-        layers = training.model.layers if isinstance(training.model, Model) else 1
-        pieces = buckets(training.plan, layers // (one.pipeline * v))
-        weights = agreed.weights_s[0][0] if agreed.weights_s else 0.0
-        return agreed.reduce_s[0][0], agreed.parameters_s[0], weights, update, float(pieces)
+    def exchange(self, stage: int) -> tuple[float, float, float, float]:
+        """Gradients of a chunk, parameters, weights of a chunk; messages of a chunk."""
+        job, v = self.bench.job(self.one, stage), self.one.virtual_stages
+        chunks = [[1] * v]
+        agreed = exchange([self.held.dense], chunks, job, self.pricer)
+        if self.held.experts:
+            agreed = agreed.plus(exchange([self.held.experts], chunks, job, self.among))
+        layers = job.model.layers if isinstance(job.model, Model) else 1
+        pieces = buckets(job.plan, layers // (self.one.pipeline * v))
+        weights_s = agreed.weights_s[0][0] if agreed.weights_s else 0.0
+        return agreed.reduce_s[0][0], agreed.parameters_s[0], weights_s, float(pieces)
+
+    def update(self, stage: int, host: bool) -> float:
+        """Seconds of the optimizer."""
+        job, share = self.bench.job(self.one, stage, host), self.bench.extra.optimizer_bandwidth_frac
+        seconds = optimizer_s([self.held.dense], [self.layers], job, self.pricer, share, self.copies)[0]
+        if self.held.experts:
+            apart = job.plan.expert_replicas(self.copies)
+            seconds += optimizer_s([self.held.experts], [self.layers], job, self.pricer, share, apart)[0]
+        return seconds

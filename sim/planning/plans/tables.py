@@ -16,8 +16,10 @@ from sim.planning.plans.space import Skeleton, Space
 from sim.spec.model import Model
 from sim.spec.ops import Block
 from sim.spec.parallelism import RECOMPUTE
+from sim.spec.parameter_count import weights
 from sim.spec.workload import Training
 from sim.training.layers import Network, layers_by_rank, network
+from sim.training.weights import Held
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,6 +34,12 @@ class Shape:
     kinds: tuple[tuple[Block, ...], ...]
     """By recomputation (as in :data:`RECOMPUTE`), then kind: kinds of layers, the first block, the last block."""
     boundary_bytes: float
+    parameters: Floats
+    """Kinds x (dense, of experts, frozen)."""
+
+    def held(self, counts: Ints) -> Held:
+        """What a rank with so many blocks of each kind holds."""
+        return Held(*(float(value) for value in counts @ self.parameters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,13 @@ class Tables:
 
 def tables(space: Space) -> Tables:
     """Blocks of every shape that the skeletons take."""
+    model = space.training.model
+    if not isinstance(model, Model):
+        raise ValueError("a model known only by its FLOP has no plan to tune: it is not cut")
+    tied = weights(model).head == 0  # then the last of several stages holds a copy of the embedding
     index, uniques = indexed(
-        space.skeletons, lambda s: (s.tensor, s.context, s.expert, s.micro_batch, s.sequence_parallel, s.pipeline > 1)
+        space.skeletons,
+        lambda s: (s.tensor, s.context, s.expert, s.micro_batch, s.sequence_parallel, tied and s.pipeline > 1),
     )
     built = [_shape(space, space.skeletons[row]) for row in uniques]
     one = built[0][1]
@@ -81,8 +94,7 @@ def indexed(items: Sequence[Skeleton], key: Callable[[Skeleton], Any]) -> tuple[
 def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
     """Blocks of a shape. Recomputation changes what is kept and done again, not forward and backward."""
     model, base = space.training.model, space.training
-    if not isinstance(model, Model):
-        raise ValueError("a model known only by its FLOP has no plan to tune: it is not cut")
+    assert isinstance(model, Model)  # tables() checked it
     small = skeleton._replace(pipeline=min(skeleton.pipeline, 2), virtual_stages=1, schedule="1f1b")
     plan = small.plan(base.plan)
     job = replace(base, plan=plan)
@@ -93,8 +105,13 @@ def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
         replace(block, recompute=(), kept_bytes=block.activation_bytes if block.recompute else block.kept_bytes)
         for block in full
     )
-    kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, selective, full))
-    return Shape(job, kinds, found[-1].boundary_bytes), found[-1]
+    partly = tuple(  # of the same op objects as the others: their prices are found by identity
+        replace(block, recompute=some.recompute, kept_bytes=some.kept_bytes, activation_bytes=some.activation_bytes)
+        for block, some in zip(full, selective, strict=True)
+    )
+    kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, partly, full))
+    held = np.array([[b.parameters, b.expert_parameters, b.frozen_parameters] for b in kinds[0]], dtype=float)
+    return Shape(job, kinds, found[-1].boundary_bytes, held), found[-1]
 
 
 def _ordered(whole: Network) -> list[int]:
