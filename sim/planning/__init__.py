@@ -1,1 +1,1 @@
-"""Capacity planning: what to get, when, at what cost, and how sure one can be."""
+"""Planning: many scenarios, one choice: sweeps, tuned plans, and what capacity to get."""

@@ -46,7 +46,7 @@ def memory_use(
         if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
             activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
         parts = {
-            **_state(held_parameters(blocks), len(inner), training, data),
+            **state_parts(held_parameters(blocks), len(inner), training, data),
             "activations": activations,
         }
         tables = sum(block.table_bytes for block in blocks)
@@ -58,7 +58,7 @@ def memory_use(
     return tuple(uses)
 
 
-def _state(held: Held, layers: int, training: Training, data: int) -> dict[str, float]:
+def state_parts(held: Held, layers: int, training: Training, data: int) -> dict[str, float]:
     """Bytes of weights, gradients and optimizer state: dense, of experts (shared by fewer ranks), and frozen."""
     plan = training.plan
     parts = state_bytes(held.dense, layers, training, data)

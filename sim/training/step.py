@@ -145,7 +145,7 @@ def _transformer_cost(
 ) -> tuple[StepCost, tuple[Use, ...]]:
     plan = training.plan
     chunks_sent = plan.tensor if plan.overlap_tensor else 1
-    priced = {block.name: _block_cost(block, pricer, extra, chunks_sent) for block in model.kinds}
+    priced = {block.name: block_cost(block, pricer, extra, chunks_sent) for block in model.kinds}
     dealt = model.chunks(plan)
     chunks = [[_sum_of([priced[block.name] for block in blocks]) for blocks in rank] for rank in dealt]
     held = [held_parameters(block for blocks in rank for block in blocks) for rank in dealt]
@@ -198,7 +198,8 @@ def _optimizer(
     return optimizer_s(held, counts, training, pricer, extra.optimizer_bandwidth_frac, data)
 
 
-def _block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int) -> ChunkCost:
+def block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int) -> ChunkCost:
+    """Seconds of one block for one micro-batch; tensor messages in ``chunks_sent`` chunks beside products."""
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
     kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))

@@ -1,0 +1,1 @@
+"""Parallel plans by the thousand: which there are, how full they make a device, how long their steps take."""

@@ -1,0 +1,193 @@
+"""Memory and step time of every plan of a space, in arrays.
+
+Like weighing a whole harvest on one scale: each kind of fruit is weighed once, each basket is a sum. Memory and prices
+come from the step's own functions; the time is the closed form's, and where it does not hold the engine decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.planning.plans.in_flight import in_flight
+from sim.planning.plans.price_book import ListPricer
+from sim.planning.plans.space import Free, Skeleton, Space
+from sim.planning.plans.tables import Tables, indexed, stage_counts, tables
+from sim.spec.parallelism import RECOMPUTE
+from sim.spec.profile import Fit
+from sim.spec.scenario import Scenario
+from sim.spec.workload import Training
+from sim.training.memory import USABLE_FRAC, state_parts
+from sim.training.overheads import Overheads, overheads
+from sim.training.step import TRAINING_ENGINES
+from sim.training.system_links import system_links
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Rows are those of the space."""
+
+    space: Space
+    memory_bytes: Floats
+    """Of the fullest rank."""
+    usable_bytes: float
+    step_s: Floats
+    """Closed form; infinite where the plan does not fit and was not timed."""
+
+    @property
+    def fits(self) -> Flags:
+        """Plans within the memory."""
+        return np.asarray(self.memory_bytes <= self.usable_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What evaluating a space works with."""
+
+    scenario: Scenario
+    fits: Sequence[Fit]
+    space: Space
+    table: Tables
+    pricer: ListPricer
+    extra: Overheads
+    counts: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    """Blocks of each kind by rank, for the pipelines that were asked for."""
+    jobs: dict[tuple[int, int, int, bool], Training] = field(default_factory=dict)
+
+    def job(self, skeleton: Skeleton, stage: int, host: bool = False) -> Training:
+        """The job under a cut, as far as exchange and state look at it; each made once."""
+        key = skeleton.tensor, skeleton.expert, stage, host
+        if key not in self.jobs:
+            plan = replace(
+                self.space.training.plan,
+                tensor=skeleton.tensor,
+                expert=skeleton.expert,
+                zero_stage=stage,
+                offload_optimizer=host,
+            )
+            self.jobs[key] = replace(self.space.training, plan=plan)
+        return self.jobs[key]
+
+    def stage_counts(self, pipeline: int, virtual: int) -> NDArray[np.int64]:
+        """Blocks of each kind on each rank."""
+        key = pipeline, virtual
+        if key not in self.counts:
+            self.counts[key] = stage_counts(self.table, pipeline, virtual)
+        return self.counts[key]
+
+    def data(self, skeleton: Skeleton) -> int:
+        """Data-parallel copies."""
+        return self.scenario.cluster.devices // (skeleton.tensor * skeleton.pipeline * skeleton.context)
+
+    def passes(self, skeleton: Skeleton) -> int:
+        """Micro-batches of one copy in a step."""
+        return self.space.training.global_batch // (self.data(skeleton) * skeleton.micro_batch)
+
+
+def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, everything: bool = False) -> Evaluated:
+    """Memory of every plan, and the step time of those that fit (of all with ``everything``)."""
+    from sim.planning.plans.step_time import step_times
+
+    pool = scenario.cluster.pools[0]
+    device = pool.accelerator.device()
+    usable = USABLE_FRAC * device.memory_bytes
+    step_s = np.full(len(space.skeleton), np.inf)
+    if not len(step_s):
+        return Evaluated(space, np.zeros(0), usable, step_s)
+    links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
+    pricer = ListPricer(
+        device, links, fits, space.training.precision, {},
+        ideal=scenario.profile == "ideal", engines=TRAINING_ENGINES,
+    )  # fmt: skip
+    extra = overheads(fits, space.training.stack, device.generation, ideal=pricer.ideal)
+    bench = Bench(scenario, fits, space, tables(space), pricer, extra)
+    memory = _memory(bench)
+    asked = np.flatnonzero((memory <= usable) | everything)
+    if len(asked):
+        step_s[asked] = step_times(bench, asked)
+    return Evaluated(space, memory, usable, step_s)
+
+
+def ranks_asked(pipeline: int) -> tuple[int, int, int]:
+    """Ranks of which one is the fullest: the ends, and the second, which may have heavier layers than the first."""
+    return 0, min(1, pipeline - 1), pipeline - 1
+
+
+def _memory(bench: Bench) -> Floats:
+    """Bytes of the fullest rank, by row of the space."""
+    skeletons, frees, table = bench.space.skeletons, bench.space.frees, bench.table
+    kept = np.array([[[b.kept_bytes for b in way] for way in one.kinds] for one in table.shapes])
+    unfolded = np.array([[[b.activation_bytes for b in way] for way in one.kinds] for one in table.shapes])
+    again = np.array([[[bool(b.recompute) for b in way] for way in one.kinds] for one in table.shapes])
+    counts, places = _end_counts(bench)
+    mine = counts[places]  # skeletons x ranks x kinds
+    held = np.array(
+        [[in_flight(s.schedule, s.pipeline, bench.passes(s), r, s.virtual_stages) for r in ranks_asked(s.pipeline)]
+         for s in skeletons]
+    )  # fmt: skip
+    inner = mine[:, :, None, :-1] * kept[table.shape][:, None, :, :-1]
+    activations = inner.sum(axis=-1) * held[:, :, None]  # skeletons x ranks x recomputation
+    full = RECOMPUTE.index("full")
+    one_layer = np.where(again, unfolded, 0.0)[table.shape][:, None, full, :-1] * (mine[:, :, :-1] > 0)
+    activations[:, :, full] += one_layer.max(axis=-1)
+    logits = mine[:, :, None, -1] * kept[table.shape][:, None, :, -1]
+    state, state_of = _states(bench, counts, places)
+    way = np.array([RECOMPUTE.index(free.recompute) for free in frees])
+    kind = np.array([_state_kinds(frees).index(_state_kind(free)) for free in frees])
+    rows, free = bench.space.skeleton, bench.space.free
+    total = (activations + logits)[rows, :, way[free]] + state[state_of[rows], :, kind[free]]
+    return np.asarray(total.max(axis=1))
+
+
+def _end_counts(bench: Bench) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Blocks of each kind on the ranks asked (cuts x ranks x kinds), and each skeleton's row of it."""
+    places, first = indexed(bench.space.skeletons, lambda s: (s.pipeline, s.virtual_stages))
+    found = []
+    for row in first:
+        one = bench.space.skeletons[row]
+        counts = bench.stage_counts(one.pipeline, one.virtual_stages)
+        found.append(counts[list(ranks_asked(one.pipeline))])
+    return np.array(found), places
+
+
+def _state_kind(free: Free) -> tuple[int, bool]:
+    return free.zero_stage, free.offload_optimizer
+
+
+def _state_kinds(frees: Sequence[Free]) -> list[tuple[int, bool]]:
+    return list(dict.fromkeys(map(_state_kind, frees)))
+
+
+def _states(
+    bench: Bench, counts: NDArray[np.int64], places: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Bytes of weights, gradients, optimizer state and tables: cuts x ranks x (ZeRO stage, off-loading)."""
+    skeletons, table = bench.space.skeletons, bench.table
+    index, first = indexed(skeletons, lambda s: (s.tensor, s.pipeline, s.expert, s.virtual_stages))
+    kinds = _state_kinds(bench.space.frees)
+    stages = dict.fromkeys(stage for stage, _ in kinds)
+    found = np.zeros((len(first), 3, len(kinds)))
+    for number, row in enumerate(first):
+        one, shape, mine = skeletons[row], table.shapes[table.shape[row]], counts[places[row]]
+        copies = bench.data(one) * one.context
+        rows_bytes = mine @ np.array([block.table_bytes for block in shape.kinds[0]])
+        for stage in stages:
+            job = bench.job(one, stage)
+            known: dict[bytes, tuple[float, float]] = {}
+            for place in range(3):
+                mark = mine[place].tobytes()
+                if mark not in known:
+                    parts = state_parts(shape.held(mine[place]), int(mine[place, :-1].sum()), job, copies)
+                    known[mark] = sum(parts.values()), parts["optimizer state"]
+                whole, optimizer = known[mark]
+                for host in (False, True):
+                    if (stage, host) in kinds:  # off-loading takes the optimizer state away and nothing else
+                        column = kinds.index((stage, host))
+                        found[number, place, column] = whole - optimizer * host + rows_bytes[place]
+    return found, index

@@ -1,0 +1,1 @@
+"""A sweep: one scenario, some of its values varied, every point run, resumed and tabled."""

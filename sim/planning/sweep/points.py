@@ -1,0 +1,118 @@
+"""One point of a sweep: a scenario with some values set anew, run, and its answer as one flat row.
+
+Like a form filled in by whoever works the point out: what came of it first, then either the figures or the reason why
+there are none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sim.planning.sweep.axes import Settings
+from sim.planning.sweep.run import Point, content_key
+from sim.results.step import StepResult
+from sim.results.step_tables import step_document
+from sim.spec.faults import ScenarioError
+from sim.spec.loader import loads
+from sim.spec.profile import ProfileError
+from sim.spec.profiles import fits_for
+from sim.training.interval import step_interval
+
+FUNCTION = "sim.planning.sweep.points:simulate"
+"""Import path of :func:`simulate`."""
+FIGURES = (
+    "step_time_s",
+    "step_time_low_s",
+    "step_time_high_s",
+    "samples_per_s",
+    "tokens_per_s",
+    "tokens_per_s_per_device",
+    "mfu_frac",
+    "memory_bytes",
+    "memory_headroom_bytes",
+    "devices",
+    "device_s_per_step",
+    "bound_by",
+    "run_wall_s",
+    "goodput_frac",
+)
+"""Columns of a training scenario; those a scenario does not have are empty."""
+
+
+def point(text: str, where: str, base: Sequence[str], settings: Settings) -> Point:
+    """The point of scenario ``text`` under ``base`` overrides and ``settings``.
+
+    Its key is the content hash of the scenario it makes (or of its text where it makes none) with the code's version
+    and the user's own profile.
+    """
+    overrides = [*base, *(f"{path}={value}" for path, value in settings)]
+    payload = {"text": text, "where": where, "overrides": overrides}
+    try:
+        scenario = loads(text, where, overrides)
+    except ScenarioError:
+        return Point(content_key("refused", json.dumps(payload)), payload)
+    return Point(content_key("run", scenario.content_hash, _profile_hash(scenario.profile)), payload)
+
+
+def _profile_hash(name: str) -> str:
+    """Hash of a user's profile file; nothing for those that ship (they belong to the code's version)."""
+    path = Path(name)
+    if name in ("shipped", "ideal") or not path.is_file():
+        return ""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def simulate(payload: dict[str, Any]) -> dict[str, Any]:
+    """Run one point. ``outcome`` is ``done``, ``does not fit``, ``refused`` or ``failed``, with its ``reason``."""
+    from sim import run
+
+    try:
+        scenario = loads(payload["text"], payload["where"], payload["overrides"])
+        return figures(run(scenario))
+    except ScenarioError as error:
+        told = (str(fault).removeprefix(f"{payload['where']}: ") for fault in error.faults)
+        return {"outcome": "refused", "reason": "; ".join(told)}
+    except ProfileError as error:
+        return {"outcome": "refused", "reason": str(error)}
+    except (ValueError, ArithmeticError, RuntimeError) as error:  # one point's trouble is not the sweep's end
+        return {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def figures(result: Any) -> dict[str, Any]:
+    """The row of a result: :data:`FIGURES` of a training step, else the numbers its own table starts with."""
+    if not isinstance(result, StepResult):
+        kind = type(result).__name__
+        return {"outcome": "failed", "reason": f"a {kind} has no columns in a sweep yet"}
+    document = step_document(result)
+    interval = step_interval(result, fits_for(result.scenario.profile))
+    memory, run = document["memory"], document.get("run", {})
+    full = memory.get("worst_total_bytes")
+    row = {
+        "outcome": "done",
+        "reason": "",
+        "step_time_s": document["step_time_s"],
+        "step_time_low_s": interval["low_s"],
+        "step_time_high_s": interval["high_s"],
+        "samples_per_s": document["samples_per_s"],
+        "tokens_per_s": document["tokens_per_s"],
+        "tokens_per_s_per_device": document["tokens_per_s_per_device"],
+        "mfu_frac": document["utilisation"][0]["frac"] if document["utilisation"] else None,
+        "memory_bytes": full,
+        "memory_headroom_bytes": None if full is None else memory["usable_bytes"] - full,
+        "devices": result.devices,
+        "device_s_per_step": result.step_s * result.devices,
+        "bound_by": document["bound_by"],
+        "run_wall_s": run.get("wall_s"),
+        "goodput_frac": run.get("goodput_frac"),
+    }
+    if not memory["fits"]:
+        over = f"{full / 1e9:.1f} GB of {memory['usable_bytes'] / 1e9:.1f} GB usable"
+        row |= {
+            "outcome": "does not fit",
+            "reason": f"{over} on rank {memory['worst_rank']}; the largest part is {memory['binding_part']}",
+        }
+    return row
