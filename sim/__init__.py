@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sim.cluster.study import ClusterStudy
     from sim.results.step import StepResult
     from sim.spec.scenario import Scenario
 
-__all__ = ["load", "run"]
+__all__ = ["load", "run", "watch"]
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
@@ -34,7 +35,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
 
 
 def run(scenario: Scenario) -> StepResult:
-    """Simulate the scenario.
+    """Simulate one training step of the scenario.
 
     Raises:
         sim.spec.profile.ProfileError: the profile it names cannot be used.
@@ -43,3 +44,19 @@ def run(scenario: Scenario) -> StepResult:
     from sim.training.step import predict_step
 
     return predict_step(scenario, fits_for(scenario.profile))
+
+
+def watch(scenario: Scenario, folder: str | Path = ".", workers: int = 1) -> ClusterStudy:
+    """Simulate the scenario's cluster of many jobs; ``folder``: where its ``jobs.trace`` is looked for.
+
+    Raises:
+        sim.spec.faults.ScenarioError: the trace has faults.
+        sim.cluster.policy.PolicyError: a policy of the user's breaks the rules.
+    """
+    from sim.cluster.study import study
+    from sim.importers.job_table import read_jobs
+    from sim.spec.profiles import fits_for
+
+    trace = read_jobs(Path(folder) / scenario.jobs.trace) if scenario.jobs and scenario.jobs.trace else ()
+    fits = fits_for(scenario.profile) if scenario.jobs and scenario.jobs.runs else ()
+    return study(scenario, trace, fits, workers)

@@ -1,13 +1,16 @@
-"""``rackcast run``: simulate what the scenario describes and say how long, why, and from which sources."""
+"""``rackcast run``: simulate whatever the scenario describes and say how long, why, and from which sources."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+
+if TYPE_CHECKING:
+    from sim.spec.scenario import Scenario
 
 Report = Annotated[
     Path | None, typer.Option("--report", help="Also write an HTML report that opens offline.")
@@ -27,6 +30,11 @@ Suggestions = Annotated[
         help="Also run the step with other plans and better inputs: what gains, and what matters most.",
     ),
 ]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Worker processes for replications of a cluster.")]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", help="Also write the first replication's event log (.parquet or .csv), or .swf."),
+]
 
 
 def run(
@@ -37,8 +45,20 @@ def run(
     report: Report = None,
     trace: Trace = None,
     suggestions: Suggestions = True,
+    jobs: Jobs = 1,
+    log: Log = None,
 ) -> None:
-    """Predict one training step: time, memory, breakdown, and measured beside predicted."""
+    """Predict a training step ([training]) or simulate a cluster of many jobs ([jobs])."""
+    resolved = load_scenario(scenario, set_, seed)
+    if resolved.jobs is not None:
+        _cluster(resolved, scenario, json, report, trace, jobs, log)
+    elif resolved.training is not None:
+        _step(resolved, json, report, trace, suggestions)
+    else:
+        refuse(f"{scenario}: has neither [training] nor [jobs]; rackcast plan answers [demand]")
+
+
+def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | None, suggestions: bool) -> None:
     from json import dumps
 
     from app.report import html, terminal
@@ -49,7 +69,6 @@ def run(
     from sim.spec.profiles import fits_for
     from sim.training.explain import explain
 
-    resolved = load_scenario(scenario, set_, seed)
     try:
         result = simulate(resolved)
     except ProfileError as error:
@@ -67,11 +86,50 @@ def run(
         raise typer.Exit(INFEASIBLE)
 
 
-def _write(file: Path, text: str, label: str) -> None:
-    """Write ``text``, making folders as needed, and say so under ``label`` if there is one."""
+def _cluster(
+    resolved: Scenario,
+    file: Path,
+    json: bool,
+    report: Path | None,
+    trace: Path | None,
+    workers: int,
+    log: Path | None,
+) -> None:
+    from json import dumps
+
+    from app.report import cluster_html, cluster_terminal
+    from sim import watch
+    from sim.cluster.engine import TraceError
+    from sim.cluster.policy import PolicyError
+    from sim.cluster.tables import cluster_document
+    from sim.results.cluster_export import chrome_trace, event_log
+    from sim.spec.faults import ScenarioError
+
+    try:
+        study = watch(resolved, file.parent, workers=workers)
+    except (ScenarioError, PolicyError, TraceError) as error:
+        refuse(str(error))
+    document: dict[str, Any] = cluster_document(study)
+    if json:
+        print_json(document)
+    else:
+        cluster_terminal.print_cluster(document)
+    if report is not None:
+        _write(report, cluster_html.cluster_report(document), "" if json else "report")
+    if trace is not None:
+        _write(trace, dumps(chrome_trace(study.log, resolved.name)), "" if json else "trace")
+    if log is not None:
+        try:
+            _write(log, event_log(study.log, log.suffix), "" if json else "log")
+        except ValueError as error:
+            refuse(f"--log {log}: {error}")
+
+
+def _write(file: Path, content: str | bytes, label: str) -> None:
+    """Write ``content``, making folders as needed, and say so under ``label`` if there is one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         refuse(f"{file}: cannot be written: {error.strerror}")
     if label:

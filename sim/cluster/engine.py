@@ -292,7 +292,9 @@ class Dispatcher:
         state.placed, state.gpus, state.since_s = placed, gpus, now
         state.rate = rules.rate(state, gpus, self._ground.speed(placed), placed)
         if not state.rate > 0:
-            raise TraceError(f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0")
+            raise TraceError(
+                f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0"
+            )
         if state.first_start_s is None:
             state.first_start_s = now
         end_s = self._natural_end_s(state)

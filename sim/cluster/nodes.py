@@ -39,14 +39,20 @@ class Ground(Protocol):
     def down_gpus(self) -> float: ...
     def place(self, job: Job, gpus: int, pool: int | None = None) -> Placed | None:
         """Find devices by the rule of placement and take them; None where they do not fit now."""
+
     def take(self, placed: Placed, job: Job) -> bool:
         """Take exactly these devices; False where one is not free."""
+
     def release(self, placed: Placed, job: Job) -> None: ...
     def close(self, node: int) -> None:
         """The node goes away (its jobs have been taken off)."""
-    def open(self, node: int) -> None: ...
+
+    def open(self, node: int) -> bool:
+        """One outage of the node is over; True where it can be used again."""
+
     def could_hold(self, job: Job, gpus: int) -> bool:
         """Whether they would fit if everything were free and up."""
+
     def speed(self, placed: Placed) -> float: ...
 
 
@@ -244,12 +250,14 @@ class Nodes:
             self.free_gpus -= rows.free[node - rows.first]
             self.down_gpus += rows.free[node - rows.first]
 
-    def open(self, node: int) -> None:
+    def open(self, node: int) -> bool:
         """See ``Ground``."""
         rows = self._rows[self._where[node]]
-        if rows.open(node - rows.first):
+        back = rows.open(node - rows.first)
+        if back:
             self.free_gpus += rows.free[node - rows.first]
             self.down_gpus -= rows.free[node - rows.first]
+        return back
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """See ``Ground``."""

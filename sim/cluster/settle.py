@@ -24,7 +24,19 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     if why == "completed" and not state.owed_s and recovery is NEVER:
         state.work_left_s = 0.0
         return Segment(
-            job.name, state.number, gpus, begin_s, end_s, state.placed, why, end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0
+            job.name,
+            state.number,
+            gpus,
+            begin_s,
+            end_s,
+            state.placed,
+            why,
+            end_s - begin_s,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
         )
     stop_s = min(state.fault_s, end_s)
     undetected_s = end_s - stop_s
@@ -41,7 +53,8 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
         kept_s = useful_s
         state.work_left_s = 0.0
     else:
-        useful_s, durable_s, checkpoint_s, restart_s = recovery.progress(ran_s, restarted=state.restarted)
+        done = recovery.progress(ran_s, restarted=state.restarted)
+        useful_s, durable_s, checkpoint_s, restart_s = done[:4]
         keeps_all = why in ("resized", "open") or (why == "preempted" and rules.preemption_keeps_all)
         keeps_all = keeps_all and math.isinf(state.fault_s)
         kept_s = useful_s if keeps_all else min(durable_s, useful_s)

@@ -38,7 +38,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         except (OSError, sqlite3.Error) as fault:
-            raise StoreError(f"{path}: cannot be opened: {getattr(fault, 'strerror', None) or fault}") from None
+            raise StoreError(
+                f"{path}: cannot be opened: {getattr(fault, 'strerror', None) or fault}"
+            ) from None
         try:
             self._prepare()
         except sqlite3.Error as fault:

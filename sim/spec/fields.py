@@ -59,6 +59,11 @@ def switch(meaning: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
+def part(meaning: str) -> Any:
+    """Another noun, which must be given."""
+    return field(metadata={"meaning": meaning})
+
+
 def text(meaning: str, default: Any = MISSING) -> Any:
     """Free text."""
     return field(default=default, metadata={"meaning": meaning})

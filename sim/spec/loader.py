@@ -11,7 +11,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from sim import units
 from sim.spec.catalog import Catalog, UnknownName, load_catalog
 from sim.spec.checks import cross_faults
+from sim.spec.cluster_checks import cluster_faults
 from sim.spec.faults import Fault, ScenarioError, key_path
 from sim.spec.interval import Interval
 from sim.spec.overrides import override
@@ -99,19 +100,30 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
             faults += found
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             faults.append(Fault(where, name, None, f"is required: {field.metadata.get('meaning', '')}"))
-    planned = "demand" in document
-    if planned and "supply" not in document:
-        faults.append(Fault(where, "supply", None, "is required beside [demand]: the options to choose from"))
-    if "cluster" not in document and not planned:
-        faults.append(Fault(where, "cluster", None, "is required: the nodes, as [[cluster.pools]]"))
-    if "training" not in document and not planned:
-        faults.append(Fault(where, "training", None, "is required: nothing is asked without it"))
-    if "cluster" in document or not planned:
+    faults += _missing(document, where)
+    if "cluster" in document:
         faults += cross_faults(sections.get("cluster"), sections.get("training"), where)
+    faults += cluster_faults(sections, where)
     faults += plan_faults(sections.get("demand"), sections.get("supply"), where)
     if faults:
         raise ScenarioError(faults)
     return Scenario(**sections)
+
+
+def _missing(document: Mapping[str, Any], where: str) -> Iterator[Fault]:
+    """Sections that others cannot do without."""
+    asked = [name for name in ("training", "jobs", "demand") if name in document]
+    if not asked:
+        yield Fault(
+            where,
+            "training",
+            None,
+            "is required, or [jobs] or [demand]: nothing is asked without one of them",
+        )
+    if "cluster" not in document and asked != ["demand"]:
+        yield Fault(where, "cluster", None, "is required: the nodes, as [[cluster.pools]]")
+    if "demand" in document and "supply" not in document:
+        yield Fault(where, "supply", None, "is required beside [demand]: the options to choose from")
 
 
 def _section(name: str, value: Any, where: str) -> tuple[Any, list[Fault]]:

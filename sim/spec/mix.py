@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, quantity, switch, text
+from sim.spec.fields import choice, count, fraction, part, quantity, switch, text
+from sim.spec.workload import Training
 
 HOURS_PER_DAY, DAYS_PER_WEEK = 24, 7
 HOURS_PER_WEEK = HOURS_PER_DAY * DAYS_PER_WEEK
@@ -178,6 +179,21 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """Training runs whose length the step model gives: so many steps on so many devices."""
+
+    name: str = text("begins the names of its jobs")
+    training: Training = part("what is trained, as in [training]")
+    nodes: int = count("nodes of the gang")
+    steps: float = quantity("training steps", above=True)
+    submit_s: float = quantity("when the first is handed in", 0.0)
+    every_s: float = quantity("from one to the next; 0 = only one", 0.0)
+    priority: float = quantity("priority; larger goes first", 0.0, low=-1e12)
+    user: str = text("whose runs", "")
+    queue: str = text("queue of the runs", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Jobs:
     """All that is handed in to a cluster: a table of jobs, recipes, or both."""
 
@@ -186,3 +202,4 @@ class Jobs:
     searches: tuple[Search, ...] = field(default=())
     cycles: tuple[Cycle, ...] = field(default=())
     services: tuple[Service, ...] = field(default=())
+    runs: tuple[TrainingRun, ...] = field(default=())

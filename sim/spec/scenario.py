@@ -15,7 +15,10 @@ from typing import Any
 from sim.spec.demand import Demand
 from sim.spec.fields import choice, count, named, quantity, text
 from sim.spec.hardware import Accelerator, System
+from sim.spec.mix import Jobs
 from sim.spec.prices import Prices
+from sim.spec.reliability import Reliability
+from sim.spec.scheduling import Scheduling, Study
 from sim.spec.supply import Supply
 from sim.spec.workload import Training
 
@@ -95,6 +98,10 @@ class Scenario:
     cluster: Cluster = field(default_factory=lambda: Cluster(()))
     training: Training | None = None
     published: tuple[Published, ...] = ()
+    jobs: Jobs | None = None
+    policy: Scheduling = field(default_factory=Scheduling)
+    reliability: Reliability | None = None
+    study: Study = field(default_factory=Study)
     demand: Demand | None = None
     supply: Supply | None = None
     prices: Prices | None = None

@@ -15,6 +15,7 @@ from sim.cluster.policies.preemptive import Choice, take_in_order
 from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View, Wake
 from sim.cluster.state import JobState
 
+
 def _swap(line: Choice) -> Generator[Decision, bool, list[JobState]]:
     """Preempt first, then place in order; answers who found no place though the count allowed it."""
     for state in line.leaves:
@@ -48,9 +49,7 @@ class TickSrtf(Policy):
     def decide(self, view: View) -> Decisions:
         """One tick; the next that can differ is when a running job overtakes one that found no place."""
         now = view.now_s
-        line = take_in_order(
-            view, list(view.running), lambda state: (state.remaining_s(now), state.running)
-        )
+        line = take_in_order(view, list(view.running), lambda state: (state.remaining_s(now), state.running))
         missed = yield from _swap(line)
         if missed:
             yield Wake(self._overtaken_s(view, missed))

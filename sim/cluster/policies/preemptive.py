@@ -91,9 +91,7 @@ TRIES = 3
 """Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
 
 
-def serve_in_order(
-    view: View, running: Sequence[JobState], rank: Rank
-) -> Generator[Decision, bool, None]:
+def serve_in_order(view: View, running: Sequence[JobState], rank: Rank) -> Generator[Decision, bool, None]:
     """One pass: nobody is preempted for a gang that would find no place; such a gang is passed over."""
     passed: set[JobState] = set()
     choice = take_in_order(view, running, rank)
@@ -138,7 +136,9 @@ class Srtf(Policy):
         now = view.now_s
         running = list(view.running)
         head = view.waiting.first
-        if head is None or (view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1].end_s - now):
+        if head is None or (
+            view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1].end_s - now
+        ):
             return
         yield from serve_in_order(view, running, lambda state: (state.remaining_s(now), state.number))
 

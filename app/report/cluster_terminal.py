@@ -1,0 +1,74 @@
+"""A cluster study in the terminal: the verdict, the numbers, where every device-hour went, who waited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from app.report.cluster_words import answer_words, sureness_words, value_words, verdict_words
+
+
+def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
+    """The answer of ``rackcast run`` for a scenario with [jobs]."""
+    out = console or Console()
+    scenario = document["scenario"]
+    out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
+    if scenario["shows"]:
+        out.print(scenario["shows"], style="dim", highlight=False)
+    pools = ", ".join(f"{p['nodes']:,} x {p['system']}" for p in document["cluster"]["pools"])
+    policy = document["policy"]
+    out.print(
+        f"{document['cluster']['devices']:,} devices ({pools}); {policy['name']}, {policy['placement']}"
+    )
+    out.print()
+    out.print(
+        verdict_words(document),
+        highlight=False,
+        style="" if document["verdict"]["word"] == "stable" else "bold yellow",
+    )
+    out.print(sureness_words(document), style="dim", highlight=False)
+    out.print()
+    for table in (_answers(document), _books(document), _groups(document)):
+        if table.row_count:
+            out.print(table)
+            out.print()
+    for row in document["inputs"]:
+        out.print(
+            f"{row['name']}: {row['value']} [{row['kind']}] {row['source']}",
+            style="dim",
+            markup=False,
+            highlight=False,
+        )
+    foot = f"seed {scenario['seed']}  scenario {scenario['hash']}  rackcast {document['rackcast']}"
+    out.print(foot, style="dim", highlight=False)
+
+
+def _answers(document: dict[str, Any]) -> Table:
+    table = Table("answer", "mean (95 % interval)")
+    for row in document["answers"]:
+        table.add_row(row["words"], answer_words(row))
+    return table
+
+
+def _books(document: dict[str, Any]) -> Table:
+    table = Table("where the device-hours went", "share", "device-hours")
+    for row in document["books"]:
+        if row["device_hours"]:
+            table.add_row(row["words"], f"{row['share_frac']:.2%}", f"{row['device_hours']:,.0f}")
+    return table
+
+
+def _groups(document: dict[str, Any]) -> Table:
+    table = Table("gang size", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
+    for row in document["by_size"]:
+        table.add_row(
+            row["name"],
+            f"{row['jobs']:,.0f}",
+            f"{row['device_hours']:,.0f}",
+            value_words(row["mean_wait_s"], "s"),
+            value_words(row["p95_wait_s"], "s"),
+            f"{row['mean_slowdown']:.2f}",
+        )
+    return table

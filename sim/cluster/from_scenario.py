@@ -1,0 +1,250 @@
+"""From the sections of a scenario to what the engine plays: nodes, policy, rules, jobs and weather.
+
+The stage manager: puts props, cast and script in place, and leaves before the curtain.
+"""
+
+from __future__ import annotations
+
+import heapq
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.cluster.failures.checkpoints import SavedState, recovery_for
+from sim.cluster.failures.stream import job_failures_per_s, outages
+from sim.cluster.nodes import Nodes, Pool, WholePlacement
+from sim.cluster.outage import Outage
+from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
+from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
+from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.shares import Drf, FairShare
+from sim.cluster.policy import FunctionPolicy, Policy
+from sim.cluster.recovery import NEVER, Recovery
+from sim.cluster.rules import Hazard, Rules
+from sim.cluster.state import JobState
+from sim.cost.storage import Storage
+from sim.mixes.generate import generate
+from sim.spec.failure_rates import with_rates
+from sim.spec.faults import Fault, ScenarioError
+from sim.spec.job import Job
+from sim.spec.mix import TrainingRun
+from sim.spec.profile import Fit
+from sim.spec.scenario import Cluster, Scenario
+from sim.spec.scheduling import Scheduling
+from sim.statistics.streams import Streams
+from sim.training.run_phases import checkpoint_bytes
+from sim.training.step import predict_step
+
+STATE_FRAC = 0.4
+"""Share of a gang's device memory that a job of unknown model saves (assumed: weights and optimizer state fill less
+than half of a device, activations the rest)."""
+JOB_STORAGE = Storage(1e12, 5e11)
+"""Shared file system where the scenario names none (assumed: 1 TB/s read, 0.5 TB/s written, as for a few thousand
+devices)."""
+OVERHEAD_STREAM, HAZARD_STREAM, OUTAGE_STREAM = "overhead", "job faults", "outages"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All that does not change from replication to replication."""
+
+    scenario: Scenario
+    trace: tuple[Job, ...]
+    step_s: Mapping[str, float]
+    """Seconds of one training step by training run."""
+
+
+def stage(scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = ()) -> Stage:
+    """Prepare ``scenario``; ``trace`` are the jobs of its ``jobs.trace``."""
+    runs = scenario.jobs.runs if scenario.jobs else ()
+    return Stage(scenario, tuple(trace), {run.name: step_seconds(scenario, run, fits) for run in runs})
+
+
+def step_seconds(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> float:
+    """One step of a training run alone on its nodes of the first pool."""
+    pool = scenario.cluster.pools[0]
+    cluster = replace(scenario.cluster, pools=(replace(pool, nodes=run.nodes),))
+    alone = replace(scenario, cluster=cluster, training=run.training, jobs=None)
+    return predict_step(alone, fits).step_s
+
+
+def ground(cluster: Cluster, policy: Scheduling) -> Nodes:
+    """The nodes. A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
+    first = _peak(cluster, 0)
+    pools = [
+        Pool(pool.nodes, pool.system.gpus_per_node, pool.accelerator.key, _peak(cluster, number) / first)
+        for number, pool in enumerate(cluster.pools)
+    ]
+    groups = tuple(tier.nodes for tier in cluster.fabric.tiers if tier.nodes)
+    rule: dict[str, WholePlacement] = {
+        "packed": Packed(),
+        "spread": Spread(),
+        "anywhere": Anywhere(),
+        "tiers": Tiers(groups or (32,)),
+    }
+    return Nodes(pools, rule[policy.placement])
+
+
+def policy_of(scheduling: Scheduling) -> Policy:
+    """The policy by name, or the user's own function.
+
+    Raises:
+        ScenarioError: the function cannot be loaded.
+    """
+    if scheduling.function:
+        return FunctionPolicy(user_function(scheduling.function))
+    weights = dict(scheduling.weights)
+    made: dict[str, Callable[[], Policy]] = {
+        "fifo": Fifo,
+        "sjf": lambda: Sjf(by_limit=True),
+        "srtf": Srtf,
+        "priority": Priority,
+        "priority-preempt": PriorityPreempt,
+        "easy": lambda: Easy(order=scheduling.order),
+        "conservative": Conservative,
+        "conservative-compress": ConservativeCompress,
+        "fair-share": lambda: FairShare(weights, scheduling.by, half_life_s=scheduling.half_life_s),
+        "drf": lambda: Drf(weights, scheduling.by),
+        "tiresias": lambda: Tiresias(scheduling.thresholds_gpu_s),
+        "edf": EarliestDeadline,
+    }
+    return made[scheduling.name]()
+
+
+def user_function(where: str) -> Callable[..., Any]:
+    """The function of ``file.py:function``.
+
+    Raises:
+        ScenarioError: no such file or function, or the file does not run.
+    """
+    path, _, name = where.rpartition(":")
+    spec = importlib.util.spec_from_file_location("rackcast_user_policy", path) if path else None
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ScenarioError(
+            [Fault("scenario", "policy.function", where, "expected file.py:function of a file")]
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, name)  # type: ignore[no-any-return]
+    except Exception as fault:
+        told = f"cannot be loaded: {type(fault).__name__}: {fault}"
+        raise ScenarioError([Fault("scenario", "policy.function", where, told)]) from None
+
+
+def jobs(staged: Stage, streams: Streams) -> Iterator[Job]:
+    """Every job of one replication, sorted by time: the trace as it is, recipes drawn anew."""
+    scenario = staged.scenario
+    asked = scenario.jobs
+    if asked is None:
+        return iter(())
+    seed = int(streams.generator("jobs").integers(2**31))
+    drawn = generate(replace(asked, runs=()), scenario.study.span_s, seed)
+    runs = sorted(_runs(staged), key=lambda job: job.submit_s)
+    return heapq.merge(iter(staged.trace), drawn, iter(runs), key=lambda job: job.submit_s)
+
+
+def _runs(staged: Stage) -> Iterator[Job]:
+    scenario = staged.scenario
+    for run in scenario.jobs.runs if scenario.jobs else ():
+        at_s, number = run.submit_s, 0
+        while at_s < scenario.study.span_s:
+            yield Job(
+                f"{run.name}-{number}" if run.every_s else run.name,
+                at_s,
+                run.nodes * scenario.cluster.pools[0].system.gpus_per_node,
+                run.steps * staged.step_s[run.name],
+                user=run.user,
+                queue=run.queue,
+                priority=run.priority,
+                kind="training",
+            )
+            if not run.every_s:
+                break
+            at_s, number = at_s + run.every_s, number + 1
+
+
+def weather(scenario: Scenario, streams: Streams) -> Iterator[Outage]:
+    """Outages of the nodes; none without [reliability]."""
+    if scenario.reliability is None:
+        return iter(())
+    nodes = sum(pool.nodes for pool in scenario.cluster.pools)
+    rated = with_rates(scenario.reliability)
+    return outages(rated, nodes, streams.child(OUTAGE_STREAM), level=scenario.study.failures)
+
+
+def rules_of(staged: Stage, streams: Streams) -> Rules:
+    """Rules of the house, with what jobs save and how they fail by themselves."""
+    scenario = staged.scenario
+    policy = scenario.policy
+
+    def overhead_s(job: Job) -> float:
+        return policy.preemption_overhead_s if job.preemptible else 0.0
+
+    if scenario.reliability is None:
+        return Rules(preemption_overhead_s=overhead_s, kill_at_limit=policy.kill_at_limit)
+    return Rules(
+        preemption_overhead_s=overhead_s,
+        kill_at_limit=policy.kill_at_limit,
+        recovery=_recoveries(staged),
+        hazard=_hazards(scenario, streams.child(HAZARD_STREAM)),
+    )
+
+
+def _recoveries(staged: Stage) -> Callable[[Job], Recovery]:
+    scenario = staged.scenario
+    rated = with_rates(scenario.reliability)  # type: ignore[arg-type]
+    rate = rated.node_failures_per_s(scenario.study.failures)
+    pool = scenario.cluster.pools[0]
+    size = pool.system.gpus_per_node
+    shared = scenario.cluster.storage
+    storage = Storage(shared.read_bytes_per_s, shared.write_bytes_per_s) if shared else JOB_STORAGE
+    known = {
+        run.name: checkpoint_bytes(run.training) for run in (scenario.jobs.runs if scenario.jobs else ())
+    }
+    made: dict[tuple[int, str], Recovery] = {}
+
+    def recovery(job: Job) -> Recovery:
+        if job.gpus < 1 or job.kind in ("serving", "notebook"):
+            return NEVER
+        name = job.name.rpartition("-")[0] or job.name
+        key = (job.gpus, name if name in known else job.name if job.name in known else "")
+        if key not in made:
+            nodes = -(-job.gpus // size)
+            state = known.get(key[1], job.gpus * pool.accelerator.memory_bytes * STATE_FRAC)
+            per_s = nodes * rate + job_failures_per_s(rated, nodes, scenario.study.failures)
+            saved = SavedState(
+                state, nodes, storage, host_bytes_per_s=pool.accelerator.host_link_bytes_per_s * size
+            )
+            made[key] = recovery_for(rated.checkpoints, saved, 1 / per_s if per_s > 0 else 1e12)
+        return made[key]
+
+    return recovery
+
+
+def _hazards(scenario: Scenario, streams: Streams) -> Callable[[JobState], Hazard | None] | None:
+    """Faults of a job's own: drawn for each stretch from a stream of the job's own, whatever the policy does."""
+    rated = with_rates(scenario.reliability)  # type: ignore[arg-type]
+    size = scenario.cluster.pools[0].system.gpus_per_node
+    level = scenario.study.failures
+    if job_failures_per_s(rated, 1, level) <= 0:
+        return None
+
+    def hazard(state: JobState) -> Hazard | None:
+        per_s = job_failures_per_s(rated, max(-(-state.gpus // size), 1), level)
+        random: np.random.Generator = streams.generator(state.job.name, state.failures, state.preemptions)
+        return Hazard(float(random.exponential(1 / per_s)))
+
+    return hazard
+
+
+def _peak(cluster: Cluster, number: int) -> float:
+    rates = cluster.pools[number].accelerator.flop_per_s
+    return rates.get("bf16") or rates.get("fp16") or rates.get("fp32") or math.nan

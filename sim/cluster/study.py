@@ -1,0 +1,140 @@
+"""A cluster watched often enough to be believed: replications, intervals, and the verdict.
+
+One month of a cluster is an anecdote. The same month is played again with other dice until the answers hold still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sim.cluster.from_scenario import Stage, ground, jobs, policy_of, rules_of, stage, weather
+from sim.cluster.run import simulate
+from sim.results.cluster_log import ClusterLog
+from sim.results.cluster_stats import answers
+from sim.spec.job import Job
+from sim.spec.profile import Fit
+from sim.spec.scenario import Scenario
+from sim.statistics.replications import Replications, Rule, replicate
+from sim.statistics.streams import Streams
+
+FLOORS = {
+    "mean_wait_s": 60.0,
+    "p50_wait_s": 60.0,
+    "p95_wait_s": 300.0,
+    "spent_on_failures_frac": 0.005,
+    "down_frac": 0.005,
+    "idle_though_jobs_wait_frac": 0.01,
+    "interruptions_per_day": 0.5,
+    "left_waiting": 5.0,
+    "p95_completion_s": 600.0,
+}
+"""Half-widths that are good enough, whatever the mean: nobody plans by less."""
+SATURATED_JOBS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the cluster keeps up. ``offered_frac``: device-time asked for over device-time owned; ``turns_frac``: the
+    offered share from which the queue grows without end under this policy, from a run with all jobs waiting at once."""
+
+    word: str
+    """``stable``, ``backlogged`` (it keeps up, but with little to spare) or ``overloaded``."""
+    offered_frac: float
+    turns_frac: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStudy:
+    """All replications, the log of the first, and the verdict."""
+
+    scenario: Scenario
+    replications: Replications
+    log: ClusterLog
+    verdict: Verdict
+
+
+def play(staged: Stage, number: int = 0, span_s: float | None = None) -> ClusterLog:
+    """Replication ``number``: its own dice for jobs, faults and repairs; the same for every policy."""
+    scenario = staged.scenario
+    streams = Streams(scenario.seed).child("replication", number)
+    return simulate(
+        jobs(staged, streams),
+        ground(scenario.cluster, scenario.policy),
+        policy_of(scenario.policy),
+        rules=rules_of(staged, streams),
+        outages=weather(scenario, streams),
+        until_s=scenario.study.span_s if span_s is None else span_s,
+    )
+
+
+def study(
+    scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = (), workers: int = 1
+) -> ClusterStudy:
+    """Play ``scenario`` until its answers are sure enough."""
+    staged = stage(scenario, trace, fits)
+    asked = scenario.study
+    rule = Rule(
+        asked.precision_frac, least=asked.least, most=max(asked.most, asked.least), ahead=1, floors=FLOORS
+    )
+    found = replicate(partial(_answers, staged), rule, workers=workers)
+    return ClusterStudy(scenario, found, play(staged), verdict(staged))
+
+
+def _answers(staged: Stage, number: int) -> dict[str, float]:
+    return answers(play(staged, number), staged.scenario.study.warm_up_s)
+
+
+def verdict(staged: Stage) -> Verdict:
+    """Offered load against what the policy and placement can carry."""
+    scenario = staged.scenario
+    span = scenario.study.span_s
+    streams = Streams(scenario.seed).child("replication", 0)
+    asked = list(jobs(staged, streams))
+    cluster = ground(scenario.cluster, scenario.policy)
+    owned = cluster.total_gpus * span
+    offered = sum(
+        job.gpus * job.gpu_share_frac * min(job.duration_s, job.limit_s or job.duration_s) for job in asked
+    )
+    offered_frac = offered / owned if owned else 0.0
+    turns = _saturation(staged, asked[:SATURATED_JOBS])
+    word = "stable" if offered_frac < 0.9 * turns else "backlogged" if offered_frac < turns else "overloaded"
+    return Verdict(word, offered_frac, turns)
+
+
+def _saturation(staged: Stage, asked: Sequence[Job]) -> float:
+    """Share of the devices that useful work fills while all jobs wait at once: the most the cluster can carry.
+
+    Measured up to the moment when a tenth of the work is left, so that the empty end does not count.
+    """
+    scenario = staged.scenario
+    if not asked:
+        return 1.0
+    queued = [replace(job, submit_s=0.0) for job in asked]
+    work = sum(job.gpus * job.duration_s for job in queued)
+    if not work:
+        return 1.0
+    nodes = ground(scenario.cluster, scenario.policy)
+    streams = Streams(scenario.seed).child("saturation")
+    log = simulate(
+        queued,
+        nodes,
+        policy_of(scenario.policy),
+        rules=rules_of(staged, streams),
+        outages=weather(scenario, streams),
+        until_s=10 * work / nodes.total_gpus + 10 * max(job.duration_s for job in queued),
+    )
+    done, left = 0.0, 0.9 * work
+    for row in sorted(log.segments, key=lambda segment: segment.end_s):
+        done += row.gpus * row.useful_s
+        if done >= left:
+            held = sum(
+                s.gpus
+                * s.useful_s
+                * max(min(s.end_s, row.end_s) - s.start_s, 0.0)
+                / max(s.end_s - s.start_s, 1e-12)
+                for s in log.segments
+            )
+            return min(held / (nodes.total_gpus * row.end_s), 1.0) if row.end_s else 1.0
+    return min(done / (nodes.total_gpus * log.span_s), 1.0)

@@ -1,0 +1,197 @@
+"""The answer of a cluster study as plain tables: what every face shows and what ``--json`` prints."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from sim.cluster.study import ClusterStudy
+from sim.results.cluster_log import CAUSES, ClusterLog, account
+from sim.results.cluster_stats import by_group, queue_series
+from sim.spec.failure_rates import rate_set
+from sim.spec.scenario import Cluster, Scenario
+
+ANSWERS = {
+    "mean_wait_s": ("mean wait", "s"),
+    "p50_wait_s": ("median wait", "s"),
+    "p95_wait_s": ("wait that 95 % stay below", "s"),
+    "mean_slowdown": ("mean bounded slowdown", "x"),
+    "mean_completion_s": ("mean time from submission to end", "s"),
+    "jobs_done_per_day": ("jobs done a day", "/day"),
+    "utilisation_frac": ("devices held by jobs", "share"),
+    "goodput_frac": ("device-time that became lasting work", "share"),
+    "spent_on_failures_frac": ("checkpoints, lost work, restarts, undetected faults", "share"),
+    "down_frac": ("nodes out of service", "share"),
+    "idle_though_jobs_wait_frac": ("idle though jobs wait", "share"),
+    "interruptions_per_day": ("jobs interrupted a day", "/day"),
+    "fairness": ("Jain's index of the users' slowdowns", ""),
+    "left_waiting": ("jobs still waiting at the end", ""),
+}
+"""Answer -> words for people and unit."""
+CAUSE_WORDS = {
+    "useful": "useful work",
+    "checkpoint": "checkpoints",
+    "lost": "work lost to failures",
+    "restart": "restarts",
+    "preemption_overhead": "overhead of preemption",
+    "undetected_fault": "faults nobody had noticed",
+    "down": "nodes out of service",
+    "idle_nobody_waits": "idle, nobody waits",
+    "idle_though_jobs_wait": "idle though jobs wait (fragments, policy)",
+}
+POWER_FRAC = {"busy": 0.76, "idle": 0.20}
+"""Power over the node's maximum: H100 nodes 76 % under heavy training; idle 20 % (assumed; a plan has intervals)."""
+MAX_ROWS, TIME_BINS, MAX_NODES = 20, 160, 128
+
+
+def cluster_document(study: ClusterStudy) -> dict[str, Any]:
+    """Everything about one study, ready for JSON: same scenario and seed, same bytes."""
+    scenario, log = study.scenario, study.log
+    books = account(log)
+    warm = scenario.study.warm_up_s
+    return {
+        "rackcast": version("rackcast"),
+        "scenario": {
+            "name": scenario.name,
+            "shows": scenario.shows,
+            "hash": scenario.content_hash,
+            "seed": scenario.seed,
+        },
+        "cluster": _cluster(scenario.cluster),
+        "policy": {
+            "name": scenario.policy.function or scenario.policy.name,
+            "placement": scenario.policy.placement,
+        },
+        "span_s": log.span_s,
+        "verdict": {
+            "word": study.verdict.word,
+            "offered_frac": study.verdict.offered_frac,
+            "turns_frac": study.verdict.turns_frac,
+        },
+        "replications": study.replications.count,
+        "not_converged": list(study.replications.not_converged),
+        "answers": [_answer(study, name) for name in ANSWERS],
+        "books": [
+            {
+                "cause": cause,
+                "words": CAUSE_WORDS[cause],
+                "device_hours": books.by_cause[cause] / 3600,
+                "share_frac": books.by_cause[cause] / books.owned_gpu_s if books.owned_gpu_s else 0.0,
+            }
+            for cause in CAUSES
+        ],
+        "books_gap_frac": books.gap_frac,
+        "energy_kwh": energy_kwh(log, scenario.cluster),
+        "by_user": by_group(log.records, "user", warm)[:MAX_ROWS],
+        "by_queue": by_group(log.records, "queue", warm)[:MAX_ROWS],
+        "by_size": by_group(log.records, "gpus", warm)[:MAX_ROWS],
+        "series": queue_series(log, TIME_BINS),
+        "nodes": node_map(log, scenario.cluster),
+        "outages": [
+            {"node": d.node, "start_s": d.start_s, "hours": (d.end_s - d.start_s) / 3600, "cause": d.cause}
+            for d in log.downtimes[: 10 * MAX_ROWS]
+        ],
+        "outages_total": len(log.downtimes),
+        "inputs": inputs(scenario),
+    }
+
+
+def _answer(study: ClusterStudy, name: str) -> dict[str, Any]:
+    interval = study.replications.interval(name)
+    words, unit = ANSWERS[name]
+    return {"name": name, "words": words, "unit": unit, "mean": interval.estimate,
+            "low": interval.low, "high": interval.high}  # fmt: skip
+
+
+def _cluster(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "devices": cluster.devices,
+        "pools": [
+            {
+                "name": pool.name,
+                "nodes": pool.nodes,
+                "devices": pool.devices,
+                "system": pool.system.name,
+                "accelerator": pool.accelerator.name,
+            }
+            for pool in cluster.pools
+        ],
+    }
+
+
+def energy_kwh(log: ClusterLog, cluster: Cluster) -> float:
+    """Energy of the nodes (IT alone, no cooling) over the run: held devices at the busy share, the rest idle, nodes
+    that are down at nothing."""
+    watts = sum(pool.nodes * (pool.system.node_power_w or 0.0) for pool in cluster.pools) / max(
+        cluster.devices, 1
+    )
+    books = account(log).by_cause
+    idle = books["idle_nobody_waits"] + books["idle_though_jobs_wait"]
+    busy = sum(books.values()) - idle - books["down"]
+    return watts * (busy * POWER_FRAC["busy"] + idle * POWER_FRAC["idle"]) / 3.6e6
+
+
+def node_map(log: ClusterLog, cluster: Cluster) -> dict[str, Any]:
+    """Share of each node's devices held, by time: ``held[node][bin]``, and ``down`` likewise; at most ``MAX_NODES``."""
+    size = [pool.system.gpus_per_node for pool in cluster.pools for _ in range(pool.nodes)]
+    shown = min(len(size), MAX_NODES)
+    edge = log.start_s + np.linspace(0, log.span_s, TIME_BINS + 1)
+    middle = (edge[:-1] + edge[1:]) / 2
+    held, down = np.zeros((shown, TIME_BINS)), np.zeros((shown, TIME_BINS))
+    for row in log.segments:
+        first, last = np.searchsorted(middle, row.start_s), np.searchsorted(middle, row.end_s)
+        for node, devices in row.placed.spots:
+            if node < shown:
+                held[node, first:last] += devices / size[node]
+    for away in log.downtimes:
+        if away.node < shown:
+            first, last = np.searchsorted(middle, away.start_s), np.searchsorted(middle, away.end_s)
+            down[away.node, first:last] = 1.0
+    return {
+        "shown": shown,
+        "total": len(size),
+        "time_s": middle.tolist(),
+        "held": np.round(held, 3).tolist(),
+        "down": down.astype(int).tolist(),
+    }
+
+
+def inputs(scenario: Scenario) -> list[dict[str, Any]]:
+    """What the answer leans on, and whether each input is published, assumed or the user's own."""
+    rows: list[dict[str, Any]] = []
+    reliability = scenario.reliability
+    if reliability is not None and reliability.rates:
+        found = rate_set(reliability.rates)
+        rate = found.node_failures_per_1000_node_days
+        rows.append(
+            _input(
+                "node failures per 1,000 node-days", f"{rate:g}", f"published ({found.status})", found.source
+            )
+        )
+        shares = ", ".join(f"{name} {number}" for name, number in list(found.counts.items())[:6])
+        if shares and not reliability.causes:
+            rows.append(_input("causes", f"{shares} ...", f"published ({found.status})", found.source))
+        told = "detection, repair and replacement times by cause"
+        rows.append(_input(told, "see catalogue", "assumed", "failure_rates.toml: published nowhere"))
+    elif reliability is not None:
+        given = reliability.node_failures_per_1000_node_days
+        rows.append(
+            _input("node failures per 1,000 node-days", ", ".join(f"{v:g}" for v in given), "scenario", "")
+        )
+    if reliability is not None:
+        kind = reliability.checkpoints
+        words = f"{kind.kind}, {kind.rule} interval"
+        rows.append(_input("checkpoints", words, "scenario", "the scenario file or its defaults"))
+    rows += [
+        _input(f"step time of {run.name}", "predicted", "modelled", "the step model of rackcast")
+        for run in (scenario.jobs.runs if scenario.jobs else ())
+    ]
+    if scenario.jobs and scenario.jobs.trace:
+        rows.append(_input("jobs", scenario.jobs.trace, "history", "as it was recorded"))
+    return rows
+
+
+def _input(name: str, value: str, kind: str, source: str) -> dict[str, Any]:
+    return {"name": name, "value": value, "kind": kind, "source": source}

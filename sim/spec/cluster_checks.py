@@ -1,0 +1,53 @@
+"""Checks of a cluster of many jobs: can every job fit somewhere, are names told apart, do rates exist?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sim.spec.checks import cross_faults
+from sim.spec.failure_rates import rate_sets
+from sim.spec.faults import Fault
+from sim.spec.mix import Jobs, TrainingRun
+from sim.spec.reliability import reliability_faults
+from sim.spec.scenario import Cluster
+
+RECIPES = ("mixes", "searches", "cycles", "services", "runs")
+
+
+def cluster_faults(sections: Mapping[str, Any], where: str) -> Iterator[Fault]:
+    """Faults of ``[jobs]`` and ``[reliability]``; a section that is itself faulty is None and not used."""
+    reliability, jobs, cluster = (sections.get(name) for name in ("reliability", "jobs", "cluster"))
+    if reliability is not None:
+        yield from reliability_faults(reliability, rate_sets(), where)
+    if jobs is not None:
+        yield from _jobs(jobs, where)
+        if cluster is not None and cluster.pools:
+            for number, run in enumerate(jobs.runs):
+                yield from _run(run, cluster, f"jobs.runs.{number}", where)
+
+
+def _jobs(jobs: Jobs, where: str) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for kind in RECIPES:
+        for number, recipe in enumerate(getattr(jobs, kind)):
+            if recipe.name in seen:
+                wanted = "stands twice: jobs could not be told apart"
+                yield Fault(where, f"jobs.{kind}.{number}.name", recipe.name, wanted)
+            seen.add(recipe.name)
+    if not seen and not jobs.trace:
+        yield Fault(where, "jobs", None, f"is empty: expected trace, or one of {', '.join(RECIPES)}")
+
+
+def _run(run: TrainingRun, cluster: Cluster, path: str, where: str) -> Iterator[Fault]:
+    """The run's plan on its own nodes of the first pool."""
+    pool = cluster.pools[0]
+    if run.nodes > pool.nodes:
+        yield Fault(
+            where, f"{path}.nodes", run.nodes, f"expected at most the {pool.nodes} nodes of the first pool"
+        )
+        return
+    alone = replace(cluster, pools=(replace(pool, nodes=run.nodes),))
+    for fault in cross_faults(alone, run.training, where):
+        yield fault._replace(path=f"{path}.{fault.path}")
