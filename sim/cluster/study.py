@@ -5,11 +5,13 @@ One month of a cluster is an anecdote. The same month is played again with other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from sim.cluster.from_scenario import Stage, ground, jobs, policy_of, rules_of, stage, weather
+from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
 from sim.results.cluster_log import ClusterLog
 from sim.results.cluster_stats import answers
@@ -32,6 +34,9 @@ FLOORS = {
 }
 """Half-widths that are good enough, whatever the mean: nobody plans by less."""
 SATURATED_JOBS = 4000
+SPARE = 0.9
+"""Offered load over what can be carried, up to which a cluster counts as stable: waits grow like 1/(1 - load)."""
+NOBODY_MINDS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,62 +84,52 @@ def study(
         asked.precision_frac, least=asked.least, most=max(asked.most, asked.least), ahead=1, floors=FLOORS
     )
     found = replicate(partial(_answers, staged), rule, workers=workers)
-    return ClusterStudy(scenario, found, play(staged), verdict(staged))
+    return ClusterStudy(scenario, found, play(staged), verdict(staged, found.interval("p95_wait_s").estimate))
 
 
 def _answers(staged: Stage, number: int) -> dict[str, float]:
     return answers(play(staged, number), staged.scenario.study.warm_up_s)
 
 
-def verdict(staged: Stage) -> Verdict:
-    """Offered load against what the policy and placement can carry."""
+def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
+    """Offered load against what policy and placement can carry; where hardly anybody waits it is stable anyway."""
     scenario = staged.scenario
     span = scenario.study.span_s
-    streams = Streams(scenario.seed).child("replication", 0)
-    asked = list(jobs(staged, streams))
-    cluster = ground(scenario.cluster, scenario.policy)
-    owned = cluster.total_gpus * span
+    asked = list(jobs(staged, Streams(scenario.seed).child("replication", 0)))
+    owned = ground(scenario.cluster, scenario.policy).total_gpus * span
     offered = sum(
-        job.gpus * job.gpu_share_frac * min(job.duration_s, job.limit_s or job.duration_s) for job in asked
+        job.gpus * job.gpu_share_frac * min(job.duration_s, job.limit_s or math.inf, span - job.submit_s)
+        for job in asked
     )
     offered_frac = offered / owned if owned else 0.0
-    turns = _saturation(staged, asked[:SATURATED_JOBS])
-    word = "stable" if offered_frac < 0.9 * turns else "backlogged" if offered_frac < turns else "overloaded"
+    turns = saturation(staged, asked[:SATURATED_JOBS])
+    if p95_wait_s < NOBODY_MINDS_S or offered_frac < SPARE * turns:
+        word = "stable"
+    else:
+        word = "backlogged" if offered_frac < turns else "overloaded"
     return Verdict(word, offered_frac, turns)
 
 
-def _saturation(staged: Stage, asked: Sequence[Job]) -> float:
-    """Share of the devices that useful work fills while all jobs wait at once: the most the cluster can carry.
+def saturation(staged: Stage, asked: Sequence[Job]) -> float:
+    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry.
 
-    Measured up to the moment when a tenth of the work is left, so that the empty end does not count.
+    All of ``asked`` are handed in at once and the devices are watched until the last of them starts.
     """
     scenario = staged.scenario
-    if not asked:
-        return 1.0
-    queued = [replace(job, submit_s=0.0) for job in asked]
-    work = sum(job.gpus * job.duration_s for job in queued)
-    if not work:
+    queued = [replace(job, submit_s=0.0) for job in asked if job.gpus and job.duration_s > 0]
+    if not queued:
         return 1.0
     nodes = ground(scenario.cluster, scenario.policy)
-    streams = Streams(scenario.seed).child("saturation")
+    work = sum(job.gpus * job.duration_s for job in queued)
     log = simulate(
         queued,
         nodes,
         policy_of(scenario.policy),
-        rules=rules_of(staged, streams),
-        outages=weather(scenario, streams),
+        rules=Rules(kill_at_limit=scenario.policy.kill_at_limit),
         until_s=10 * work / nodes.total_gpus + 10 * max(job.duration_s for job in queued),
     )
-    done, left = 0.0, 0.9 * work
-    for row in sorted(log.segments, key=lambda segment: segment.end_s):
-        done += row.gpus * row.useful_s
-        if done >= left:
-            held = sum(
-                s.gpus
-                * s.useful_s
-                * max(min(s.end_s, row.end_s) - s.start_s, 0.0)
-                / max(s.end_s - s.start_s, 1e-12)
-                for s in log.segments
-            )
-            return min(held / (nodes.total_gpus * row.end_s), 1.0) if row.end_s else 1.0
-    return min(done / (nodes.total_gpus * log.span_s), 1.0)
+    last = max((row.start_s for row in log.segments), default=0.0)
+    if last <= 0:
+        return 1.0
+    held = sum(row.gpus * max(min(row.end_s, last) - row.start_s, 0.0) for row in log.segments)
+    return min(held / (nodes.total_gpus * last), 1.0)

@@ -36,7 +36,9 @@ def answers(log: ClusterLog, warm_up_s: float = 0.0) -> dict[str, float]:
     owned = books.owned_gpu_s or 1.0
     share = {cause: seconds / owned for cause, seconds in books.by_cause.items()}
     held = 1 - share["down"] - share["idle_nobody_waits"] - share["idle_though_jobs_wait"]
-    spent = held - share["useful"]
+    spent = sum(
+        share[cause] for cause in ("checkpoint", "lost", "restart", "preemption_overhead", "undetected_fault")
+    )
     counted = [r for r in log.records if r.submit_s >= warm_up_s]
     failures = sum(r.failures for r in counted)
     return {
