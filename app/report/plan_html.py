@@ -8,7 +8,15 @@ from plotly.offline import get_plotlyjs
 
 from app.report import plan_figures
 from app.report.html import environment
-from app.report.plan_words import decision_words, risk_words, spread_count, spread_usd, undone_words, usd
+from app.report.plan_words import (
+    decision_words,
+    risk_words,
+    simulated_words,
+    spread_count,
+    spread_usd,
+    undone_words,
+    usd,
+)
 
 
 def plan_report(document: dict[str, Any]) -> str:
@@ -20,6 +28,7 @@ def plan_report(document: dict[str, Any]) -> str:
         document=document,
         decision=decision_words(document),
         undone=undone_words(document),
+        simulated=simulated_words(document) if document["simulated"] else "",
         risks=[risk_words(risk) for risk in document["risks"]],
         spread_count=spread_count,
         spread_usd=spread_usd,
@@ -62,6 +71,9 @@ def tables(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         "cash": document["cash_by_quarter"],
         "tornado": document["tornado"],
         "risks": document["risks"],
+        "waits": [
+            {"option": row["option"], **wait} for row in document["simulated"] for wait in row["waits"]
+        ],
         "assumptions": document["register"],
     }
     return {name: [_flat(row) for row in rows] for name, rows in named.items()}

@@ -71,3 +71,17 @@ def risk_words(risk: dict[str, Any]) -> str:
     return (
         f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
     )
+
+
+def simulated_words(document: dict[str, Any]) -> str:
+    """What the simulation of the best few said to the closed form's ranking."""
+    names = ", ".join(row["option"] for row in document["simulated"])
+    said = (
+        f"The busiest month of {names} was simulated with jobs, gangs, failures and backfilling; "
+        "the shares it found stand in the ranking."
+    )
+    if document["simulation_changed_the_choice"]:
+        return (
+            said + f" It changed the choice: the closed form alone had '{document['closed_form_order'][0]}'."
+        )
+    return said + " The choice is that of the closed form."

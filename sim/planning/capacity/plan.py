@@ -7,7 +7,7 @@ rate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,15 @@ from sim.planning.capacity.money import NoPriceError, price_of
 from sim.planning.capacity.needs import Need, needs
 from sim.planning.capacity.rates import reference_rates
 from sim.planning.capacity.regret import Choice, least_regret, mean_regret
+from sim.planning.capacity.simulate import Played, play_option
 from sim.spec.demand import Demand
-from sim.spec.interval import Z90
+from sim.spec.interval import Z90, Interval
 from sim.spec.prices import Assumption, Prices, general
 from sim.spec.supply import Supply
 
 DRAWS = 400
+PLAYED = 4
+"""Options that are also simulated: those of least regret in the closed form."""
 Array = NDArray[np.float64]
 
 
@@ -38,6 +41,10 @@ class Plan:
     evaluations: tuple[Evaluation, ...]
     refused: tuple[Evaluation, ...]
     choice: Choice
+    closed_form: Choice
+    """The ranking before any option was played job by job."""
+    played: Mapping[str, Played]
+    """What the simulation of the best few found, by name."""
     register: tuple[Assumption, ...]
     seed: int
 
@@ -69,12 +76,40 @@ def make_plan(
     wanted, tried = _try_all(demand, supply, world, draws, rate)
     possible = tuple(e for e in tried if not e.refused)
     refused = tuple(e for e in tried if e.refused)
-    loss = np.stack([e.loss_usd for e in possible])
-    penalty = np.stack([e.penalty_usd for e in possible])
-    choice = least_regret(loss, penalty, seed)
+    first = _rank(possible, seed)
+    played: dict[str, Played] = {}
+    final = list(possible)
+    reference = reference_rates(demand.programmes, rate)
+    for number in first.order[:PLAYED]:
+        found = play_option(possible[number], wanted, rate, seed)
+        if found is None:
+            continue
+        candidate = possible[number].candidate
+        played[candidate.name] = found
+        measured = world | _measured(world, found)
+        final[number] = evaluate(candidate, demand, supply, wanted, measured, draws, rate, reference)
+    register = _register(world, demand, supply, wanted)
     return Plan(
-        demand, supply, wanted, possible, refused, choice, _register(world, demand, supply, wanted), seed
+        demand, supply, wanted, tuple(final), refused, _rank(final, seed), first, played, register, seed
     )
+
+
+def _rank(possible: Sequence[Evaluation], seed: int) -> Choice:
+    loss, penalty = np.stack([e.loss_usd for e in possible]), np.stack([e.penalty_usd for e in possible])
+    return least_regret(loss, penalty, seed)
+
+
+def _measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assumption]:
+    """The two shares that the simulation measured, with the doubt the catalogue has about them."""
+    source = "simulated: the busiest month of the option, job by job"
+    changed = {}
+    for name in ("scheduling_frac", "runtime_frac"):
+        old = world[name]
+        factor = getattr(found, name) / old.value.mid
+        low, high = (min(value * factor, 1.0) for value in (old.value.low, old.value.high))
+        mid = min(max(getattr(found, name), low), high)
+        changed[name] = replace(old, value=Interval(low, mid, high), source=source, kind="simulated")
+    return changed
 
 
 def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:

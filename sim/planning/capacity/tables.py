@@ -17,6 +17,7 @@ from sim.planning.capacity.evaluate import WATERFALL, Evaluation
 from sim.planning.capacity.money import LINES
 from sim.planning.capacity.plan import Plan, Swing, why_not
 from sim.planning.capacity.risks import Risk
+from sim.planning.capacity.simulate import Played
 from sim.spec.prices import Assumption
 
 
@@ -30,6 +31,9 @@ def plan_document(plan: Plan, swings: Sequence[Swing], risks: Sequence[Risk]) ->
             _option(plan, plan.evaluations[i], float(plan.choice.regret[i]), float(plan.choice.wins[i]))
             for i in plan.choice.order
         ],
+        "closed_form_order": [plan.evaluations[i].candidate.name for i in plan.closed_form.order],
+        "simulation_changed_the_choice": plan.closed_form.chosen != plan.choice.chosen,
+        "simulated": [_played(name, found) for name, found in plan.played.items()],
         "refused": [{"name": e.candidate.name, "why": list(e.refused)} for e in plan.refused],
         "waterfall": [
             {"step": step, "device_hours": _spread(chosen.waterfall()[step])} for step in WATERFALL
@@ -45,6 +49,19 @@ def plan_document(plan: Plan, swings: Sequence[Swing], risks: Sequence[Risk]) ->
         "register": [_assumption(item) for item in plan.register],
         "seed": plan.seed,
         "worlds": len(chosen.loss_usd),
+    }
+
+
+def _played(name: str, found: Played) -> dict[str, Any]:
+    return {
+        "option": name,
+        "scheduling_frac": found.scheduling_frac,
+        "runtime_frac": found.runtime_frac,
+        "busy_frac": found.busy_frac,
+        "waits": [
+            {"programme": w.programme, "jobs": w.jobs, "p50_s": w.p50_s, "p95_s": w.p95_s}
+            for w in found.waits
+        ],
     }
 
 
