@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.plans.evaluate import Bench, ranks_asked
+from sim.planning.plans.evaluate import Bench
 from sim.planning.plans.price_book import settle
 from sim.planning.plans.space import Skeleton
 from sim.planning.plans.tables import indexed
@@ -194,7 +194,7 @@ class _Cut:
         self.pricer = replace(bench.pricer, groups=talking)
         self.among = replace(bench.pricer, groups=talking | {"data": talking["expert data"]})
         counts = bench.stage_counts(self.one.pipeline, self.one.virtual_stages)
-        ends = [(shape.held(counts[rank]), rank) for rank in dict.fromkeys(ranks_asked(self.one.pipeline))]
+        ends = [(shape.held(counts[rank]), rank) for rank in bench.ranks(self.one)]
         self.held, rank = max(ends, key=lambda end: end[0].trained)
         self.layers = max(int(counts[rank, :-2].sum()), 1)
         self.copies = bench.data(self.one) * self.one.context
