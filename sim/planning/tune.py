@@ -222,7 +222,7 @@ def settings(one: Candidate) -> list[str]:
 def _played(found: Sequence[Search], fits: Sequence[Fit], objective: str, top: int) -> list[tuple[Candidate, float]]:
     """The plans that may be best, played on the engine, best first.
 
-    Played are those whose closed form is close to the best, at least ``top`` and at most three times as many, and the
+    Played are those whose closed form is close to the best, at least ``top`` and at most twice as many, and the
     DualPipe form of the first few, which has no closed form.
     """
     scores, rows = [], []
@@ -233,7 +233,7 @@ def _played(found: Sequence[Search], fits: Sequence[Fit], objective: str, top: i
     score = np.concatenate(scores)
     order = np.argsort(score, kind="stable")
     near = int((score <= score[order[0]] * (1 + CLOSE_FRAC)).sum())
-    count = min(max(min(near, 3 * top), top), len(order))
+    count = min(max(min(near, 2 * top), top), len(order))
     chosen = [found[rows[place][0]].candidate(rows[place][1]) for place in order[:count]]
     both = [twin for one in chosen[: max(top // 2, 1)] if (twin := _dual_pipe(one)) is not None]
     unique = list({one.scenario.content_hash: one for one in (*chosen, *both)}.values())
@@ -280,7 +280,9 @@ def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]
     front = pareto_front(np.column_stack([np.concatenate(column) for column in (each, memory, devices)]))
     shown = front[np.unique(np.linspace(0, len(front) - 1, min(FRONT, len(front))).astype(int))]
     candidates = [found[rows[place][0]].candidate(rows[place][1]) for place in shown]
-    return [row(one, quick_step_s(one.scenario, fits)) for one in candidates]
+    played = [row(one, quick_step_s(one.scenario, fits)) for one in candidates]
+    costs = [[1 / one["tokens_per_s"], one["memory_bytes"], one["devices"]] for one in played]
+    return [played[place] for place in pareto_front(np.array(costs))]  # the played times stand
 
 
 def pareto_front(costs: Floats) -> NDArray[np.int64]:

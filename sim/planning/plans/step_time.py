@@ -85,6 +85,9 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
         )  # fmt: skip
         found[mine] = step_s(plans, schedule)
     found += np.where(bubble_free, 2 * (p - 1) * sends[local], 0.0)  # once down and once up, as in 1F1B's ramps
+    # interleaving fills and drains with the first chunks, which are the larger ones where layers do not divide evenly
+    share = len(bench.table.layer_kind) / (p * v)
+    found += np.where(v > 1, (p - 1) * (forward + backward) * (np.ceil(share) / share - 1), 0.0)
     gathered_once = weights_s if gathers_once(replace(space.training.plan, zero_stage=1)) else 0.0
     first = np.where(every_pass | (zero == 0), 0.0, gathered_once)
     return found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first
