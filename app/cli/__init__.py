@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from app.cli import calibrate, catalog, run, sweep, tune, validate, web
+from app.cli import calibrate, catalog, compare, run, sweep, tune, validate, web
 
 app = typer.Typer(
     help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("tune")(tune.tune)
+app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.add_typer(validate.app, name="validate")
 app.add_typer(calibrate.app, name="calibrate")

@@ -60,14 +60,14 @@ def run(
     else:
         terminal.print_step(document)
     if report is not None:
-        _write(report, html.step_report(document, result.timeline), "" if json else "report")
+        write_text(report, html.step_report(document, result.timeline), "" if json else "report")
     if trace is not None:
-        _write(trace, dumps(chrome_trace(result.timeline, resolved.name)), "" if json else "trace")
+        write_text(trace, dumps(chrome_trace(result.timeline, resolved.name)), "" if json else "trace")
     if not document["memory"]["fits"]:
         raise typer.Exit(INFEASIBLE)
 
 
-def _write(file: Path, text: str, label: str) -> None:
+def write_text(file: Path, text: str, label: str) -> None:
     """Write ``text``, making folders as needed, and say so under ``label`` if there is one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,19 @@ def breakdown(document: dict[str, Any]) -> go.Figure:
     return _styled(figure)
 
 
+def parts_side_by_side(names: list[str], parts: list[dict[str, Any]]) -> go.Figure:
+    """One bar a scenario: where its step's time goes; ``seconds`` of a part has a value for each name."""
+    figure = go.Figure()
+    for part in parts:
+        figure.add_bar(
+            y=names, x=part["seconds"], name=part["words"], orientation="h", marker_color=COLOURS[part["cause"]],
+            hovertemplate=f"{part['words']}<br>%{{x:.4g}} s<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", height=150 + 60 * len(names), xaxis_title="seconds of one step")
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure)
+
+
 def memory(document: dict[str, Any]) -> go.Figure:
     """Stacked bars: what fills a device of each pipeline rank, against what is usable."""
     ranks, gib = document["memory"]["ranks"], 2**30
