@@ -18,6 +18,10 @@ SetA = Annotated[list[str] | None, typer.Option("--set-a", metavar="PATH=VALUE",
 SetB = Annotated[list[str] | None, typer.Option("--set-b", metavar="PATH=VALUE", help="Change the second; repeatable.")]
 
 
+MOST = 9
+"""Columns that a reader still compares."""
+
+
 def compare(
     scenarios: Files,
     set_a: SetA = None,
@@ -37,6 +41,8 @@ def compare(
     from sim.spec.profiles import fits_for
     from sim.training.interval import step_interval
 
+    if len(scenarios) > MOST:
+        refuse(f"compare: {len(scenarios)} scenarios: expected at most {MOST} side by side; a sweep takes more")
     files = [scenarios[0], scenarios[0]] if len(scenarios) == 1 else scenarios
     if len(scenarios) == 1 and not (set_a or set_b):
         refuse("compare: one scenario and nothing changed: expected a second file, --set-a or --set-b")
