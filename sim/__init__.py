@@ -38,7 +38,7 @@ def run(scenario: Scenario) -> StepResult:
 
     Raises:
         sim.spec.profile.ProfileError: the profile it names cannot be used.
-        sim.planning.tune.NothingToTune: the plan is left open and there is none to be found.
+        sim.planning.tune.NoPlanError: the plan is left open and there is none to be found.
     """
     from sim.spec.profiles import fits_for
     from sim.training.step import predict_step

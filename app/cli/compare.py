@@ -12,10 +12,16 @@ from app.cli.run import Report
 
 Files = Annotated[
     list[Path],
-    typer.Argument(help="Scenario files; a single one is compared with itself as --set-b changes it.", show_default=False),
+    typer.Argument(
+        help="Scenario files; a single one is compared with itself as --set-b changes it.", show_default=False
+    ),
 ]
-SetA = Annotated[list[str] | None, typer.Option("--set-a", metavar="PATH=VALUE", help="Change the first; repeatable.")]
-SetB = Annotated[list[str] | None, typer.Option("--set-b", metavar="PATH=VALUE", help="Change the second; repeatable.")]
+SetA = Annotated[
+    list[str] | None, typer.Option("--set-a", metavar="PATH=VALUE", help="Change the first; repeatable.")
+]
+SetB = Annotated[
+    list[str] | None, typer.Option("--set-b", metavar="PATH=VALUE", help="Change the second; repeatable.")
+]
 
 
 MOST = 9
@@ -36,22 +42,26 @@ def compare(
     from app.report import compare as faces
     from sim import run as simulate
     from sim.planning.compare import compare as side_by_side
-    from sim.planning.tune import NothingToTune
+    from sim.planning.tune import NoPlanError
     from sim.spec.profile import ProfileError
     from sim.spec.profiles import fits_for
     from sim.training.interval import step_interval
 
     if len(scenarios) > MOST:
-        refuse(f"compare: {len(scenarios)} scenarios: expected at most {MOST} side by side; a sweep takes more")
+        refuse(
+            f"compare: {len(scenarios)} scenarios: expected at most {MOST} side by side; a sweep takes more"
+        )
     files = [scenarios[0], scenarios[0]] if len(scenarios) == 1 else scenarios
     if len(scenarios) == 1 and not (set_a or set_b):
         refuse("compare: one scenario and nothing changed: expected a second file, --set-a or --set-b")
     own = [set_a or [], set_b or [], *([] for _ in files[2:])]
-    loaded = [load_scenario(file, [*(set_ or []), *mine], seed) for file, mine in zip(files, own, strict=True)]
+    loaded = [
+        load_scenario(file, [*(set_ or []), *mine], seed) for file, mine in zip(files, own, strict=True)
+    ]
     try:
         results = [simulate(one) for one in loaded]
         intervals = [step_interval(one, fits_for(one.scenario.profile)) for one in results]
-    except (ProfileError, NothingToTune) as error:
+    except (ProfileError, NoPlanError) as error:
         refuse(str(error))
     document: dict[str, Any] = side_by_side(results, intervals)
     if json:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Vary = Annotated[
     list[str] | None,
-    typer.Option("--vary", metavar="PATH=A,B,C|LO:HI:STEP", help="Values one path takes; repeatable: a grid."),
+    typer.Option(
+        "--vary", metavar="PATH=A,B,C|LO:HI:STEP", help="Values one path takes; repeatable: a grid."
+    ),
 ]
 Sample = Annotated[
     tuple[int, str] | None,
@@ -39,13 +41,14 @@ Sensitivity = Annotated[
         help="Which inputs move the answer most; rank and sobol-indices go with --sample.",
     ),
 ]
-ExecutorName = Annotated[str, typer.Option("--executor", metavar="local|ray", help="Who works the points out.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; as many as cores by default.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", help="Folder for table.csv, table.parquet and the store.")
+ExecutorName = Annotated[
+    str, typer.Option("--executor", metavar="local|ray", help="Who works the points out.")
 ]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; as many as cores by default.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for table.csv, table.parquet and the store.")]
 StoreFile = Annotated[
-    Path | None, typer.Option("--store", help="SQLite file of finished points; shared by any number of sweeps.")
+    Path | None,
+    typer.Option("--store", help="SQLite file of finished points; shared by any number of sweeps."),
 ]
 Metric = Annotated[str, typer.Option("--metric", help="The figure that a sensitivity is of.")]
 
@@ -186,5 +189,7 @@ def _progress(file: Path) -> Iterator[Callable[[int, int, int], None] | None]:
         yield tell
     except KeyboardInterrupt:
         known, now, total = state
-        sys.stderr.write(f"\n{known + now:,} of {total:,} points are in {file}: the same command goes on from there\n")
+        sys.stderr.write(
+            f"\n{known + now:,} of {total:,} points are in {file}: the same command goes on from there\n"
+        )
         raise

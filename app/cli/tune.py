@@ -10,7 +10,9 @@ from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scena
 
 Objective = Annotated[
     str,
-    typer.Option("--objective", metavar="step_time|tokens_per_s_per_device|memory", help="What to make best."),
+    typer.Option(
+        "--objective", metavar="step_time|tokens_per_s_per_device|memory", help="What to make best."
+    ),
 ]
 Top = Annotated[int, typer.Option("--top", min=1, max=1000, help="Plans shown; each is simulated.")]
 Nodes = Annotated[
@@ -18,11 +20,15 @@ Nodes = Annotated[
 ]
 Batches = Annotated[
     str | None,
-    typer.Option("--global-batch", metavar="A,B,C", help="Also search these batches, at the same tokens in all."),
+    typer.Option(
+        "--global-batch", metavar="A,B,C", help="Also search these batches, at the same tokens in all."
+    ),
 ]
 Export = Annotated[
     str | None,
-    typer.Option("--export", metavar="megatron|torchrun|deepspeed", help="Print the best plan for a framework."),
+    typer.Option(
+        "--export", metavar="megatron|torchrun|deepspeed", help="Print the best plan for a framework."
+    ),
 ]
 
 
@@ -40,7 +46,7 @@ def tune(
     """Search every legal plan: timed by the closed form, the best simulated; the simulation stands."""
     from app.report import tune as report
     from sim.planning.launch_arguments import FRAMEWORKS, launch
-    from sim.planning.tune import OBJECTIVES, NothingToTune
+    from sim.planning.tune import OBJECTIVES, NoPlanError
     from sim.planning.tune import tune as search
     from sim.spec.faults import Fault, ScenarioError
     from sim.spec.profile import ProfileError
@@ -51,13 +57,15 @@ def tune(
         faults.append(Fault("--objective", "", objective, f"expected one of {', '.join(OBJECTIVES)}"))
     if export is not None and export not in FRAMEWORKS:
         faults.append(Fault("--export", "", export, f"expected one of {', '.join(FRAMEWORKS)}"))
-    sizes, batches = (_whole(name, text, faults) for name, text in (("--nodes", nodes), ("--global-batch", global_batch)))
+    sizes, batches = (
+        _whole(name, text, faults) for name, text in (("--nodes", nodes), ("--global-batch", global_batch))
+    )
     if faults:
         refuse(f"{ScenarioError(faults)}\n{len(faults)} fault{'s' * (len(faults) > 1)}: nothing was run")
     resolved = load_scenario(scenario, set_, seed)
     try:
         found = search(resolved, fits_for(resolved.profile), objective, top, sizes, batches)
-    except NothingToTune as error:
+    except NoPlanError as error:
         refuse(f"{scenario}: {error}")
     except ProfileError as error:
         refuse(str(error))
@@ -85,7 +93,11 @@ def plan_settings(scenario: Any, row: dict[str, Any]) -> list[str]:
 
 
 def _plan_values(settings: list[str]) -> list[tuple[str, str]]:
-    pairs = (text.removeprefix("training.plan.").split("=", 1) for text in settings if text.startswith("training.plan."))
+    pairs = (
+        text.removeprefix("training.plan.").split("=", 1)
+        for text in settings
+        if text.startswith("training.plan.")
+    )
     return [(name, value) for name, value in pairs]
 
 

@@ -19,7 +19,10 @@ FIGURES = {
     "tokens_per_s_per_device": ("tokens/s a device", format_count),
     "mfu_frac": ("MFU", lambda value: f"{value:.1%}"),
     "memory_bytes": ("memory of the fullest device", format_bytes),
-    "memory_headroom_bytes": ("memory to spare", lambda value: ("-" if value < 0 else "") + format_bytes(abs(value))),
+    "memory_headroom_bytes": (
+        "memory to spare",
+        lambda value: ("-" if value < 0 else "") + format_bytes(abs(value)),
+    ),
     "devices": ("devices", lambda value: f"{value:,}"),
     "device_s_per_step": ("device time of a step", format_seconds),
     "bound_by": ("bound by", str),
@@ -85,7 +88,10 @@ def comparison_report(document: dict[str, Any]) -> str:
     """The comparison as one HTML file that opens offline."""
     names = [f"{chr(65 + place)}: {one['name']}" for place, one in enumerate(document["scenarios"])]
     chart = figures.parts_side_by_side(names, document["parts"]).to_html(
-        full_html=False, include_plotlyjs=False, div_id="parts", config={"displayModeBar": False, "responsive": True}
+        full_html=False,
+        include_plotlyjs=False,
+        div_id="parts",
+        config={"displayModeBar": False, "responsive": True},
     )
     return (
         environment()

@@ -73,7 +73,9 @@ def _reasons(rows: list[dict[str, Any]]) -> list[str]:
         if row["reason"]:
             first.setdefault(row["reason"], row["point"])
     lines = [f"point {number}: {reason}" for reason, number in first.items()]
-    return lines[:MAX_REASONS] + ([f"... and {len(lines) - MAX_REASONS} more"] if len(lines) > MAX_REASONS else [])
+    return lines[:MAX_REASONS] + (
+        [f"... and {len(lines) - MAX_REASONS} more"] if len(lines) > MAX_REASONS else []
+    )
 
 
 def _sensitivity(found: dict[str, Any]) -> Table | str:
@@ -92,7 +94,9 @@ def _sensitivity(found: dict[str, Any]) -> Table | str:
         for row in found["inputs"]:
             table.add_row(row["path"], _number(row["rank_correlation"]), _number(row["p_value"]))
         return table
-    table = _table(("input", False), (f"share of the variance of {metric}, alone", True), ("with interactions", True))
+    table = _table(
+        ("input", False), (f"share of the variance of {metric}, alone", True), ("with interactions", True)
+    )
     for row in found["inputs"]:
         alone = f"{row['first_order']:.3f} ± {row['first_order_half_width']:.3f}"
         table.add_row(row["path"], alone, f"{row['total']:.3f} ± {row['total_half_width']:.3f}")

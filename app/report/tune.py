@@ -30,9 +30,15 @@ def print_tuning(document: dict[str, Any]) -> None:
     if document["plans"]:
         console.print(_plans(document["plans"], "best plans, simulated"))
         if document["order_differs"]:
-            console.print("The closed form ranks them otherwise (last column); the simulation stands.", style="dim")
-        console.print("\n" + "rackcast run ... " + " ".join(f"--set {text}" for text in document["plans"][0]["set"]))
-        console.print(_plans(document["pareto"], "none is faster with more memory to spare and no more devices"))
+            console.print(
+                "The closed form ranks them otherwise (last column); the simulation stands.", style="dim"
+            )
+        console.print(
+            "\n" + "rackcast run ... " + " ".join(f"--set {text}" for text in document["plans"][0]["set"])
+        )
+        console.print(
+            _plans(document["pareto"], "none is faster with more memory to spare and no more devices")
+        )
     if document["near_misses"]:
         console.print(_near(document["near_misses"]))
     if document.get("smallest"):
@@ -46,7 +52,11 @@ def print_tuning(document: dict[str, Any]) -> None:
 def plan_words(row: dict[str, Any]) -> str:
     """A plan in one line."""
     plan = row["plan"]
-    words = [f"{short}{plan[name]}" for name, short in SHORT.items() if plan[name] > 1 or name in ("data", "tensor")]
+    words = [
+        f"{short}{plan[name]}"
+        for name, short in SHORT.items()
+        if plan[name] > 1 or name in ("data", "tensor")
+    ]
     words += [f"ZeRO {plan['zero_stage']}"] * (plan["zero_stage"] > 0)
     words += [plan["schedule"]] * (plan["pipeline"] > 1)
     words += [f"recompute {plan['recompute']}"] * (plan["recompute"] != "none")
@@ -77,19 +87,27 @@ def _plans(rows: list[dict[str, Any]], title: str) -> Table:
 
 def _near(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("faster, but short of memory", "step time (closed form)", "too much", "largest part"):
-        table.add_column(name, justify="right" if "e" in name[:3] and name != "largest part" else "left", overflow="fold")
+    for name, side in (
+        ("faster, but short of memory", "left"),
+        ("step time (closed form)", "right"),
+        ("too much", "right"),
+        ("largest part", "left"),
+    ):
+        table.add_column(name, justify=side, overflow="fold")
     for row in rows:
-        table.add_row(
-            plan_words(row), format_seconds(row["closed_form_s"], 4), format_bytes(row["excess_bytes"]), row["binding_part"]
-        )
+        seconds, excess = format_seconds(row["closed_form_s"], 4), format_bytes(row["excess_bytes"])
+        table.add_row(plan_words(row), seconds, excess, row["binding_part"])
     return table
 
 
 def _smallest(row: dict[str, Any]) -> str:
     short = f"needs {format_bytes(row['excess_bytes'])} more than there is; the largest part is {row['binding_part']}"
     more = row["nodes_that_fit"]
-    change = f"A plan fits on {more:,} nodes (--set cluster.pools.0.nodes={more})." if more else "Nor up to 16 times the nodes."
+    change = (
+        f"A plan fits on {more:,} nodes (--set cluster.pools.0.nodes={more})."
+        if more
+        else "Nor up to 16 times the nodes."
+    )
     return f"No plan fits. The smallest, {plan_words(row)}, {short}. {change}"
 
 

@@ -18,8 +18,6 @@ from sim.training.interval import Z80
 
 UNTOLD = ("name", "shows", "published")
 """Parts of a scenario that change no result."""
-RATES = ("samples_per_s", "tokens_per_s", "tokens_per_s_per_device")
-"""Figures that are a constant over the step time: their interval is that of its ratio, upside down."""
 
 
 def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -29,6 +27,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         intervals: of each result, from :func:`sim.training.interval.step_interval`.
     """
     rows = [figures(result) for result in results]
+    values = {name: [row[name] for row in rows] for name in FIGURES}
     return {
         "scenarios": [
             {"name": one.scenario.name, "hash": one.scenario.content_hash, "seed": one.scenario.seed}
@@ -38,9 +37,9 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         "changed": changed([result.scenario for result in results]),
         "step_time": [_step_time(results, intervals, place) for place in range(len(results))],
         "figures": [
-            {"figure": name, "values": [row[name] for row in rows], "change_frac": _changes([row[name] for row in rows])}
-            for name in FIGURES
-            if any(row[name] is not None for row in rows)
+            {"figure": name, "values": found, "change_frac": _changes(found)}
+            for name, found in values.items()
+            if any(value is not None for value in found)
         ],
         "parts": [
             {"cause": cause, "words": words, "seconds": [one.parts_s[cause] for one in results]}
@@ -54,7 +53,9 @@ def _changes(values: Sequence[Any]) -> list[float | None]:
     """Each value over the first, less one; None where that has no meaning."""
     first = values[0]
     return [
-        value / first - 1 if isinstance(value, int | float) and isinstance(first, int | float) and first else None
+        value / first - 1
+        if isinstance(value, int | float) and isinstance(first, int | float) and first
+        else None
         for value in values
     ]
 

@@ -56,7 +56,9 @@ def megatron(training: Training) -> Launch:
     if plan.virtual_stages > 1:
         arguments.append(f"--num-virtual-stages-per-pipeline-rank {plan.virtual_stages}")
         if _layers(training) % (plan.pipeline * plan.virtual_stages):
-            missing.append("layers that do not divide over the virtual stages: give --pipeline-model-parallel-layout")
+            missing.append(
+                "layers that do not divide over the virtual stages: give --pipeline-model-parallel-layout"
+            )
     elif _layers(training) % plan.pipeline:
         missing.append("layers that do not divide over the stages: give --pipeline-model-parallel-layout")
     if plan.sequence_parallel:
@@ -71,7 +73,11 @@ def megatron(training: Training) -> Launch:
     arguments += ["--overlap-param-gather"] * (plan.overlap_parameters and plan.zero_stage in (1, 2))
     arguments += ["--tp-comm-overlap"] * plan.overlap_tensor
     if plan.recompute == "full":
-        arguments += ["--recompute-granularity full", "--recompute-method uniform", "--recompute-num-layers 1"]
+        arguments += [
+            "--recompute-granularity full",
+            "--recompute-method uniform",
+            "--recompute-num-layers 1",
+        ]
     elif plan.recompute == "selective":
         arguments.append("--recompute-granularity selective")
     arguments += ["--optimizer-cpu-offload"] * plan.offload_optimizer

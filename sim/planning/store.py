@@ -38,7 +38,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         except (OSError, sqlite3.Error) as fault:
-            raise StoreError(f"{path}: cannot be opened: {getattr(fault, 'strerror', None) or fault}") from None
+            raise StoreError(
+                f"{path}: cannot be opened: {getattr(fault, 'strerror', None) or fault}"
+            ) from None
         try:
             self._prepare()
         except sqlite3.Error as fault:
@@ -69,7 +71,7 @@ class Store:
         Raises:
             StoreError: the file cannot be read.
         """
-        wanted, found = list(dict.fromkeys(keys)), {}
+        wanted, found = list(dict.fromkeys(keys)), dict[str, str]()
         try:
             for start in range(0, len(wanted), _BATCH):
                 part = wanted[start : start + _BATCH]

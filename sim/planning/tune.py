@@ -1,130 +1,42 @@
-"""Which plan to train with: all legal ones timed by the closed form, the best few played, the played time stands.
+"""Which plan to train with: the best ones, the front between speed and memory, and why the others are none.
 
-Like a talent search: everybody sings a verse to a machine (closed form), the finalists sing on stage (engine), and who
-was turned away gets a reason.
+Like the jury's protocol: the ranking, who was best at what, who missed by a hair, who was turned away and the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.plans.evaluate import Evaluated, evaluate
-from sim.planning.plans.space import plan_space
-from sim.spec.checks import cross_faults
+from sim.planning.plans.search import (
+    OBJECTIVES,
+    Candidate,
+    NoPlanError,
+    Search,
+    best_plan,
+    known,
+    played,
+    score_of,
+    searches,
+    with_plan,
+)
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario, as_document
-from sim.spec.workload import SampleModel
 from sim.training.explain import scenario_memory
 from sim.training.shorter import quick_step_s
 
-OBJECTIVES = ("step_time", "tokens_per_s_per_device", "memory")
-CLOSE_FRAC = 0.10
-"""Plans whose closed form is within this of the best one are played: what its error was in nine of ten cases."""
+__all__ = ["OBJECTIVES", "NoPlanError", "best_plan", "pareto_front", "row", "settings", "tune", "with_plan"]
+
 FRONT = 8
 """Points of the Pareto front that are played."""
-NEAR_FRAC = 0.10
-"""A near miss needs at most this much more memory than there is."""
 NEAR_MISSES = 5
 REASONS = 8
 
 Floats = NDArray[np.float64]
-
-
-class NothingToTune(ValueError):
-    """The scenario has no plan to search: no training, or a model that is not cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One plan on one cluster with one batch."""
-
-    scenario: Scenario
-    """With the plan in it."""
-    closed_s: float | None
-    """Closed form; None for a schedule that has none."""
-    memory_bytes: float
-
-    @property
-    def plan(self) -> Plan:
-        """The plan itself."""
-        assert self.scenario.training is not None  # made from a training scenario
-        return self.scenario.training.plan
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """The plans of one cluster size and batch, evaluated."""
-
-    scenario: Scenario
-    found: Evaluated
-
-    def score(self, objective: str, seconds: Floats) -> Floats:
-        """What is made small: seconds of a sample, device-seconds of a sample, or bytes (then seconds)."""
-        training = self.scenario.training
-        assert training is not None  # made from a training scenario
-        each = seconds / training.global_batch
-        if objective == "tokens_per_s_per_device":
-            return np.asarray(each * self.scenario.cluster.devices)
-        if objective == "memory":
-            return np.asarray(self.found.memory_bytes + np.where(np.isfinite(each), each / (1 + each), np.inf))
-        return np.asarray(each)
-
-    def candidate(self, row: int) -> Candidate:
-        """One row as a whole scenario."""
-        return Candidate(
-            with_plan(self.scenario, self.found.space.plan(row)),
-            float(self.found.step_s[row]),
-            float(self.found.memory_bytes[row]),
-        )
-
-
-def with_plan(scenario: Scenario, plan: Plan) -> Scenario:
-    """The scenario with another plan; what was measured with its own plan is left out."""
-    assert scenario.training is not None  # callers have a training scenario
-    return replace(scenario, training=replace(scenario.training, plan=plan, auto_plan=False), published=())
-
-
-def searches(
-    scenario: Scenario, fits: Sequence[Fit], nodes: Sequence[int] = (), batches: Sequence[int] = ()
-) -> Iterator[Search]:
-    """One search for each cluster size and global batch.
-
-    Raises:
-        NothingToTune: no training section, or a model known only by its FLOP.
-    """
-    training = scenario.training
-    if training is None:
-        raise NothingToTune("the scenario has no [training] section: there is no plan to tune")
-    if isinstance(training.model, SampleModel):
-        raise NothingToTune("a model known only by its FLOP is not cut: there is no plan to tune")
-    pool = scenario.cluster.pools[0]
-    for count in nodes or (pool.nodes,):
-        for batch in batches or (training.global_batch,):
-            cluster = replace(scenario.cluster, pools=(replace(pool, nodes=count),))
-            job = replace(training, global_batch=batch)
-            tried = replace(scenario, cluster=cluster, training=job)
-            yield Search(tried, evaluate(tried, fits, plan_space(tried), beyond_frac=NEAR_FRAC))
-
-
-def best_plan(scenario: Scenario, fits: Sequence[Fit]) -> Scenario:
-    """The scenario with the plan of the shortest step; with the one that needs least memory where none fits.
-
-    Raises:
-        NothingToTune: see :func:`searches`; or no plan divides devices and batch.
-    """
-    (search,) = searches(scenario, fits)
-    if not len(search.found.step_s):
-        raise NothingToTune("no plan divides the cluster's devices and the global batch")
-    if not search.found.fits.any():
-        return search.candidate(int(np.argmin(search.found.memory_bytes))).scenario
-    played = _played([search], fits, "step_time", 5)
-    return played[0][0].scenario
 
 
 def tune(
@@ -142,7 +54,7 @@ def tune(
     ``rejected`` why the others are not plans; ``smallest`` is told where nothing fits.
 
     Raises:
-        NothingToTune: see :func:`searches`.
+        NoPlanError: see :func:`searches`.
     """
     found = list(searches(scenario, fits, nodes, batches))
     searched = sum(len(one.found.step_s) for one in found)
@@ -153,18 +65,25 @@ def tune(
         "rejected": _rejected(found),
     }
     if not document["fitting"]:
-        return document | {"plans": [], "pareto": [], "near_misses": [], "smallest": _smallest(scenario, found, fits)}
-    played = _played(found, fits, objective, top)
-    best_s = played[0][1]
-    closed = sorted(range(len(played)), key=lambda n: _known(_score_of(objective, played[n][0], played[n][0].closed_s)))
+        return document | {
+            "plans": [],
+            "pareto": [],
+            "near_misses": [],
+            "smallest": _smallest(scenario, found, fits),
+        }
+    ranked = played(found, fits, objective, top)
+    best_s = ranked[0][1]
+    closed = sorted(
+        range(len(ranked)), key=lambda n: known(score_of(objective, ranked[n][0], ranked[n][0].closed_s))
+    )
     ranks = {number: rank + 1 for rank, number in enumerate(closed)}
-    rows = [row(one, seconds) | {"closed_form_rank": ranks[n]} for n, (one, seconds) in enumerate(played)]
+    rows = [row(one, seconds) | {"closed_form_rank": ranks[n]} for n, (one, seconds) in enumerate(ranked)]
     return document | {
-        "played": len(played),
+        "played": len(ranked),
         "plans": rows[:top],
         "order_differs": any(place["closed_form_rank"] != n + 1 for n, place in enumerate(rows[:top])),
         "pareto": _pareto(found, fits),
-        "near_misses": _near_misses(found, objective, played[0][0], best_s),
+        "near_misses": _near_misses(found, objective, ranked[0][0], best_s),
     }
 
 
@@ -219,55 +138,6 @@ def settings(one: Candidate) -> list[str]:
     return [*texts, f"cluster.pools.0.nodes={one.scenario.cluster.pools[0].nodes}"]
 
 
-def _played(found: Sequence[Search], fits: Sequence[Fit], objective: str, top: int) -> list[tuple[Candidate, float]]:
-    """The plans that may be best, played on the engine, best first.
-
-    Played are those whose closed form is close to the best, at least ``top`` and at most twice as many, and the
-    DualPipe form of the first few, which has no closed form.
-    """
-    scores, rows = [], []
-    for number, one in enumerate(found):
-        mine = np.flatnonzero(one.found.fits)
-        scores.append(one.score(objective, one.found.step_s)[mine])
-        rows += [(number, int(place)) for place in mine]
-    score = np.concatenate(scores)
-    order = np.argsort(score, kind="stable")
-    near = int((score <= score[order[0]] * (1 + CLOSE_FRAC)).sum())
-    count = min(max(min(near, 2 * top), top), len(order))
-    chosen = [found[rows[place][0]].candidate(rows[place][1]) for place in order[:count]]
-    both = [twin for one in chosen[: max(top // 2, 1)] if (twin := _dual_pipe(one)) is not None]
-    unique = list({one.scenario.content_hash: one for one in (*chosen, *both)}.values())
-    played = [(one, quick_step_s(one.scenario, fits)) for one in unique]
-    return sorted(played, key=lambda pair: _known(_score_of(objective, *pair)))
-
-
-def _score_of(objective: str, one: Candidate, seconds: float | None) -> tuple[float, float] | None:
-    """The objective of one plan that took ``seconds``; smaller is better."""
-    if seconds is None:
-        return None
-    assert one.scenario.training is not None  # made from a training scenario
-    each = seconds / one.scenario.training.global_batch
-    if objective == "memory":
-        return one.memory_bytes, each
-    return each * (one.scenario.cluster.devices if objective == "tokens_per_s_per_device" else 1), 0.0
-
-
-def _known(score: tuple[float, float] | None) -> tuple[float, float]:
-    return (float("inf"), 0.0) if score is None else score
-
-
-def _dual_pipe(one: Candidate) -> Candidate | None:
-    """The same plan under DualPipe where that goes and fits."""
-    plan = replace(one.plan, schedule="dualpipe", virtual_stages=1)
-    changed = with_plan(one.scenario, plan)
-    if plan.pipeline == 1 or cross_faults(changed.cluster, changed.training, ""):
-        return None
-    memory = scenario_memory(changed)
-    if not all(use.fits for use in memory):
-        return None
-    return Candidate(changed, None, max(use.total_bytes for use in memory))
-
-
 def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]]:
     """Plans that no other beats in time a sample, memory and devices at once, by closed form; some of them played."""
     each, memory, devices, rows = [], [], [], []
@@ -305,18 +175,18 @@ def _near_misses(
     found: Sequence[Search], objective: str, best: Candidate, best_s: float
 ) -> list[dict[str, Any]]:
     """Plans that would beat the best one by their closed form and need a little more memory than there is."""
-    limit = _known(_score_of(objective if objective != "memory" else "step_time", best, best_s))[0]
-    missed = []
+    limit = known(score_of(objective if objective != "memory" else "step_time", best, best_s))[0]
+    missed: list[tuple[float, int, int]] = []
     for number, one in enumerate(found):
         score = one.score(objective if objective != "memory" else "step_time", one.found.step_s)
-        for place in np.flatnonzero(~one.found.fits & (score < limit)):
-            missed.append((float(score[place]), number, int(place)))
+        faster = np.flatnonzero(~one.found.fits & (score < limit))
+        missed += ((float(score[place]), number, int(place)) for place in faster)
     rows = []
     for _, number, place in sorted(missed)[:NEAR_MISSES]:
-        one = found[number].candidate(place)
-        worst = max(scenario_memory(one.scenario), key=lambda use: use.total_bytes)
+        candidate = found[number].candidate(place)
+        worst = max(scenario_memory(candidate.scenario), key=lambda use: use.total_bytes)
         told = {"excess_bytes": worst.total_bytes - worst.usable_bytes, "binding_part": worst.largest_part}
-        rows.append(row(one, None) | told)
+        rows.append(row(candidate, None) | told)
     return rows
 
 
@@ -333,7 +203,7 @@ def _rejected(found: Sequence[Search]) -> list[dict[str, Any]]:
 
 
 def _smallest(scenario: Scenario, found: Sequence[Search], fits: Sequence[Fit]) -> dict[str, Any] | None:
-    """Where nothing fits: the plan that needs least, what binds it, and the smallest larger cluster on which one fits."""
+    """Where nothing fits: the plan that needs least, what binds it, the smallest larger cluster on which one fits."""
     filled = [one for one in found if len(one.found.memory_bytes)]
     if not filled:
         return None
@@ -352,4 +222,3 @@ def _smallest(scenario: Scenario, found: Sequence[Search], fits: Sequence[Fit]) 
             told["nodes_that_fit"] = now * factor
             break
     return told
-

@@ -51,11 +51,17 @@ def test_a_sweep_s_tables_agree_and_are_the_same_bytes_again(tmp_path: Path) -> 
 
 def test_every_fault_of_a_sweep_s_options_is_told_at_once(tmp_path: Path) -> None:
     done = rackcast(
-        "sweep", ARTICLE, "--vary", "training.global_batch=1:9", "--vary", "x", "--sensitivity", "loud", "--out", str(tmp_path)
+        "sweep", ARTICLE, "--vary", "training.global_batch=1:9", "--vary", "x", "--sensitivity", "loud",
+        "--out", str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout == ""
-    for piece in ("has no step", "expected PATH=A,B,C", "tornado, rank, sobol-indices", "3 faults: nothing was run"):
+    for piece in (
+        "has no step",
+        "expected PATH=A,B,C",
+        "tornado, rank, sobol-indices",
+        "3 faults: nothing was run",
+    ):
         assert piece in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -75,7 +81,8 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_a_store_that_the_same_command_finishes(tmp_path: Path) -> None:
     arguments = [
-        "sweep", LLAMA, "--vary", "training.sequence=1024:4096:16", "--jobs", "2", "--store", str(tmp_path / "s"), "--json",
+        "sweep", LLAMA, "--vary", "training.sequence=1024:4096:16", "--jobs", "2", "--json",
+        "--store", str(tmp_path / "s"),
     ]  # fmt: skip
     child = subprocess.Popen(
         [*COMMAND, *arguments], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -112,8 +119,10 @@ def test_sensitivities_are_printed_and_part_of_the_document(tmp_path: Path) -> N
 
 
 def test_tune_prints_plans_and_the_best_one_runs_as_told() -> None:
-    done = rackcast("tune", LLAMA, "--set", "cluster.pools.0.nodes=1", "--set", "training.global_batch=16", "--top", "2",
-                    "--export", "megatron", "--json")  # fmt: skip
+    done = rackcast(
+        "tune", LLAMA, "--set", "cluster.pools.0.nodes=1", "--set", "training.global_batch=16", "--top", "2",
+        "--export", "megatron", "--json",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     best = document["plans"][0]

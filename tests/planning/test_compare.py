@@ -69,7 +69,10 @@ def test_the_paired_spread_is_that_of_shared_draws(first) -> None:
 
 
 def test_a_changed_catalogue_entry_is_one_line() -> None:
-    one, two = sim.load(FILE), sim.load(FILE, ["cluster.pools.0.system=dgx-a100-80gb", "training.plan.tensor=4"])
+    one, two = (
+        sim.load(FILE),
+        sim.load(FILE, ["cluster.pools.0.system=dgx-a100-80gb", "training.plan.tensor=4"]),
+    )
     assert {row["path"]: row["values"] for row in changed([one, two])} == {
         "cluster.pools.0.system": ["dgx-h100", "dgx-a100-80gb"],
         "cluster.pools.0.accelerator": ["h100-sxm5-80gb", "a100-sxm4-80gb"],

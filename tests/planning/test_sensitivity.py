@@ -56,7 +56,7 @@ def test_ranks_see_any_monotonic_relation_and_no_other() -> None:
     axes = parse_axes(["x=0.5:9.5", "y=0.5:9.5", "z=3.0"], ranges=True)
     points = sample(axes, 64, "latin-hypercube", 2)
     rows = rank_correlations(axes, answered(points, lambda x, y, z: x**7), "step_time_s")
-    assert [row["path"] for row in rows][0] == "x"
+    assert rows[0]["path"] == "x"
     assert rows[0]["rank_correlation"] == pytest.approx(1)
     assert abs(next(row for row in rows if row["path"] == "y")["rank_correlation"]) < 0.3
     assert next(row for row in rows if row["path"] == "z")["rank_correlation"] is None

@@ -1,4 +1,4 @@
-"""The search for a plan: what it goes through, how near its closed form is, and that brute force finds nothing better."""
+"""The search for a plan: what it goes through, how near its closed form is, that brute force finds nothing better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sim.planning.launch_arguments import launch
 from sim.planning.plans.evaluate import evaluate
 from sim.planning.plans.in_flight import in_flight
 from sim.planning.plans.space import plan_space
-from sim.planning.tune import NothingToTune, best_plan, pareto_front, tune, with_plan
+from sim.planning.tune import NoPlanError, best_plan, pareto_front, tune, with_plan
 from sim.spec.checks import cross_faults
 from sim.spec.loader import loads
 from sim.spec.profiles import fits_for
@@ -109,7 +109,11 @@ def test_memory_is_the_step_s_own_and_the_time_is_near(file: str, worst: float) 
 def test_memory_knows_leading_dense_layers_and_a_heavy_end() -> None:
     scenario = sim.load(ROOT / "scenarios" / "deepseek-v3-2048-h800.toml")
     space = plan_space(scenario)
-    deep = [n for n, one in enumerate(space.skeletons) if one.pipeline == 16 and one.tensor == 1 and one.context == 1]
+    deep = [
+        n
+        for n, one in enumerate(space.skeletons)
+        if one.pipeline == 16 and one.tensor == 1 and one.context == 1
+    ]
     rows = np.flatnonzero(np.isin(space.skeleton, deep[:40]))
     part = replace(space, skeleton=space.skeleton[rows], free=space.free[rows])
     found = evaluate(scenario, FITS, part)
@@ -149,7 +153,9 @@ def test_a_front_is_what_nothing_beats(points: list[tuple[int, int, int]]) -> No
 
 
 def test_where_nothing_fits_the_smallest_and_the_cluster_that_would_do_are_told() -> None:
-    found = tune(grid(2, 8, "training.model=gpt3-13b", 'cluster.pools.0.accelerator.memory_bytes="40 GB"'), FITS)
+    found = tune(
+        grid(2, 8, "training.model=gpt3-13b", 'cluster.pools.0.accelerator.memory_bytes="40 GB"'), FITS
+    )
     assert found["plans"] == []
     told = found["smallest"]
     assert told["excess_bytes"] > 0
@@ -174,9 +180,9 @@ def test_a_larger_batch_is_judged_by_the_tokens_it_trains() -> None:
 
 
 def test_what_has_no_plan_is_refused() -> None:
-    with pytest.raises(NothingToTune, match="known only by its FLOP"):
+    with pytest.raises(NoPlanError, match="known only by its FLOP"):
         tune(sim.load(ROOT / "scenarios" / "article-eight-devices.toml"), FITS)
-    with pytest.raises(NothingToTune, match=r"no \[training\] section"):
+    with pytest.raises(NoPlanError, match=r"no \[training\] section"):
         tune(replace(grid(2, 4), training=None), FITS)
 
 
@@ -194,7 +200,9 @@ def test_a_plan_left_open_is_searched_when_the_scenario_is_run() -> None:
 def test_launch_arguments_say_the_plan_and_what_they_cannot_say() -> None:
     scenario = sim.load(
         ROOT / "scenarios" / "mixtral-8x7b-64-h100.toml",
-        ["training.plan={tensor=2, pipeline=4, expert=4, zero_stage=1, sequence_parallel=true, recompute='full'}"],
+        [
+            "training.plan={tensor=2, pipeline=4, expert=4, zero_stage=1, sequence_parallel=true, recompute='full'}"
+        ],
     )
     arguments, missing = launch(scenario, "megatron")
     for piece in (

@@ -49,7 +49,8 @@ class Skeleton(NamedTuple):
 
     def plan(self, base: Plan, **values: Any) -> Plan:
         """The plan that keeps whatever ``base`` says beside it."""
-        return replace(base, **self._asdict(), **values)
+        made: Plan = replace(base, **self._asdict(), **values)
+        return made
 
 
 class Free(NamedTuple):
@@ -75,7 +76,8 @@ class Space:
     def plan(self, row: int) -> Plan:
         """The plan of one row."""
         free = self.frees[self.free[row]]
-        return self.skeletons[self.skeleton[row]].plan(self.training.plan, **free._asdict())
+        skeleton = self.skeletons[int(self.skeleton[row])]
+        return skeleton.plan(self.training.plan, **free._asdict())
 
 
 def plan_space(scenario: Scenario) -> Space:
@@ -141,7 +143,9 @@ def _skeletons(scenario: Scenario, training: Training, cut: Cut) -> Iterator[Ske
             passes = training.global_batch // (data * micro_batch)
             for virtual, schedule in _chunks(pipeline, passes, training):
                 if passes * pipeline * virtual <= MAX_TASKS:
-                    yield Skeleton(tensor, pipeline, context, expert, micro_batch, virtual, schedule, scattered)
+                    yield Skeleton(
+                        tensor, pipeline, context, expert, micro_batch, virtual, schedule, scattered
+                    )
 
 
 def _layer_cuts(scenario: Scenario, training: Training) -> Iterator[tuple[int, int]]:
@@ -192,7 +196,11 @@ def _frees(training: Training) -> Iterator[Free]:
     apart = plan.parameter_server is not None or plan.local_steps > 1
     stages = (0,) if apart or plan.compression.method not in ("none", "fp16") else ZERO_STAGES
     plain = isinstance(training.model, SampleModel)
-    hosts = (False,) if training.optimizer == "muon" or plan.parameter_server is not None or plain else (False, True)
+    hosts = (
+        (False,)
+        if training.optimizer == "muon" or plan.parameter_server is not None or plain
+        else (False, True)
+    )
     for recompute in ("none",) if plain else RECOMPUTE:
         for stage in stages:
             for host in hosts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.plans.evaluate import Bench
+from sim.planning.plans.bench import Bench
 from sim.planning.plans.price_book import settle
 from sim.planning.plans.space import Skeleton
 from sim.planning.plans.tables import indexed
@@ -84,13 +84,15 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
             update_s[mine], parameters_s[mine], overlapped, space.training.plan.overlap_pipeline,
         )  # fmt: skip
         found[mine] = step_s(plans, schedule)
-    found += np.where(bubble_free, 2 * (p - 1) * sends[local], 0.0)  # once down and once up, as in 1F1B's ramps
+    found += np.where(
+        bubble_free, 2 * (p - 1) * sends[local], 0.0
+    )  # once down and once up, as in 1F1B's ramps
     # interleaving fills and drains with the first chunks, which are the larger ones where layers do not divide evenly
     share = len(bench.table.layer_kind) / (p * v)
     found += np.where(v > 1, (p - 1) * (forward + backward) * (np.ceil(share) / share - 1), 0.0)
     gathered_once = weights_s if gathers_once(replace(space.training.plan, zero_stage=1)) else 0.0
     first = np.where(every_pass | (zero == 0), 0.0, gathered_once)
-    return found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first
+    return np.asarray(found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first)
 
 
 def _groups(bench: Bench, skeletons: list[Skeleton]) -> list[dict[str, Group]]:
@@ -102,7 +104,9 @@ def _groups(bench: Bench, skeletons: list[Skeleton]) -> list[dict[str, Group]]:
     for one in skeletons:
         key = one[:4]
         if key not in known:
-            made = groups(one.plan(plan), bench.data(one), int(links.scale_up_ranks), int(links.devices_per_node))
+            made = groups(
+                one.plan(plan), bench.data(one), int(links.scale_up_ranks), int(links.devices_per_node)
+            )
             known[key] = {name: same.setdefault(group, group) for name, group in made.items()}
         found.append(known[key])
     return found
@@ -129,7 +133,11 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
                 for block in blocks:
                     cost = block_cost(block, pricer, bench.extra, sent)
                     found.append(
-                        (cost.forward_s + cost.forward_tensor_s, cost.backward_s + cost.backward_tensor_s, cost.weight_s)
+                        (
+                            cost.forward_s + cost.forward_tensor_s,
+                            cost.backward_s + cost.backward_tensor_s,
+                            cost.weight_s,
+                        )
                     )
         return np.array(found).reshape(len(shapes), len(RECOMPUTE), table.kinds, 3)
 
@@ -170,7 +178,9 @@ def _exchanges(
     index, first = indexed(skeletons, lambda s: (s.tensor, s.pipeline, s.expert, s.virtual_stages))
     cuts = [_Cut(bench, int(needed[row]), talking[row]) for row in first]
     local = index[np.searchsorted(needed, bench.space.skeleton[rows])]
-    kinds = np.array([(free.zero_stage, free.offload_optimizer) for free in bench.space.frees], dtype=np.int64)
+    kinds = np.array(
+        [(free.zero_stage, free.offload_optimizer) for free in bench.space.frees], dtype=np.int64
+    )
     asked = np.unique(np.column_stack([local, kinds[bench.space.free[rows]]]), axis=0)
     traffic = list(dict.fromkeys((int(number), int(stage)) for number, stage, _ in asked))
     for number, stage in traffic:

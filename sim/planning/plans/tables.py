@@ -1,6 +1,6 @@
 """The pieces that thousands of plans share, each worked out once: blocks by shape, layers by rank, state by cut.
 
-Like a tailor's pattern book: sleeves, backs and collars are drawn once each, and every jacket is put together from them.
+Like a tailor's pattern book: sleeves, backs and collars are drawn once each, and every jacket is sewn from them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ def tables(space: Space) -> Tables:
     tied = weights(model).head == 0  # then the last of several stages holds a copy of the embedding
     index, uniques = indexed(
         space.skeletons,
-        lambda s: (s.tensor, s.context, s.expert, s.micro_batch, s.sequence_parallel, tied and s.pipeline > 1),
+        lambda s: (
+            s.tensor,
+            s.context,
+            s.expert,
+            s.micro_batch,
+            s.sequence_parallel,
+            tied and s.pipeline > 1,
+        ),
     )
     built = [_shape(space, space.skeletons[row]) for row in uniques]
     one = built[0][1]
@@ -102,11 +109,18 @@ def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
     selective, full = (one.kinds for one in found)
     order = _ordered(found[-1])
     none = tuple(
-        replace(block, recompute=(), kept_bytes=block.activation_bytes if block.recompute else block.kept_bytes)
+        replace(
+            block, recompute=(), kept_bytes=block.activation_bytes if block.recompute else block.kept_bytes
+        )
         for block in full
     )
     partly = tuple(  # of the same op objects as the others: their prices are found by identity
-        replace(block, recompute=some.recompute, kept_bytes=some.kept_bytes, activation_bytes=some.activation_bytes)
+        replace(
+            block,
+            recompute=some.recompute,
+            kept_bytes=some.kept_bytes,
+            activation_bytes=some.activation_bytes,
+        )
         for block, some in zip(full, selective, strict=True)
     )
     kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, partly, full))

@@ -91,7 +91,9 @@ def _axis(path: str, text: str, ranges: bool) -> Axis | Fault:
         return Fault("--vary", path, text, "expected the low end first: LO:HI:STEP")
     if len(numbers) == 2:
         if not ranges:
-            return Fault("--vary", path, text, "has no step: expected LO:HI:STEP, or --sample or --sensitivity")
+            return Fault(
+                "--vary", path, text, "has no step: expected LO:HI:STEP, or --sample or --sensitivity"
+            )
         return Axis(path, (), low, high)
     step = numbers[2]
     if step <= 0:
@@ -154,7 +156,8 @@ def grid(axes: Sequence[Axis]) -> list[Settings]:
         raise ScenarioError([Fault("--vary", " x ".join(axis.path for axis in axes), None, text)])
     paths = [axis.path for axis in axes]
     return [
-        tuple(zip(paths, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))
+        tuple(zip(paths, values, strict=True))
+        for values in itertools.product(*(axis.values for axis in axes))
     ]
 
 
@@ -170,7 +173,8 @@ def sample(axes: Sequence[Axis], count: int, method: str, seed: int) -> list[Set
 def settings(axes: Sequence[Axis], unit: NDArray[np.float64]) -> list[Settings]:
     """Points at the shares in ``unit`` (points x axes, 0..1)."""
     return [
-        tuple((axis.path, axis.at(float(share))) for axis, share in zip(axes, row, strict=True)) for row in unit
+        tuple((axis.path, axis.at(float(share))) for axis, share in zip(axes, row, strict=True))
+        for row in unit
     ]
 
 
