@@ -34,11 +34,11 @@ def test_a_sweep_s_tables_agree_and_are_the_same_bytes_again(tmp_path: Path) -> 
         "sweep", ARTICLE, "--vary", "training.global_batch=32,64,-5", "--vary", "cluster.pools.0.nodes=1,2", "--json",
     )  # fmt: skip
     first = rackcast(*arguments, "--out", str(tmp_path / "a"), "--jobs", "1")
-    again = rackcast(*arguments, "--out", str(tmp_path / "a"))
     apart = rackcast(*arguments, "--out", str(tmp_path / "b"), "--jobs", "2")
     assert first.returncode == 0, first.stderr
-    assert first.stdout == again.stdout == apart.stdout
-    assert (tmp_path / "a" / "table.csv").read_bytes() == (tmp_path / "b" / "table.csv").read_bytes()
+    assert first.stdout == apart.stdout
+    for name in ("table.csv", "table.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     rows = json.loads(first.stdout)["rows"]
     assert [row["outcome"] for row in rows] == ["done"] * 4 + ["refused"] * 2
     assert "training.global_batch = -5" in rows[4]["reason"]
@@ -149,13 +149,6 @@ def test_what_tune_refuses_and_what_does_not_fit(arguments: tuple[str, ...], cod
     assert "Traceback" not in done.stderr
 
 
-def test_a_plan_left_open_runs_and_says_which_it_took(tmp_path: Path) -> None:
-    done = rackcast("run", LLAMA, "--set", "training.plan=auto", "--set", "cluster.pools.0.nodes=1", "--no-suggestions",
-                    "--set", "training.global_batch=16")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "step time" in done.stdout
-
-
 def test_compare_marks_what_was_changed_and_writes_an_offline_page(tmp_path: Path) -> None:
     page = tmp_path / "deep" / "page.html"
     done = rackcast("compare", LLAMA, "--set-b", "training.plan.recompute=full", "--report", str(page))
@@ -165,8 +158,6 @@ def test_compare_marks_what_was_changed_and_writes_an_offline_page(tmp_path: Pat
     text = page.read_text(encoding="utf-8")
     assert "What is different" in text
     assert "<script src=" not in text
-    document = json.loads(rackcast("compare", LLAMA, LLAMA, "--json").stdout)
-    assert document["changed"] == []
 
 
 def test_compare_refuses_one_scenario_against_nothing() -> None:

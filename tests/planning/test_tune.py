@@ -69,7 +69,7 @@ def leanest_plans(scenario: Scenario) -> Iterator[Scenario]:
 @pytest.mark.parametrize(
     ("devices", "batch", "more"),
     [
-        (2, 4, ()),
+        (2, 2, ()),
         (4, 4, ("training.model.layers=6", 'cluster.pools.0.accelerator.memory_bytes="1.2 GB"')),
     ],
 )

@@ -15,7 +15,6 @@ from sim.planning.plans.price_book import ListPricer
 from sim.planning.plans.space import Skeleton, Space
 from sim.planning.plans.tables import Tables, stage_counts
 from sim.spec.profile import Fit
-from sim.spec.scenario import Scenario
 from sim.spec.workload import Training
 from sim.training.overheads import Overheads
 
@@ -24,7 +23,7 @@ from sim.training.overheads import Overheads
 class Bench:
     """What evaluating a space works with."""
 
-    scenario: Scenario
+    devices: int
     fits: Sequence[Fit]
     space: Space
     table: Tables
@@ -62,7 +61,7 @@ class Bench:
 
     def data(self, skeleton: Skeleton) -> int:
         """Data-parallel copies."""
-        return self.scenario.cluster.devices // (skeleton.tensor * skeleton.pipeline * skeleton.context)
+        return self.devices // (skeleton.tensor * skeleton.pipeline * skeleton.context)
 
     def passes(self, skeleton: Skeleton) -> int:
         """Micro-batches of one copy in a step."""

@@ -61,7 +61,7 @@ def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, beyond_fr
         ideal=scenario.profile == "ideal", engines=TRAINING_ENGINES,
     )  # fmt: skip
     extra = overheads(fits, space.training.stack, device.generation, ideal=pricer.ideal)
-    bench = Bench(scenario, fits, space, tables(space), pricer, extra)
+    bench = Bench(scenario.cluster.devices, fits, space, tables(space), pricer, extra)
     memory = _memory(bench)
     asked = np.flatnonzero(memory <= usable * (1 + beyond_frac))
     if len(asked):
@@ -78,8 +78,8 @@ def _memory(bench: Bench) -> Floats:
     counts, places, asked = _end_counts(bench)
     mine = counts[places]  # skeletons x ranks x kinds
     held = np.array(
-        [[in_flight(s.schedule, s.pipeline, bench.passes(s), rank, s.virtual_stages) for rank in asked[place]]
-         for s, place in zip(skeletons, places, strict=True)]
+        [[in_flight(s.schedule, s.pipeline, passes, rank, s.virtual_stages) for rank in asked[place]]
+         for s, place, passes in zip(skeletons, places, map(bench.passes, skeletons), strict=True)]
     )  # fmt: skip
     inner = mine[:, :, None, :-1] * kept[table.shape][:, None, :, :-1]
     activations = inner.sum(axis=-1) * held[:, :, None]  # skeletons x ranks x recomputation

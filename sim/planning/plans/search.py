@@ -128,8 +128,8 @@ def played(
 ) -> list[tuple[Candidate, float]]:
     """The plans that may be best, played on the engine, best first.
 
-    Played are those whose closed form is close to the best, at least ``top`` and at most twice as many, and the
-    DualPipe form of the first few, which has no closed form.
+    Played are those whose closed form is close to the best, at least ``top`` and at most twice as many; of the first
+    few also the forms without sequence parallelism, and under DualPipe, which has no closed form.
     """
     scores, rows = [], []
     for number, one in enumerate(found):
@@ -140,11 +140,28 @@ def played(
     order = np.argsort(score, kind="stable")
     near = int((score <= score[order[0]] * (1 + CLOSE_FRAC)).sum())
     count = min(max(min(near, 2 * top), top), len(order))
-    chosen = [found[rows[place][0]].candidate(rows[place][1]) for place in order[:count]]
-    both = [twin for one in chosen[: max(top // 2, 1)] if (twin := _dual_pipe(one)) is not None]
-    unique = list({one.scenario.content_hash: one for one in (*chosen, *both)}.values())
-    played = [(one, quick_step_s(one.scenario, fits)) for one in unique]
-    return sorted(played, key=lambda pair: known(score_of(objective, *pair)))
+    first = [rows[place] for place in order[:count]]
+    chosen = [found[number].candidate(place) for number, place in first]
+    few = max(top // 2, 1)
+    chosen += [twin for one in chosen[:few] if (twin := _dual_pipe(one)) is not None]
+    for number, one in enumerate(found):
+        chosen += _gathered(one, [place for whose, place in first[:few] if whose == number], fits)
+    unique = list({one.scenario.content_hash: one for one in chosen}.values())
+    timed = [(one, quick_step_s(one.scenario, fits)) for one in unique]
+    return sorted(timed, key=lambda pair: known(score_of(objective, *pair)))
+
+
+def _gathered(search: Search, rows: Sequence[int], fits: Sequence[Fit]) -> list[Candidate]:
+    """The plans at ``rows`` without sequence parallelism, where that goes and fits."""
+    space = search.found.space
+    rows = [row for row in rows if space.skeletons[space.skeleton[row]].sequence_parallel]
+    if not rows:
+        return []
+    skeletons = tuple(space.skeletons[space.skeleton[row]]._replace(sequence_parallel=False) for row in rows)
+    few = replace(space, skeletons=skeletons, skeleton=np.arange(len(rows)), free=space.free[rows])
+    twins = Search(search.scenario, evaluate(search.scenario, fits, few))
+    candidates = [twins.candidate(int(row)) for row in np.flatnonzero(twins.found.fits)]
+    return [one for one in candidates if not cross_faults(one.scenario.cluster, one.scenario.training, "")]
 
 
 def score_of(objective: str, one: Candidate, seconds: float | None) -> tuple[float, float] | None:

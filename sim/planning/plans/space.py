@@ -130,8 +130,12 @@ def _cuts(scenario: Scenario, training: Training) -> Iterator[Cut]:
             if training.global_batch % data:
                 continue
             for expert in _expert_degrees(training, data * context * tensor):
-                for scattered in (True, False) if tensor > 1 else (False,):
-                    yield tensor, pipeline, context, expert, scattered
+                yield tensor, pipeline, context, expert, _scatters(training, tensor, context)
+
+
+def _scatters(training: Training, tensor: int, context: int) -> bool:
+    """Sequence parallel where it goes: it keeps less and sends as much; :mod:`.search` tries the best plans without."""
+    return tensor > 1 and training.sequence % (tensor * context) == 0
 
 
 def _skeletons(scenario: Scenario, training: Training, cut: Cut) -> Iterator[Skeleton]:

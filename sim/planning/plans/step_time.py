@@ -73,7 +73,7 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
     training = space.training
     compute_s = m * slowest
     stragglers = straggler_wait_s(
-        compute_s, bench.scenario.cluster.devices, m, training.speed_spread_frac, training.jitter_frac
+        compute_s, bench.devices, m, training.speed_spread_frac, training.jitter_frac
     )
     bubble_free = np.array([s.schedule == "zb-h1" for s in skeletons])[local]
     found = np.empty(len(rows))
