@@ -43,6 +43,7 @@ def run(
 
     from app.report import html, terminal
     from sim import run as simulate
+    from sim.planning.plans.search import NoPlanError
     from sim.results.chrome_trace import chrome_trace
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
@@ -52,7 +53,7 @@ def run(
     resolved = load_scenario(scenario, set_, seed)
     try:
         result = simulate(resolved)
-    except ProfileError as error:
+    except (ProfileError, NoPlanError) as error:
         refuse(str(error))
     document = step_document(result) | explain(result, fits_for(resolved.profile), again=suggestions)
     if json:

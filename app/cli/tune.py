@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+from app.cli.run import Report
 
 Objective = Annotated[
     str,
@@ -42,9 +43,11 @@ def tune(
     set_: Set = None,
     seed: Seed = None,
     json: Json = False,
+    report: Report = None,
 ) -> None:
     """Search every legal plan: timed by the closed form, the best simulated; the simulation stands."""
-    from app.report import tune as report
+    from app.cli.run import write_text
+    from app.report import tune as faces
     from sim.planning.launch_arguments import FRAMEWORKS, launch
     from sim.planning.tune import OBJECTIVES, NoPlanError
     from sim.planning.tune import tune as search
@@ -77,7 +80,9 @@ def tune(
     if json:
         print_json(document)
     else:
-        report.print_tuning(document)
+        faces.print_tuning(document)
+    if report is not None:
+        write_text(report, faces.tuning_report(document), "" if json else "report")
     if not found["plans"]:
         raise typer.Exit(INFEASIBLE)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from plotly.offline import get_plotlyjs
 from rich.console import Console
 from rich.table import Table
 
 from app.report import figures
-from app.report.html import environment
+from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
 FIGURES = {
@@ -87,20 +86,10 @@ def _table(*columns: str) -> Table:
 def comparison_report(document: dict[str, Any]) -> str:
     """The comparison as one HTML file that opens offline."""
     names = [f"{chr(65 + place)}: {one['name']}" for place, one in enumerate(document["scenarios"])]
-    chart = figures.parts_side_by_side(names, document["parts"]).to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id="parts",
-        config={"displayModeBar": False, "responsive": True},
-    )
-    return (
-        environment()
-        .get_template("compare.html")
-        .render(
-            document=document,
-            rows=rows(document),
-            differences=[difference_words(row) for row in document["step_time"]],
-            chart=chart,
-            plotly=get_plotlyjs(),
-        )
+    return page(
+        "compare.html",
+        figures.parts_side_by_side(names, document["parts"]),
+        document=document,
+        rows=rows(document),
+        differences=[difference_words(row) for row in document["step_time"]],
     )

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.report import figures
+from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
 SHORT = {
@@ -47,6 +49,13 @@ def print_tuning(document: dict[str, Any]) -> None:
         console.print(f"{row['plans']:,} not: {row['reason']}", style="dim", markup=False)
     if "export" in document:
         _export(console, document["export"])
+
+
+def tuning_report(document: dict[str, Any]) -> str:
+    """The search as one HTML file that opens offline."""
+    front = document["pareto"]
+    chart = figures.pareto(front, [plan_words(row) for row in front]) if front else None
+    return page("tune.html", chart, document=document, words=plan_words)
 
 
 def plan_words(row: dict[str, Any]) -> str:

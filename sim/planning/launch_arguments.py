@@ -68,7 +68,9 @@ def megatron(training: Training) -> Launch:
         if plan.zero_stage == 2:
             missing.append("ZeRO 2 (gradients sharded): the distributed optimizer is ZeRO 1")
     if plan.zero_stage == 3:
-        arguments.append("--use-torch-fsdp2")
+        arguments += ["--use-torch-fsdp2", "--no-gradient-accumulation-fusion", "--ckpt-format torch_dist"]
+        if plan.pipeline > 1:
+            missing.append("ZeRO 3 under pipeline stages: not every version of FSDP2 in Megatron-LM takes it")
     arguments += ["--overlap-grad-reduce"] * plan.overlap_gradients
     arguments += ["--overlap-param-gather"] * (plan.overlap_parameters and plan.zero_stage in (1, 2))
     arguments += ["--tp-comm-overlap"] * plan.overlap_tensor
@@ -80,7 +82,8 @@ def megatron(training: Training) -> Launch:
         ]
     elif plan.recompute == "selective":
         arguments.append("--recompute-granularity selective")
-    arguments += ["--optimizer-cpu-offload"] * plan.offload_optimizer
+    if plan.offload_optimizer:
+        arguments += ["--optimizer-cpu-offload", "--use-precision-aware-optimizer"]
     arguments += [f"--{training.precision}"] * (training.precision in ("bf16", "fp16"))
     arguments += ["--bf16", "--fp8-format hybrid"] * (training.precision == "fp8")
     if plan.schedule in ("zb-h1", "dualpipe", "gpipe"):

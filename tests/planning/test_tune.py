@@ -197,6 +197,11 @@ def test_a_plan_left_open_is_searched_when_the_scenario_is_run() -> None:
     assert result.step_s == pytest.approx(tune(grid(4, 8), FITS, top=5)["plans"][0]["step_time_s"])
 
 
+def test_a_plan_left_open_on_the_wrong_device_is_refused_with_the_reason() -> None:
+    with pytest.raises(NoPlanError, match="a100-sxm4-80gb computes in"):
+        sim.run(grid(2, 4, "training.plan=auto", "training.precision=fp4"))
+
+
 def test_launch_arguments_say_the_plan_and_what_they_cannot_say() -> None:
     scenario = sim.load(
         ROOT / "scenarios" / "mixtral-8x7b-64-h100.toml",

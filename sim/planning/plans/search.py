@@ -116,7 +116,9 @@ def best_plan(scenario: Scenario, fits: Sequence[Fit]) -> Scenario:
     """
     (search,) = searches(scenario, fits)
     if not len(search.found.step_s):
-        raise NoPlanError("no plan divides the cluster's devices and the global batch")
+        why = search.found.space.refused.most_common(1)
+        told = why[0][0] if why else "none divides the cluster's devices and the global batch"
+        raise NoPlanError(f"no plan is legal: {told}")
     if not search.found.fits.any():
         return search.candidate(int(np.argmin(search.found.memory_bytes))).scenario
     ranked = played([search], fits, "step_time", 5)

@@ -95,7 +95,7 @@ def plan_space(scenario: Scenario) -> Space:
     refused: Counter[str] = Counter()
     legal: list[Skeleton] = []
     for cut in _cuts(scenario, training):
-        tried = replace(training, plan=Skeleton(*cut[:4], 1, 1, "1f1b", cut[4]).plan(base))
+        tried = replace(training, auto_plan=False, plan=Skeleton(*cut[:4], 1, 1, "1f1b", cut[4]).plan(base))
         faults = cross_faults(scenario.cluster, tried, "")
         if faults:
             refused[reason(faults[0])] += 1
@@ -107,13 +107,13 @@ def plan_space(scenario: Scenario) -> Space:
     keep = np.array(
         [[_goes(one, free, training.plan) for free in frees] for one in legal], dtype=bool
     ).reshape(-1)
-    kept_training = replace(training, plan=replace(training.plan, shard_ranks=0))
+    kept_training = replace(training, auto_plan=False, plan=replace(training.plan, shard_ranks=0))
     return Space(kept_training, tuple(legal), frees, skeleton_of[keep], free_of[keep], refused)
 
 
 def reason(fault: Fault) -> str:
     """A fault without its numbers, so that equal reasons count together."""
-    text = re.sub(r"\d[\d,]*", "n", fault.expected)
+    text = re.sub(r"\b\d[\d,]*\b", "n", fault.expected)
     return f"{fault.path.removeprefix('training.').removeprefix('plan.')}: {text}"
 
 
