@@ -39,7 +39,7 @@ def print_tuning(document: dict[str, Any]) -> None:
             "\n" + "rackcast run ... " + " ".join(f"--set {text}" for text in document["plans"][0]["set"])
         )
         console.print(
-            _plans(document["pareto"], "none is faster with more memory to spare and no more devices")
+            _plans(document["pareto"], "front of speed, memory to spare and devices")
         )
     if document["near_misses"]:
         console.print(_near(document["near_misses"]))
