@@ -43,9 +43,12 @@ def absolute() -> list[str]:
     plans = Plans(16, 16 * chunks, chunks, 0.011, 0.022, 0.0, 1e-4, 0.1, 0.0, 0.01, 0.01)
     timed = seconds(lambda: (step_s(plans), holds(plans)))
     rate = f"{count / played:,.0f} tasks/s"
+    search, legal = search_of_405b()
+    searched = seconds(search)
     return [
         f"405B-like step (p 16, v 8, m 16): {whole:.3f} s, of which engine {played:.3f} s, {rate}",
         f"closed form: {chunks.size / timed / 1e6:.1f} million plans/s",
+        f"best plan of 405B on 16,384 H100: {searched:.3f} s, {legal:,} plans, {searched / legal * 1e6:.1f} us each",
     ]
 
 
@@ -85,6 +88,40 @@ def data_parallel_growth() -> tuple[str, float, float]:
     )
 
 
+def search_over_one_step() -> tuple[str, float, float]:
+    """All plans of Llama 3.1 405B on 16,384 H100 by closed form, over simulating one of them; at most 2."""
+    search, plans = search_of_405b()
+    import sim
+    from sim.training.step import predict_step
+
+    scenario, fits = sim.load("scenarios/llama-3.1-405b-16384-h100.toml", [PLAN_OF_405B]), shipped_fits()
+    ratio = seconds(search) / seconds(lambda: predict_step(scenario, fits))
+    return f"search of {plans:,} plans of a 405B over one simulated step", ratio, 2.0
+
+
+PLAN_OF_405B = (
+    "training.plan={tensor=8, pipeline=16, virtual_stages=4, sequence_parallel=true, zero_stage=1, context=2}"
+)
+
+
+def shipped_fits():
+    """The calibration that ships."""
+    from sim.spec.profiles import fits_for
+
+    return fits_for("shipped")
+
+
+def search_of_405b() -> tuple[Callable[[], object], int]:
+    """The closed-form search of Llama 3.1 405B on 16,384 H100, and how many plans it goes through."""
+    import sim
+    from sim.planning.plans.evaluate import evaluate
+    from sim.planning.plans.space import plan_space
+
+    scenario, fits = sim.load("scenarios/llama-3.1-405b-16384-h100.toml"), shipped_fits()
+    plans = len(plan_space(scenario).skeleton)
+    return lambda: evaluate(scenario, fits, plan_space(scenario)).step_s.argmin(), plans
+
+
 def help_over_bare_python() -> tuple[str, float, float]:
     """`rackcast --help` over an interpreter that imports typer alone; at most 2."""
 
@@ -102,7 +139,7 @@ def help_over_bare_python() -> tuple[str, float, float]:
 def main() -> int:
     """Run every study; the exit code is 1 when a bound is passed."""
     failed = 0
-    for study in (engine_over_bare_simpy, data_parallel_growth, help_over_bare_python):
+    for study in (engine_over_bare_simpy, data_parallel_growth, search_over_one_step, help_over_bare_python):
         name, ratio, bound = study()
         failed += ratio > bound
         print(f"{'ok  ' if ratio <= bound else 'SLOW'} {ratio:6.2f}  (at most {bound:g})  {name}")

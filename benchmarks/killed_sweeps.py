@@ -14,13 +14,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
-WORK = '''\
+WORK = """\
 import os
 import time
 
@@ -32,9 +31,9 @@ def work(payload):
     os.write(journal, line)
     os.close(journal)
     return {"square": payload["number"] ** 2}
-'''
+"""
 
-DRIVER = '''\
+DRIVER = """\
 import sys
 
 from sim.planning.store import Store
@@ -50,7 +49,7 @@ if __name__ == "__main__":
     with Store(__import__("pathlib").Path(folder) / "points.sqlite") as store:
         answers = run_points(points, "counted_work:work", store, worker)
     print(sum(answer["square"] for answer in answers))
-'''
+"""
 
 
 class Verdict(NamedTuple):
@@ -132,7 +131,9 @@ def main() -> int:
     """Both executors; the exit code is 1 where a point was lost, redone or missing."""
     bad = 0
     for executor in sys.argv[1:] or ("local",):
-        verdict = study(500, 20, executor, seconds=0.04, longest_s=1.5 if executor == "local" else 8.0, seed=1)
+        verdict = study(
+            500, 20, executor, seconds=0.04, longest_s=1.5 if executor == "local" else 8.0, seed=1
+        )
         print(f"{executor}: {verdict}")
         bad += verdict.lost + verdict.redone + verdict.missing
     return 1 if bad else 0

@@ -35,15 +35,21 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
 
 
 def run(scenario: Scenario) -> StepResult:
-    """Simulate one training step of the scenario.
+    """Simulate one training step; where its plan is left open (``plan = "auto"``), with the best one found.
 
     Raises:
         sim.spec.profile.ProfileError: the profile it names cannot be used.
+        sim.planning.tune.NoPlanError: the plan is left open and there is none to be found.
     """
     from sim.spec.profiles import fits_for
     from sim.training.step import predict_step
 
-    return predict_step(scenario, fits_for(scenario.profile))
+    fits = fits_for(scenario.profile)
+    if scenario.training is not None and scenario.training.auto_plan:
+        from sim.planning.tune import best_plan
+
+        scenario = best_plan(scenario, fits)
+    return predict_step(scenario, fits)
 
 
 def watch(scenario: Scenario, folder: str | Path = ".", workers: int = 1) -> ClusterStudy:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from app.cli import calibrate, catalog, imports, plan, run, sweep, validate, web
+from app.cli import calibrate, catalog, compare, imports, plan, run, sweep, tune, validate, web
 
 app = typer.Typer(
     help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("tune")(tune.tune)
+app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.add_typer(validate.app, name="validate")
 app.command("import")(imports.import_command)

@@ -63,6 +63,7 @@ def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | Non
 
     from app.report import html, terminal
     from sim import run as simulate
+    from sim.planning.plans.search import NoPlanError
     from sim.results.chrome_trace import chrome_trace
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
@@ -71,7 +72,7 @@ def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | Non
 
     try:
         result = simulate(resolved)
-    except ProfileError as error:
+    except (ProfileError, NoPlanError) as error:
         refuse(str(error))
     document = step_document(result) | explain(result, fits_for(resolved.profile), again=suggestions)
     if json:
@@ -79,9 +80,9 @@ def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | Non
     else:
         terminal.print_step(document)
     if report is not None:
-        _write(report, html.step_report(document, result.timeline), "" if json else "report")
+        write_text(report, html.step_report(document, result.timeline), "" if json else "report")
     if trace is not None:
-        _write(trace, dumps(chrome_trace(result.timeline, resolved.name)), "" if json else "trace")
+        write_text(trace, dumps(chrome_trace(result.timeline, resolved.name)), "" if json else "trace")
     if not document["memory"]["fits"]:
         raise typer.Exit(INFEASIBLE)
 
@@ -115,17 +116,17 @@ def _cluster(
     else:
         cluster_terminal.print_cluster(document)
     if report is not None:
-        _write(report, cluster_html.cluster_report(document), "" if json else "report")
+        write_text(report, cluster_html.cluster_report(document), "" if json else "report")
     if trace is not None:
-        _write(trace, dumps(chrome_trace(study.log, resolved.name)), "" if json else "trace")
+        write_text(trace, dumps(chrome_trace(study.log, resolved.name)), "" if json else "trace")
     if log is not None:
         try:
-            _write(log, event_log(study.log, log.suffix), "" if json else "log")
+            write_text(log, event_log(study.log, log.suffix), "" if json else "log")
         except ValueError as error:
             refuse(f"--log {log}: {error}")
 
 
-def _write(file: Path, content: str | bytes, label: str) -> None:
+def write_text(file: Path, content: str | bytes, label: str) -> None:
     """Write ``content``, making folders as needed, and say so under ``label`` if there is one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

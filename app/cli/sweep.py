@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.common import Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+from app.cli.run import Report
 
 if TYPE_CHECKING:
     from sim.planning.sweep.axes import Axis, Settings
@@ -68,9 +69,11 @@ def sweep(
     set_: Set = None,
     seed: Seed = None,
     json: Json = False,
+    report: Report = None,
 ) -> None:
     """Run a scenario at many points; finished ones are kept and not run again."""
-    from app.report import sweep as report
+    from app.cli.run import write_text
+    from app.report import sweep as faces
     from sim.planning.store import Store, StoreError
     from sim.planning.sweep.points import FUNCTION, point
     from sim.planning.sweep.run import run_points
@@ -97,10 +100,12 @@ def sweep(
         document["sensitivity"] = _sensitivity(sensitivity, axes, rows, metric, base.seed)
     if json:
         print_json(document)
-        return
-    report.print_sweep(document)
-    for path in [file, *written]:
-        typer.echo(f"written: {path}", err=True)
+    else:
+        faces.print_sweep(document)
+        for path in [file, *written]:
+            typer.echo(f"written: {path}", err=True)
+    if report is not None:
+        write_text(report, faces.sweep_report(document), "" if json else "report")
 
 
 def _points(

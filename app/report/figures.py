@@ -51,6 +51,70 @@ def breakdown(document: dict[str, Any]) -> go.Figure:
     return styled(figure)
 
 
+def parts_side_by_side(names: list[str], parts: list[dict[str, Any]]) -> go.Figure:
+    """One bar a scenario: where its step's time goes; ``seconds`` of a part has a value for each name."""
+    figure = go.Figure()
+    for part in parts:
+        figure.add_bar(
+            y=names, x=part["seconds"], name=part["words"], orientation="h", marker_color=COLOURS[part["cause"]],
+            hovertemplate=f"{part['words']}<br>%{{x:.4g}} s<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", height=150 + 60 * len(names), xaxis_title="seconds of one step")
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure)
+
+
+def pareto(rows: list[dict[str, Any]], labels: list[str]) -> go.Figure:
+    """Points of a front: tokens per second against memory to spare, one colour a cluster size."""
+    figure = go.Figure()
+    colours = dict(zip(sorted({row["devices"] for row in rows}), MEMORY_COLOURS * len(rows), strict=False))
+    for devices, colour in colours.items():
+        mine = [(row, label) for row, label in zip(rows, labels, strict=True) if row["devices"] == devices]
+        figure.add_scatter(
+            x=[row["memory_headroom_bytes"] / 2**30 for row, _ in mine],
+            y=[row["tokens_per_s"] for row, _ in mine],
+            text=[label for _, label in mine], name=f"{devices:,} devices", mode="markers+lines",
+            marker={"size": 10, "color": colour}, line={"color": colour, "dash": "dot"},
+            hovertemplate="%{text}<br>%{y:,.0f} tokens/s, %{x:.1f} GiB to spare<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(height=380, xaxis_title="memory to spare on the fullest device, GiB")
+    figure.update_yaxes(title="tokens/s", rangemode="tozero")
+    return _styled(figure)
+
+
+def tornado(bars: list[dict[str, Any]], metric: str) -> go.Figure:
+    """One bar an input, from the figure at its low end to that at its high end, widest on top."""
+    figure = go.Figure()
+    for end, colour in (("low", COLOURS["backward"]), ("high", COLOURS["tensor communication"])):
+        figure.add_bar(
+            y=[bar["path"] for bar in bars],
+            x=[_less(bar[f"at_{end}"], bar["at_middle"]) for bar in bars],
+            base=[bar["at_middle"] for bar in bars],
+            name=f"at its {end} end", orientation="h", marker_color=colour,
+            customdata=[bar[end] for bar in bars], hovertemplate="%{y} = %{customdata}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay", height=140 + 40 * len(bars), xaxis_title=metric)
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure)
+
+
+def _less(value: float | None, middle: float | None) -> float:
+    return 0.0 if value is None or middle is None else value - middle
+
+
+def shares(rows: list[dict[str, Any]], columns: dict[str, str]) -> go.Figure:
+    """Bars of one or several columns (key -> words) for each input."""
+    figure = go.Figure()
+    for (key, words), colour in zip(columns.items(), MEMORY_COLOURS, strict=False):
+        paths = [row["path"] for row in rows]
+        figure.add_bar(
+            y=paths, x=[row[key] or 0.0 for row in rows], name=words, orientation="h", marker_color=colour
+        )
+    figure.update_layout(height=140 + 50 * len(rows), barmode="group")
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure)
+
+
 def memory(document: dict[str, Any]) -> go.Figure:
     """Stacked bars: what fills a device of each pipeline rank, against what is usable."""
     ranks, gib = document["memory"]["ranks"], 2**30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
@@ -57,6 +58,16 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             },
         )
     )
+
+
+def page(template: str, chart: go.Figure | None, **values: Any) -> str:
+    """A page with at most one chart, as HTML text."""
+    drawn = ""
+    if chart is not None:
+        options = {"displayModeBar": False, "responsive": True}
+        drawn = chart.to_html(full_html=False, include_plotlyjs=False, div_id="chart", config=options)
+    script = get_plotlyjs() if chart is not None else ""
+    return environment().get_template(template).render(chart=drawn, plotly=script, **values)
 
 
 def environment() -> Environment:

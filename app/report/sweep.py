@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.report import figures
+from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
 MAX_LINES = 40
@@ -38,6 +40,23 @@ def print_sweep(document: dict[str, Any]) -> None:
         console.print(line, markup=False, style="dim")
     if "sensitivity" in document:
         console.print(_sensitivity(document["sensitivity"]))
+
+
+def sweep_report(document: dict[str, Any]) -> str:
+    """All points and the sensitivity as one HTML file that opens offline."""
+    found = document.get("sensitivity")
+    chart = None
+    if found and found["inputs"]:
+        columns = {"rank_correlation": "rank correlation"}
+        if found["kind"] == "sobol-indices":
+            columns = {"first_order": "share of the variance, alone", "total": "with interactions"}
+        tornado = found["kind"] == "tornado"
+        chart = (
+            figures.tornado(found["inputs"], found["metric"])
+            if tornado
+            else figures.shares(found["inputs"], columns)
+        )
+    return page("sweep.html", chart, document=document)
 
 
 def _table(*columns: tuple[str, bool]) -> Table:

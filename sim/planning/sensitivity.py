@@ -24,8 +24,8 @@ def tornado_points(axes: Sequence[Axis]) -> list[Settings]:
     middle = [axis.at(0.5) for axis in axes]
     points: list[list[str]] = [middle]
     for place, axis in enumerate(axes):
-        for end in (axis.lowest, axis.highest):
-            points.append([*middle[:place], end, *middle[place + 1 :]])
+        ends = (axis.lowest, axis.highest)
+        points += ([*middle[:place], end, *middle[place + 1 :]] for end in ends)
     return [tuple(zip((axis.path for axis in axes), point, strict=True)) for point in points]
 
 

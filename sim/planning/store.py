@@ -71,7 +71,7 @@ class Store:
         Raises:
             StoreError: the file cannot be read.
         """
-        wanted, found = list(dict.fromkeys(keys)), {}
+        wanted, found = list(dict.fromkeys(keys)), dict[str, str]()
         try:
             for start in range(0, len(wanted), _BATCH):
                 part = wanted[start : start + _BATCH]

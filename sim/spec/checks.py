@@ -46,6 +46,8 @@ def cross_faults(cluster: Cluster | None, training: Training | None, where: str)
             )
     if training is None:
         return faults
+    if training.auto_plan:  # the search asks again with each plan
+        return faults
     faults += _plan_faults(training, where)
     if cluster is not None and len(cluster.pools) == 1:
         faults += _fit_faults(cluster, training, where)

@@ -28,7 +28,7 @@ from sim.spec.interval import Interval
 from sim.spec.overrides import override
 from sim.spec.plan_checks import plan_faults
 from sim.spec.scenario import Pool, Scenario, as_document
-from sim.spec.workload import SampleModel
+from sim.spec.workload import SampleModel, Training
 
 MAX_FILE_BYTES = 2_000_000
 """A scenario is written by a person; anything larger is some other file."""
@@ -196,6 +196,8 @@ def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any,
         annotation = _boundary(core[0])  # type: ignore[arg-type]
         if core[0] is Pool:
             annotation = Annotated[annotation, BeforeValidator(_own_accelerator)]
+        elif core[0] is Training:
+            annotation = Annotated[annotation, BeforeValidator(_searched_plan)]
     else:
         annotation = _scalar(name, core[0], metadata)
     return annotation, optional
@@ -325,6 +327,13 @@ def _own_accelerator(pool: Any) -> Any:
     if isinstance(wanted, Mapping) and "base" not in wanted and "flop_per_s" not in wanted:
         wanted = {"base": own, **wanted}
     return {**pool, "accelerator": wanted}
+
+
+def _searched_plan(training: Any) -> Any:
+    """``plan = "auto"`` leaves the plan to a search."""
+    if isinstance(training, Mapping) and training.get("plan") == "auto":
+        return {**{key: value for key, value in training.items() if key != "plan"}, "auto_plan": True}
+    return training
 
 
 _UNRESOLVED = "(of the system)"

@@ -118,6 +118,9 @@ class Training:
     )
     jitter_frac: float = fraction("spread of a micro-batch's time (standard deviation over mean)", 0.0)
     plan: Plan = field(default_factory=Plan)
+    auto_plan: bool = switch(
+        'the plan is searched for when the scenario is run; written plan = "auto"', False
+    )
     loader: Loader | None = None
     run: Run | None = None
 

@@ -41,7 +41,14 @@ def test_every_fault_of_the_axes_is_told_at_once() -> None:
     with pytest.raises(ScenarioError) as told:
         parse_axes(texts, ranges=False)
     message = str(told.value)
-    for piece in ("nothing", "low end first", "has no step", "a step above 0", "varied twice", "at most 100,000"):
+    for piece in (
+        "nothing",
+        "low end first",
+        "has no step",
+        "a step above 0",
+        "varied twice",
+        "at most 100,000",
+    ):
         assert piece in message
     assert len(told.value.faults) == 7
 
@@ -85,8 +92,12 @@ def test_sobol_points_are_balanced_in_powers_of_two() -> None:
 
 @given(
     st.recursive(
-        st.booleans() | st.integers(-(2**60), 2**60) | st.text(st.characters(codec="ascii", exclude_characters="\x7f")),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+        st.booleans()
+        | st.integers(-(2**60), 2**60)
+        | st.text(st.characters(codec="ascii", exclude_characters="\x7f")),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3)
+        ),
         max_leaves=6,
     )
 )

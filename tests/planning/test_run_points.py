@@ -18,7 +18,7 @@ from sim.planning.sweep.tables import csv_text, table
 ROOT = Path(__file__).resolve().parents[2]
 ARTICLE = ROOT / "scenarios" / "article-eight-devices.toml"
 
-DEADLY = '''\
+DEADLY = """\
 import os
 import signal
 from pathlib import Path
@@ -30,7 +30,7 @@ def work(payload):
         mark.write_text("")
         os.kill(os.getpid(), signal.SIGKILL)
     return {"number": payload["number"]}
-'''
+"""
 
 
 def deadly_points(folder: Path, monkeypatch: pytest.MonkeyPatch, **deaths: object) -> list[Point]:
@@ -69,7 +69,9 @@ def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path, monkeypatch: pyte
     assert [answer["number"] for answer in answers] == list(range(6))
 
 
-def test_a_point_that_always_kills_its_worker_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_point_that_always_kills_its_worker_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points = deadly_points(tmp_path, monkeypatch, deadly=[1])
     with Store(tmp_path / "s") as store:
         answers = run_points(points, "deadly_work:work", store, local(2))
@@ -78,7 +80,9 @@ def test_a_point_that_always_kills_its_worker_is_a_row(tmp_path: Path, monkeypat
 
 
 def test_a_pool_gives_the_same_table_as_one_process(tmp_path: Path) -> None:
-    settings = [(("training.global_batch", str(8 * n)),) for n in range(1, 6)] + [(("training.global_batch", "-1"),)]
+    settings = [(("training.global_batch", str(8 * n)),) for n in range(1, 6)] + [
+        (("training.global_batch", "-1"),)
+    ]
     text = ARTICLE.read_text(encoding="utf-8")
     asked = [point(text, "article", (), one) for one in settings]
     tables = []
@@ -91,7 +95,9 @@ def test_a_pool_gives_the_same_table_as_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.filterwarnings("ignore")
-def test_ray_gives_the_same_table_and_outlives_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_gives_the_same_table_and_outlives_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra: ray)")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     dying = deadly_points(tmp_path, monkeypatch, once=2)

@@ -7,21 +7,22 @@ come from the step's own functions; the time is the closed form's, and where it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.planning.plans.bench import Bench
 from sim.planning.plans.in_flight import in_flight
 from sim.planning.plans.price_book import ListPricer
-from sim.planning.plans.space import Free, Skeleton, Space
-from sim.planning.plans.tables import Tables, indexed, stage_counts, tables
+from sim.planning.plans.space import Free, Space
+from sim.planning.plans.step_time import step_times
+from sim.planning.plans.tables import indexed, tables
 from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
-from sim.spec.workload import Training
 from sim.training.memory import USABLE_FRAC, state_parts
-from sim.training.overheads import Overheads, overheads
+from sim.training.overheads import overheads
 from sim.training.step import TRAINING_ENGINES
 from sim.training.system_links import system_links
 
@@ -38,7 +39,7 @@ class Evaluated:
     """Of the fullest rank."""
     usable_bytes: float
     step_s: Floats
-    """Closed form; infinite where the plan does not fit and was not timed."""
+    """Closed form; infinite where the plan was not timed, since it does not fit."""
 
     @property
     def fits(self) -> Flags:
@@ -46,54 +47,8 @@ class Evaluated:
         return np.asarray(self.memory_bytes <= self.usable_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What evaluating a space works with."""
-
-    scenario: Scenario
-    fits: Sequence[Fit]
-    space: Space
-    table: Tables
-    pricer: ListPricer
-    extra: Overheads
-    counts: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
-    """Blocks of each kind by rank, for the pipelines that were asked for."""
-    jobs: dict[tuple[int, int, int, bool], Training] = field(default_factory=dict)
-
-    def job(self, skeleton: Skeleton, stage: int, host: bool = False) -> Training:
-        """The job under a cut, as far as exchange and state look at it; each made once."""
-        key = skeleton.tensor, skeleton.expert, stage, host
-        if key not in self.jobs:
-            plan = replace(
-                self.space.training.plan,
-                tensor=skeleton.tensor,
-                expert=skeleton.expert,
-                zero_stage=stage,
-                offload_optimizer=host,
-            )
-            self.jobs[key] = replace(self.space.training, plan=plan)
-        return self.jobs[key]
-
-    def stage_counts(self, pipeline: int, virtual: int) -> NDArray[np.int64]:
-        """Blocks of each kind on each rank."""
-        key = pipeline, virtual
-        if key not in self.counts:
-            self.counts[key] = stage_counts(self.table, pipeline, virtual)
-        return self.counts[key]
-
-    def data(self, skeleton: Skeleton) -> int:
-        """Data-parallel copies."""
-        return self.scenario.cluster.devices // (skeleton.tensor * skeleton.pipeline * skeleton.context)
-
-    def passes(self, skeleton: Skeleton) -> int:
-        """Micro-batches of one copy in a step."""
-        return self.space.training.global_batch // (self.data(skeleton) * skeleton.micro_batch)
-
-
-def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, everything: bool = False) -> Evaluated:
-    """Memory of every plan, and the step time of those that fit (of all with ``everything``)."""
-    from sim.planning.plans.step_time import step_times
-
+def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, beyond_frac: float = 0.0) -> Evaluated:
+    """Memory of every plan, and the step time of those that fit, or miss by up to ``beyond_frac`` of the memory."""
     pool = scenario.cluster.pools[0]
     device = pool.accelerator.device()
     usable = USABLE_FRAC * device.memory_bytes
@@ -106,17 +61,12 @@ def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, everythin
         ideal=scenario.profile == "ideal", engines=TRAINING_ENGINES,
     )  # fmt: skip
     extra = overheads(fits, space.training.stack, device.generation, ideal=pricer.ideal)
-    bench = Bench(scenario, fits, space, tables(space), pricer, extra)
+    bench = Bench(scenario.cluster.devices, fits, space, tables(space), pricer, extra)
     memory = _memory(bench)
-    asked = np.flatnonzero((memory <= usable) | everything)
+    asked = np.flatnonzero(memory <= usable * (1 + beyond_frac))
     if len(asked):
         step_s[asked] = step_times(bench, asked)
     return Evaluated(space, memory, usable, step_s)
-
-
-def ranks_asked(pipeline: int) -> tuple[int, int, int]:
-    """Ranks of which one is the fullest: the ends, and the second, which may have heavier layers than the first."""
-    return 0, min(1, pipeline - 1), pipeline - 1
 
 
 def _memory(bench: Bench) -> Floats:
@@ -125,11 +75,11 @@ def _memory(bench: Bench) -> Floats:
     kept = np.array([[[b.kept_bytes for b in way] for way in one.kinds] for one in table.shapes])
     unfolded = np.array([[[b.activation_bytes for b in way] for way in one.kinds] for one in table.shapes])
     again = np.array([[[bool(b.recompute) for b in way] for way in one.kinds] for one in table.shapes])
-    counts, places = _end_counts(bench)
+    counts, places, asked = _end_counts(bench)
     mine = counts[places]  # skeletons x ranks x kinds
     held = np.array(
-        [[in_flight(s.schedule, s.pipeline, bench.passes(s), r, s.virtual_stages) for r in ranks_asked(s.pipeline)]
-         for s in skeletons]
+        [[in_flight(s.schedule, s.pipeline, passes, rank, s.virtual_stages) for rank in asked[place]]
+         for s, place, passes in zip(skeletons, places, map(bench.passes, skeletons), strict=True)]
     )  # fmt: skip
     inner = mine[:, :, None, :-1] * kept[table.shape][:, None, :, :-1]
     activations = inner.sum(axis=-1) * held[:, :, None]  # skeletons x ranks x recomputation
@@ -145,15 +95,20 @@ def _memory(bench: Bench) -> Floats:
     return np.asarray(total.max(axis=1))
 
 
-def _end_counts(bench: Bench) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Blocks of each kind on the ranks asked (cuts x ranks x kinds), and each skeleton's row of it."""
+def _end_counts(bench: Bench) -> tuple[NDArray[np.int64], NDArray[np.int64], list[list[int]]]:
+    """Blocks of each kind on the ranks asked (pipelines x ranks x kinds), each skeleton's row of it, and the ranks.
+
+    Pipelines with fewer mixes of blocks repeat their first rank.
+    """
     places, first = indexed(bench.space.skeletons, lambda s: (s.pipeline, s.virtual_stages))
+    asked = [bench.ranks(bench.space.skeletons[row]) for row in first]
+    most = max(map(len, asked))
+    asked = [ranks + [0] * (most - len(ranks)) for ranks in asked]
     found = []
-    for row in first:
+    for row, ranks in zip(first, asked, strict=True):
         one = bench.space.skeletons[row]
-        counts = bench.stage_counts(one.pipeline, one.virtual_stages)
-        found.append(counts[list(ranks_asked(one.pipeline))])
-    return np.array(found), places
+        found.append(bench.stage_counts(one.pipeline, one.virtual_stages)[ranks])
+    return np.array(found), places, asked
 
 
 def _state_kind(free: Free) -> tuple[int, bool]:
@@ -172,7 +127,7 @@ def _states(
     index, first = indexed(skeletons, lambda s: (s.tensor, s.pipeline, s.expert, s.virtual_stages))
     kinds = _state_kinds(bench.space.frees)
     stages = dict.fromkeys(stage for stage, _ in kinds)
-    found = np.zeros((len(first), 3, len(kinds)))
+    found = np.zeros((len(first), counts.shape[1], len(kinds)))
     for number, row in enumerate(first):
         one, shape, mine = skeletons[row], table.shapes[table.shape[row]], counts[places[row]]
         copies = bench.data(one) * one.context
@@ -180,7 +135,7 @@ def _states(
         for stage in stages:
             job = bench.job(one, stage)
             known: dict[bytes, tuple[float, float]] = {}
-            for place in range(3):
+            for place in range(counts.shape[1]):
                 mark = mine[place].tobytes()
                 if mark not in known:
                     parts = state_parts(shape.held(mine[place]), int(mine[place, :-1].sum()), job, copies)

@@ -86,10 +86,13 @@ def _lot_s(pricer: ListPricer, lot: list[Ask]) -> Any:
     elif isinstance(first, MemoryBound):
         merged = MemoryBound(first.op, _column(lot, "rows"), _column(lot, "cols"), first.dtype)
     elif isinstance(first, Attention):
-        names = ("batch", "heads", "kv_heads", "head_dim", "sequence")
         merged = Attention(
             first.phase,
-            *(_column(lot, name) for name in names),
+            _column(lot, "batch"),
+            _column(lot, "heads"),
+            _column(lot, "kv_heads"),
+            _column(lot, "head_dim"),
+            _column(lot, "sequence"),
             causal=first.causal,
             queries=None if first.queries is None else _column(lot, "queries"),
             value_dim=None if first.value_dim is None else _column(lot, "value_dim"),

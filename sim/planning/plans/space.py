@@ -49,7 +49,8 @@ class Skeleton(NamedTuple):
 
     def plan(self, base: Plan, **values: Any) -> Plan:
         """The plan that keeps whatever ``base`` says beside it."""
-        return replace(base, **self._asdict(), **values)
+        made: Plan = replace(base, **self._asdict(), **values)
+        return made
 
 
 class Free(NamedTuple):
@@ -75,7 +76,8 @@ class Space:
     def plan(self, row: int) -> Plan:
         """The plan of one row."""
         free = self.frees[self.free[row]]
-        return self.skeletons[self.skeleton[row]].plan(self.training.plan, **free._asdict())
+        skeleton = self.skeletons[int(self.skeleton[row])]
+        return skeleton.plan(self.training.plan, **free._asdict())
 
 
 def plan_space(scenario: Scenario) -> Space:
@@ -93,7 +95,7 @@ def plan_space(scenario: Scenario) -> Space:
     refused: Counter[str] = Counter()
     legal: list[Skeleton] = []
     for cut in _cuts(scenario, training):
-        tried = replace(training, plan=Skeleton(*cut[:4], 1, 1, "1f1b", cut[4]).plan(base))
+        tried = replace(training, auto_plan=False, plan=Skeleton(*cut[:4], 1, 1, "1f1b", cut[4]).plan(base))
         faults = cross_faults(scenario.cluster, tried, "")
         if faults:
             refused[reason(faults[0])] += 1
@@ -105,13 +107,13 @@ def plan_space(scenario: Scenario) -> Space:
     keep = np.array(
         [[_goes(one, free, training.plan) for free in frees] for one in legal], dtype=bool
     ).reshape(-1)
-    kept_training = replace(training, plan=replace(training.plan, shard_ranks=0))
+    kept_training = replace(training, auto_plan=False, plan=replace(training.plan, shard_ranks=0))
     return Space(kept_training, tuple(legal), frees, skeleton_of[keep], free_of[keep], refused)
 
 
 def reason(fault: Fault) -> str:
     """A fault without its numbers, so that equal reasons count together."""
-    text = re.sub(r"\d[\d,]*", "n", fault.expected)
+    text = re.sub(r"\b\d[\d,]*\b", "n", fault.expected)
     return f"{fault.path.removeprefix('training.').removeprefix('plan.')}: {text}"
 
 
@@ -128,8 +130,12 @@ def _cuts(scenario: Scenario, training: Training) -> Iterator[Cut]:
             if training.global_batch % data:
                 continue
             for expert in _expert_degrees(training, data * context * tensor):
-                for scattered in (True, False) if tensor > 1 else (False,):
-                    yield tensor, pipeline, context, expert, scattered
+                yield tensor, pipeline, context, expert, _scatters(training, tensor, context)
+
+
+def _scatters(training: Training, tensor: int, context: int) -> bool:
+    """Sequence parallel where it goes: it keeps less and sends as much; :mod:`.search` tries the best plans without."""
+    return tensor > 1 and training.sequence % (tensor * context) == 0
 
 
 def _skeletons(scenario: Scenario, training: Training, cut: Cut) -> Iterator[Skeleton]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.plans.evaluate import Bench, ranks_asked
+from sim.planning.plans.bench import Bench
 from sim.planning.plans.price_book import settle
 from sim.planning.plans.space import Skeleton
 from sim.planning.plans.tables import indexed
@@ -73,7 +73,7 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
     training = space.training
     compute_s = m * slowest
     stragglers = straggler_wait_s(
-        compute_s, bench.scenario.cluster.devices, m, training.speed_spread_frac, training.jitter_frac
+        compute_s, bench.devices, m, training.speed_spread_frac, training.jitter_frac
     )
     bubble_free = np.array([s.schedule == "zb-h1" for s in skeletons])[local]
     found = np.empty(len(rows))
@@ -87,9 +87,12 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
     found += np.where(
         bubble_free, 2 * (p - 1) * sends[local], 0.0
     )  # once down and once up, as in 1F1B's ramps
+    # interleaving fills and drains with the first chunks, which are the larger ones where layers do not divide evenly
+    share = len(bench.table.layer_kind) / (p * v)
+    found += np.where(v > 1, (p - 1) * (forward + backward) * (np.ceil(share) / share - 1), 0.0)
     gathered_once = weights_s if gathers_once(replace(space.training.plan, zero_stage=1)) else 0.0
     first = np.where(every_pass | (zero == 0), 0.0, gathered_once)
-    return found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first
+    return np.asarray(found + m * np.maximum(slowest - v * (forward + backward), 0.0) + first)
 
 
 def _groups(bench: Bench, skeletons: list[Skeleton]) -> list[dict[str, Group]]:
@@ -204,7 +207,7 @@ class _Cut:
         self.pricer = replace(bench.pricer, groups=talking)
         self.among = replace(bench.pricer, groups=talking | {"data": talking["expert data"]})
         counts = bench.stage_counts(self.one.pipeline, self.one.virtual_stages)
-        ends = [(shape.held(counts[rank]), rank) for rank in dict.fromkeys(ranks_asked(self.one.pipeline))]
+        ends = [(shape.held(counts[rank]), rank) for rank in bench.ranks(self.one)]
         self.held, rank = max(ends, key=lambda end: end[0].trained)
         self.layers = max(int(counts[rank, :-2].sum()), 1)
         self.copies = bench.data(self.one) * self.one.context

@@ -1,6 +1,6 @@
 """The pieces that thousands of plans share, each worked out once: blocks by shape, layers by rank, state by cut.
 
-Like a tailor's pattern book: sleeves, backs and collars are drawn once each, and every jacket is put together from them.
+Like a tailor's pattern book: sleeves, backs and collars are drawn once each, and every jacket is sewn from them.
 """
 
 from __future__ import annotations

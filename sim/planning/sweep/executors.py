@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -80,7 +80,7 @@ def _lost(reason: str) -> dict[str, Any]:
     return {"outcome": "failed", "reason": reason}
 
 
-def _pooled(function: str, tasks: Sequence[Task], jobs: int) -> Iterator[Finished]:
+def _pooled(function: str, tasks: Sequence[Task], jobs: int) -> Generator[Finished, None, list[Task]]:
     """Work tasks out in a pool; returns those that were in hand, or waited, when a worker died."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_attend)
@@ -134,7 +134,8 @@ def ray_cluster(jobs: int | None = None) -> Executor:
         if mine:
             ray.init(**_ray_options(jobs))
         remote = ray.remote(max_retries=RAY_RETRIES)(call)
-        slots = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call,unused-ignore]
+        slots = max(int(resources.get("CPU", 1)), 1)
         pending: dict[Any, Task] = {}
         waiting = list(reversed(tasks))
         try:

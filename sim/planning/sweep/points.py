@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sim.planning.plans.search import NoPlanError
 from sim.planning.sweep.axes import Settings
 from sim.planning.sweep.run import Point, content_key
 from sim.results.step import StepResult
@@ -76,7 +77,7 @@ def simulate(payload: dict[str, Any]) -> dict[str, Any]:
     except ScenarioError as error:
         told = (str(fault).removeprefix(f"{payload['where']}: ") for fault in error.faults)
         return {"outcome": "refused", "reason": "; ".join(told)}
-    except ProfileError as error:
+    except (ProfileError, NoPlanError) as error:
         return {"outcome": "refused", "reason": str(error)}
     except (ValueError, ArithmeticError, RuntimeError) as error:  # one point's trouble is not the sweep's end
         return {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}

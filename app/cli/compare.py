@@ -1,0 +1,74 @@
+"""``rackcast compare``: scenarios side by side, with paired intervals of their differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.common import INFEASIBLE, Json, Seed, Set, load_scenario, print_json, refuse
+from app.cli.run import Report
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Scenario files; a single one is compared with itself as --set-b changes it.", show_default=False
+    ),
+]
+SetA = Annotated[
+    list[str] | None, typer.Option("--set-a", metavar="PATH=VALUE", help="Change the first; repeatable.")
+]
+SetB = Annotated[
+    list[str] | None, typer.Option("--set-b", metavar="PATH=VALUE", help="Change the second; repeatable.")
+]
+
+
+MOST = 9
+"""Columns that a reader still compares."""
+
+
+def compare(
+    scenarios: Files,
+    set_a: SetA = None,
+    set_b: SetB = None,
+    set_: Set = None,
+    seed: Seed = None,
+    json: Json = False,
+    report: Report = None,
+) -> None:
+    """Run two or more scenarios and tell every one against the first."""
+    from app.cli.run import write_text
+    from app.report import compare as faces
+    from sim import run as simulate
+    from sim.planning.compare import compare as side_by_side
+    from sim.planning.tune import NoPlanError
+    from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+    from sim.training.interval import step_interval
+
+    if len(scenarios) > MOST:
+        refuse(
+            f"compare: {len(scenarios)} scenarios: expected at most {MOST} side by side; a sweep takes more"
+        )
+    files = [scenarios[0], scenarios[0]] if len(scenarios) == 1 else scenarios
+    if len(scenarios) == 1 and not (set_a or set_b):
+        refuse("compare: one scenario and nothing changed: expected a second file, --set-a or --set-b")
+    own = [set_a or [], set_b or [], *([] for _ in files[2:])]
+    loaded = [
+        load_scenario(file, [*(set_ or []), *mine], seed) for file, mine in zip(files, own, strict=True)
+    ]
+    try:
+        results = [simulate(one) for one in loaded]
+        intervals = [step_interval(one, fits_for(one.scenario.profile)) for one in results]
+    except (ProfileError, NoPlanError) as error:
+        refuse(str(error))
+    document: dict[str, Any] = side_by_side(results, intervals)
+    if json:
+        print_json(document)
+    else:
+        faces.print_comparison(document)
+    if report is not None:
+        write_text(report, faces.comparison_report(document), "" if json else "report")
+    if all(one["outcome"] == "does not fit" for one in document["outcomes"]):
+        raise typer.Exit(INFEASIBLE)

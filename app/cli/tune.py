@@ -1,0 +1,122 @@
+"""``rackcast tune``: search the parallel plans of a training job; best, Pareto front, near misses, launch arguments."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+from app.cli.run import Report
+
+Objective = Annotated[
+    str,
+    typer.Option(
+        "--objective", metavar="step_time|tokens_per_s_per_device|memory", help="What to make best."
+    ),
+]
+Top = Annotated[int, typer.Option("--top", min=1, max=1000, help="Plans shown; each is simulated.")]
+Nodes = Annotated[
+    str | None, typer.Option("--nodes", metavar="A,B,C", help="Also search these cluster sizes.")
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--global-batch", metavar="A,B,C", help="Also search these batches, at the same tokens in all."
+    ),
+]
+Export = Annotated[
+    str | None,
+    typer.Option(
+        "--export", metavar="megatron|torchrun|deepspeed", help="Print the best plan for a framework."
+    ),
+]
+
+
+def tune(
+    scenario: ScenarioFile,
+    objective: Objective = "step_time",
+    top: Top = 10,
+    nodes: Nodes = None,
+    global_batch: Batches = None,
+    export: Export = None,
+    set_: Set = None,
+    seed: Seed = None,
+    json: Json = False,
+    report: Report = None,
+) -> None:
+    """Search every legal plan: timed by the closed form, the best simulated; the simulation stands."""
+    from app.cli.run import write_text
+    from app.report import tune as faces
+    from sim.planning.launch_arguments import FRAMEWORKS, launch
+    from sim.planning.tune import OBJECTIVES, NoPlanError
+    from sim.planning.tune import tune as search
+    from sim.spec.faults import Fault, ScenarioError
+    from sim.spec.profile import ProfileError
+    from sim.spec.profiles import fits_for
+
+    faults = []
+    if objective not in OBJECTIVES:
+        faults.append(Fault("--objective", "", objective, f"expected one of {', '.join(OBJECTIVES)}"))
+    if export is not None and export not in FRAMEWORKS:
+        faults.append(Fault("--export", "", export, f"expected one of {', '.join(FRAMEWORKS)}"))
+    sizes, batches = (
+        _whole(name, text, faults) for name, text in (("--nodes", nodes), ("--global-batch", global_batch))
+    )
+    if faults:
+        refuse(f"{ScenarioError(faults)}\n{len(faults)} fault{'s' * (len(faults) > 1)}: nothing was run")
+    resolved = load_scenario(scenario, set_, seed)
+    try:
+        found = search(resolved, fits_for(resolved.profile), objective, top, sizes, batches)
+    except NoPlanError as error:
+        refuse(f"{scenario}: {error}")
+    except ProfileError as error:
+        refuse(str(error))
+    document: dict[str, Any] = {"scenario": resolved.name, "hash": resolved.content_hash, **found}
+    if found["plans"] and export is not None:
+        best = load_scenario(scenario, [*(set_ or []), *plan_settings(resolved, found["plans"][0])], seed)
+        content, missing = launch(best, export)
+        document["export"] = {"framework": export, "content": content, "missing": missing}
+    if json:
+        print_json(document)
+    else:
+        faces.print_tuning(document)
+    if report is not None:
+        write_text(report, faces.tuning_report(document), "" if json else "report")
+    if not found["plans"]:
+        raise typer.Exit(INFEASIBLE)
+
+
+def plan_settings(scenario: Any, row: dict[str, Any]) -> list[str]:
+    """The overrides that make the scenario this row; a plan left open is replaced as a whole."""
+    settings = list(row["set"])
+    if scenario.training is not None and scenario.training.auto_plan:
+        inner = ", ".join(f"{name} = {_toml(text)}" for name, text in _plan_values(settings))
+        rest = [text for text in settings if not text.startswith("training.plan.")]
+        return [f"training.plan={{{inner}}}", *rest]
+    return settings
+
+
+def _plan_values(settings: list[str]) -> list[tuple[str, str]]:
+    pairs = (
+        text.removeprefix("training.plan.").split("=", 1)
+        for text in settings
+        if text.startswith("training.plan.")
+    )
+    return [(name, value) for name, value in pairs]
+
+
+def _toml(text: str) -> str:
+    return text if text in ("true", "false") or text.isdigit() else f'"{text}"'
+
+
+def _whole(name: str, text: str | None, faults: list[Any]) -> list[int]:
+    """Whole numbers above 0 from ``A,B,C``."""
+    from sim.spec.faults import Fault
+
+    if text is None:
+        return []
+    numbers = [int(part) if part.strip().isdigit() else 0 for part in text.split(",")]
+    if min(numbers) < 1:
+        faults.append(Fault(name, "", text, "expected whole numbers above 0 between commas"))
+    return numbers
