@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+from sim.cluster.policies.easy import Easy
 from sim.cluster.policies.preemptive import Choice, take_in_order
 from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View, Wake
 from sim.cluster.state import JobState
@@ -43,7 +44,7 @@ class TickSrtf(Policy):
     @property
     def running_key(self) -> Callable[[JobState], Any]:
         """The first to end has the least left; ties in order of starting."""
-        return lambda state: (state.end_s, state.since_s)
+        return lambda state: (state.end_s, state.since_s, state.queued)
 
     def decide(self, view: View) -> Decisions:
         """One tick; the next that can differ is when a running job overtakes one that found no place."""
@@ -88,3 +89,54 @@ class TickTiresias(Policy):
             line = take_in_order(view, sorted(view.running, key=rank), rank)
             yield from _swap(line)
         yield Wake(now - past_s + self.interval_s)
+
+
+@dataclass(frozen=True)
+class EventEasy(Easy):
+    """EASY as pyss runs it, a pass after every single event: a job whose limit expires in this second counts as gone.
+
+    Who may start on devices that are given back later in the same second is due, and starts as soon as they are.
+    """
+
+    def decide(self, view: View) -> Decisions:
+        """Those who are due, then heads, then backfill."""
+        now = view.now_s
+        due: dict[JobState, None] = {}
+        for state in view.memory.get("due", ()):
+            if not (yield Start(state)):
+                due[state] = None
+        view.memory["due"] = due
+        busy = [(state.limit_end_s, state.gpus) for state in view.running if state.limit_end_s > now]
+        busy += [(now + state.limit_left_s, state.gpus) for state in due]
+        free = view.total_gpus - sum(gpus for _, gpus in busy)
+        line = [state for state in view.waiting if state not in due]
+        for place, head in enumerate(line):
+            if head.gpus > free:
+                break
+            free -= head.gpus
+            busy.append((now + head.limit_left_s, head.gpus))
+            if not (yield Start(head)):
+                due[head] = None
+        else:
+            return
+        shadow_s, extra = _promise(free, head.gpus, sorted(busy))
+        behind = line[place + 1 :]
+        for state in sorted(behind, key=self.rank) if self.rank else behind:
+            short = now + state.limit_left_s <= shadow_s
+            if state.gpus <= free and (short or state.gpus <= extra):
+                free -= state.gpus
+                extra -= 0 if short else state.gpus
+                if not (yield Start(state)):
+                    due[state] = None
+
+
+def _promise(free: float, need: int, busy: list[tuple[float, int]]) -> tuple[float, float]:
+    """When so many devices are free by limits, and how many are left over then."""
+    shadow_s = math.inf
+    for end_s, gpus in busy:
+        if end_s > shadow_s:
+            break
+        free += gpus
+        if free >= need:
+            shadow_s = end_s
+    return shadow_s, free - need

@@ -74,7 +74,7 @@ class Easy(Policy):
 
     def _candidates(self, view: View, head: JobState) -> Iterator[JobState]:
         waiting = view.waiting
-        if self.order == "submit":
+        if self.rank is None:
             state = waiting.after(head, view.free_gpus)
             while state is not None:
                 yield state
@@ -85,10 +85,18 @@ class Easy(Policy):
         while state is not None:
             found.append(state)
             state = waiting.after(state, view.free_gpus)
-        yield from sorted(found, key=_ORDERS[self.order])
+        yield from sorted(found, key=self.rank)
+
+    @property
+    def rank(self) -> Callable[[JobState], Any] | None:
+        """Order of those who may slip past; None = the queue's own."""
+        if self.order not in BACKFILL_ORDERS:
+            raise ValueError(f"backfill order {self.order!r}: expected one of {', '.join(BACKFILL_ORDERS)}")
+        return BACKFILL_ORDERS[self.order]
 
 
-_ORDERS: dict[str, Callable[[JobState], Any]] = {
+BACKFILL_ORDERS: dict[str, Callable[[JobState], Any] | None] = {
+    "submit": None,
     "shortest": lambda state: state.limit_left_s,
     "longest": lambda state: -state.limit_left_s,
     "narrowest": lambda state: state.gpus,
