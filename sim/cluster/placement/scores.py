@@ -25,17 +25,34 @@ class BestFit:
 @dataclass(frozen=True, slots=True)
 class DotProduct:
     """Smallest product of what is asked and what is left (Grandl et al., Tetris, SIGCOMM 2014, turned round as ATC 2023 has
-    it); each device is a dimension of its own."""
+    it). What is left is seen several ways: each device in part use, or all free devices of the node together."""
 
     most_cpu_milli: int
+    most_gpus: int
 
     def node(self, box: Box, whole: Box, ask: Ask) -> tuple[float, tuple[int, ...]]:
-        """Negative product over CPU cores and the best devices."""
+        """int(100 (1 - product / 2)) of the best way to see it."""
         del whole
-        cpu = ask.cpu_milli * box.cpu_milli / self.most_cpu_milli**2
-        devices = tightest(box, ask)
-        gpu = sum(box.gpu_milli[device] * ask.gpu_milli for device in devices) / WHOLE**2
-        return -(cpu + gpu), devices
+        asked = ask.gpus * ask.gpu_milli
+        free = [device for device, left in enumerate(box.gpu_milli) if left == WHOLE]
+        ways: list[tuple[int, tuple[int, ...]]] = []
+        if asked < WHOLE:
+            taken = range(1) if ask.gpus else range(0)
+            ways = [
+                (left, tuple(device for _ in taken))
+                for device, left in enumerate(box.gpu_milli)
+                if asked <= left < WHOLE
+            ]
+        if asked <= len(free) * WHOLE:
+            ways.append((len(free) * WHOLE, tuple(free[: ask.gpus])))
+        cpu = (box.cpu_milli / self.most_cpu_milli) * (ask.cpu_milli / self.most_cpu_milli)
+        most = WHOLE * max(self.most_gpus, 1)
+        best: tuple[float, tuple[int, ...]] = (-1.0, tightest(box, ask))
+        for left, devices in ways:
+            value = 1 - (cpu + (left / most) * (asked / most)) / 2
+            if value > best[0]:
+                best = (value, devices)
+        return int(100 * best[0]), best[1]
 
 
 @dataclass(frozen=True, slots=True)
