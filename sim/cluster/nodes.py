@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
 from sim.results.cluster_log import Placed
@@ -148,18 +148,6 @@ class Rows:
         self._enter(node, self.free[node])
         return True
 
-    def rebuilt(self, free: Iterable[int]) -> Rows:
-        """The same nodes with other numbers of free devices, all open (for trying out)."""
-        other = Rows(self.first, len(self.free), self.size)
-        other.free = list(free)
-        other._counts = [0] * (self.size + 1)
-        other._heaps, other._listed, other._filled = {}, {}, 0
-        for node, devices in enumerate(other.free):
-            other._enter(node, devices)
-        for heap in other._heaps.values():
-            heapify(heap)
-        return other
-
 
 class WholePlacement(Protocol):
     """A rule that puts gangs of whole devices on nodes."""
@@ -171,11 +159,12 @@ class WholePlacement(Protocol):
 class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
-    __slots__ = ("_placement", "_rows", "_where", "down_gpus", "free_gpus", "pools", "total_gpus")
+    __slots__ = ("_placement", "_possible", "_rows", "_where", "down_gpus", "free_gpus", "pools", "total_gpus")
 
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
         self._placement = placement
+        self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
         self._where: list[int] = []
         for number, pool in enumerate(self.pools):
@@ -253,12 +242,15 @@ class Nodes:
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """See ``Ground``."""
-        for pool in self.pools:
-            if job.accelerator and job.accelerator != pool.accelerator:
-                continue
-            if self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None:
-                return True
-        return False
+        asked = (job.accelerator, gpus)
+        known = self._possible.get(asked)
+        if known is None:
+            known = self._possible[asked] = any(
+                self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
+                for pool in self.pools
+                if not job.accelerator or job.accelerator == pool.accelerator
+            )
+        return known
 
     def speed(self, placed: Placed) -> float:
         """See ``Ground``."""

@@ -75,7 +75,7 @@ Decisions = Iterable[Decision] | Generator[Decision, bool, None]
 class View:
     """What a policy sees; always as things stand now, after the decisions so far. To be read only."""
 
-    __slots__ = ("_ground", "_running", "memory", "now_s", "usage", "waiting")
+    __slots__ = ("_ground", "_running", "memory", "now_s", "releases", "usage", "waiting")
 
     def __init__(
         self, ground: Ground, waiting: Waiting, running: dict[int, JobState] | list[Any], usage: Usage
@@ -87,6 +87,8 @@ class View:
         """Who holds how much and has used how much, by ``group``."""
         self.memory: dict[Any, Any] = {}
         """The policy's own notes from earlier passes; empty at the start of a run."""
+        self.releases = 0
+        """How often devices have become free: where it stands still, who did not fit does not fit."""
         self._ground = ground
         self._running = running
 
@@ -152,9 +154,14 @@ class Policy:
     def decide(self, view: View) -> Decisions:
         """Strict order: start while the head fits."""
         waiting = view.waiting
-        while (head := waiting.first) is not None:
+        head = waiting.first
+        if head is None or view.memory.get("blocked") == (head.number, view.releases):
+            return
+        while head is not None:
             if not (yield Start(head)):
+                view.memory["blocked"] = (head.number, view.releases)
                 return
+            head = waiting.first
 
 
 @dataclass(frozen=True)

@@ -58,33 +58,38 @@ class Easy(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Heads, then backfill."""
-        waiting = view.waiting
-        while (head := waiting.first) is not None:
-            if not (yield Start(head)):
-                break
-        if head is None or view.free_gpus <= 0:
+        waiting, memory = view.waiting, view.memory
+        head = waiting.first
+        # with nothing freed since the last pass, all who were passed over then are passed over again: look at the new ones
+        seen = memory.get("seen") if head is not None and memory.get("blocked") == (head.number, view.releases) else None
+        if seen is None:
+            while (head := waiting.first) is not None:
+                if not (yield Start(head)):
+                    break
+        if head is None:
             return
-        promised = promise(view, head)
-        slack_s, extra = promised.shadow_s - view.now_s, promised.extra_gpus
-        for state in self._candidates(view, head):
-            gpus = state.gpus
-            short = state.limit_left_s <= slack_s
-            if (short or gpus <= extra) and gpus <= view.free_gpus and (yield Start(state)) and not short:
-                extra -= gpus
+        if view.free_gpus > 0:
+            promised = promise(view, head)
+            slack_s, extra = promised.shadow_s - view.now_s, promised.extra_gpus
+            for state in self._candidates(view, seen or head, slack_s, lambda: extra):
+                short = state.limit_left_s <= slack_s
+                fits = state.gpus <= view.free_gpus and (short or state.gpus <= extra)
+                if fits and (yield Start(state)) and not short:
+                    extra -= state.gpus
+        memory["blocked"], memory["seen"] = (head.number, view.releases), waiting.last or head
 
-    def _candidates(self, view: View, head: JobState) -> Iterator[JobState]:
-        waiting = view.waiting
-        if self.rank is None:
-            state = waiting.after(head, view.free_gpus)
-            while state is not None:
-                yield state
-                state = waiting.after(state, view.free_gpus)
-            return
+    def _candidates(
+        self, view: View, behind: JobState, slack_s: float, extra: Callable[[], float]
+    ) -> Iterator[JobState]:
+        after = view.waiting.after
+        state = after(behind, view.free_gpus, slack_s, extra())
         found: list[JobState] = []
-        state = waiting.after(head, view.free_gpus)
         while state is not None:
-            found.append(state)
-            state = waiting.after(state, view.free_gpus)
+            if self.rank is None:
+                yield state
+            else:
+                found.append(state)
+            state = after(state, view.free_gpus, slack_s, extra())
         yield from sorted(found, key=self.rank)
 
     @property
