@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import simpy
@@ -387,18 +387,16 @@ class Dispatcher:
         self._changed = False
         if self._fruitless > CIRCLES:
             raise PolicyError(f"policy {name}: {CIRCLES} passes in a row changed nothing at {view.now_s} s")
-        budget = self._rules.decisions_per_pass * (len(self._waiting) + len(self._running) + 1)
+        budget = self._rules.decisions_per_pass * (self._waiting.size + len(self._running) + 1)
         decision: Decision | None = None
-        done = False
+        done: bool | None = None
         try:
             decisions = iter(self._policy.decide(view))
-            send = getattr(decisions, "send", None)
-            while True:
-                decision = next(decisions) if send is None or decision is None else send(done)
-                budget -= 1
-                if budget < 0:
-                    break
+            send = decisions.send if isinstance(decisions, Generator) else lambda _: next(decisions)
+            while budget:
+                decision = send(done)
                 done = self._carry_out(decision)
+                budget -= 1
         except StopIteration:
             return
         except (PolicyError, TraceError):

@@ -49,9 +49,8 @@ class TickSrtf(Policy):
     def decide(self, view: View) -> Decisions:
         """One tick; the next that can differ is when a running job overtakes one that found no place."""
         now = view.now_s
-        line = take_in_order(
-            view, list(view.running), lambda state: (state.remaining_s(now), state.running)
-        )
+        running = [((state.end_s - now, True), state) for state in view.running]
+        line = take_in_order(view, running, lambda state: (state.remaining_s(now), False))
         missed = yield from _swap(line)
         if missed:
             yield Wake(self._overtaken_s(view, missed))
@@ -82,11 +81,12 @@ class TickTiresias(Policy):
         now = view.now_s
         past_s = now % self.interval_s
         if not past_s:
-
-            def rank(state: JobState) -> Any:
-                return (state.attained_until(now) > self.threshold_gpu_s, state.submit_s, not state.running)
-
-            line = take_in_order(view, sorted(view.running, key=rank), rank)
+            running = [
+                ((state.attained_until(now) > self.threshold_gpu_s, state.submit_s, 0), state)
+                for state in view.running
+            ]
+            running.sort(key=lambda ranked: ranked[0])
+            line = take_in_order(view, running, lambda state: (*state.entry[0][:2], 1))
             yield from _swap(line)
         yield Wake(now - past_s + self.interval_s)
 
