@@ -44,7 +44,8 @@ class Ground(Protocol):
     def release(self, placed: Placed, job: Job) -> None: ...
     def close(self, node: int) -> None:
         """The node goes away (its jobs have been taken off)."""
-    def open(self, node: int) -> None: ...
+    def open(self, node: int) -> bool:
+        """One outage less; True where the node is up again."""
     def could_hold(self, job: Job, gpus: int) -> bool:
         """Whether they would fit if everything were free and up."""
     def speed(self, placed: Placed) -> float: ...
@@ -233,12 +234,14 @@ class Nodes:
             self.free_gpus -= rows.free[node - rows.first]
             self.down_gpus += rows.free[node - rows.first]
 
-    def open(self, node: int) -> None:
+    def open(self, node: int) -> bool:
         """See ``Ground``."""
         rows = self._rows[self._where[node]]
-        if rows.open(node - rows.first):
+        opened = rows.open(node - rows.first)
+        if opened:
             self.free_gpus += rows.free[node - rows.first]
             self.down_gpus -= rows.free[node - rows.first]
+        return opened
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """See ``Ground``."""
