@@ -310,7 +310,9 @@ class Dispatcher:
         state.placed, state.gpus, state.since_s = placed, gpus, now
         state.rate = rules.rate(state, gpus, self._ground.speed(placed), placed)
         if not state.rate > 0:
-            raise TraceError(f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0")
+            raise TraceError(
+                f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0"
+            )
         if state.first_start_s is None:
             state.first_start_s = now
         end_s = self._natural_end_s(state)
@@ -433,9 +435,7 @@ class Dispatcher:
 
     def _must(self, true: bool, state: JobState, wrong: str) -> None:
         if not true:
-            raise PolicyError(
-                f"policy {self._policy.name}: job {state.job.name!r} {wrong} at {self._now} s"
-            )
+            raise PolicyError(f"policy {self._policy.name}: job {state.job.name!r} {wrong} at {self._now} s")
 
     def _start(self, decision: Start) -> bool:
         state, gpus, pool, placed = decision

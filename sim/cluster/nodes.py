@@ -39,15 +39,20 @@ class Ground(Protocol):
     def down_gpus(self) -> float: ...
     def place(self, job: Job, gpus: int, pool: int | None = None) -> Placed | None:
         """Find devices by the rule of placement and take them; None where they do not fit now."""
+
     def take(self, placed: Placed, job: Job) -> bool:
         """Take exactly these devices; False where one is not free."""
+
     def release(self, placed: Placed, job: Job) -> None: ...
     def close(self, node: int) -> None:
         """The node goes away (its jobs have been taken off)."""
+
     def open(self, node: int) -> bool:
         """One outage less; True where the node is up again."""
+
     def could_hold(self, job: Job, gpus: int) -> bool:
         """Whether they would fit if everything were free and up."""
+
     def speed(self, placed: Placed) -> float: ...
 
 
@@ -79,10 +84,6 @@ class Rows:
         """The fewest free devices of any open node that has at least ``gpus``; -1 where none has."""
         rest = self._filled >> gpus
         return gpus + (rest & -rest).bit_length() - 1 if rest else -1
-
-    def roomiest(self) -> int:
-        """The most free devices of any open node; 0 without nodes."""
-        return max(self._filled.bit_length() - 1, 0)
 
     def lowest(self, free: int) -> int:
         """The lowest open node with exactly so many free devices; there must be one."""
@@ -160,7 +161,16 @@ class WholePlacement(Protocol):
 class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
-    __slots__ = ("_placement", "_possible", "_rows", "_where", "down_gpus", "free_gpus", "pools", "total_gpus")
+    __slots__ = (
+        "_placement",
+        "_possible",
+        "_rows",
+        "_where",
+        "down_gpus",
+        "free_gpus",
+        "pools",
+        "total_gpus",
+    )
 
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)

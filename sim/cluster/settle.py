@@ -24,7 +24,19 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     if why == "completed" and not state.owed_s and recovery is NEVER:
         state.work_left_s = 0.0
         return Segment(
-            job.name, state.number, gpus, begin_s, end_s, state.placed, why, end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0
+            job.name,
+            state.number,
+            gpus,
+            begin_s,
+            end_s,
+            state.placed,
+            why,
+            end_s - begin_s,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            0.0,
         )
     stop_s = min(state.fault_s, end_s)
     undetected_s = end_s - stop_s

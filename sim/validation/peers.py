@@ -16,6 +16,7 @@ from sim.cluster.policies.preemptive import Choice, take_in_order
 from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View, Wake
 from sim.cluster.state import JobState
 
+
 def _swap(line: Choice) -> Generator[Decision, bool, list[JobState]]:
     """Preempt first, then place in order; answers who found no place though the count allowed it."""
     for state in line.leaves:

@@ -56,7 +56,11 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a CSV file (also .gz); refuses one that is no text or has no header."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8") as file
+        ):
             reader = csv.DictReader(file)
             rows = [dict(row) for row in reader]
             columns = list(reader.fieldnames or [])

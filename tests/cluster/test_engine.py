@@ -28,7 +28,13 @@ def stretches(log):
 def test_an_outage_costs_detection_repair_and_what_was_not_durable() -> None:
     """Fault at 50, noticed at 60, back at 90: 40 s are durable (interval 20), so 60 s of work are left, after 5 s of restart."""
     rules = Rules(recovery=lambda job: Recovery(20.0, 0.0, 1.0, 5.0))
-    log = simulate([Job("a", 0.0, 4, 100.0)], [Pool(1, 4)], Fifo(), rules=rules, outages=[Outage(50.0, (0,), "gpu", 10.0, 30.0)])
+    log = simulate(
+        [Job("a", 0.0, 4, 100.0)],
+        [Pool(1, 4)],
+        Fifo(),
+        rules=rules,
+        outages=[Outage(50.0, (0,), "gpu", 10.0, 30.0)],
+    )
     assert stretches(log) == [("a", 0, 60, "failed"), ("a", 90, 155, "completed")]
     assert account(log).by_cause == pytest.approx(
         {
@@ -40,14 +46,18 @@ def test_an_outage_costs_detection_repair_and_what_was_not_durable() -> None:
 
 
 def test_a_job_sent_to_a_broken_node_gets_nothing_done() -> None:
-    log = simulate([Job("a", 55.0, 4, 2.0)], [Pool(1, 4)], Fifo(), outages=[Outage(50.0, (0,), "gpu", 10.0, 30.0)])
+    log = simulate(
+        [Job("a", 55.0, 4, 2.0)], [Pool(1, 4)], Fifo(), outages=[Outage(50.0, (0,), "gpu", 10.0, 30.0)]
+    )
     assert stretches(log) == [("a", 55, 60, "failed"), ("a", 90, 92, "completed")]
     assert log.segments[0].undetected_s == 5
 
 
 def test_a_hazard_hits_the_stretch_it_was_drawn_for() -> None:
     draws = iter([Hazard(10.0, 5.0)])
-    log = simulate([Job("a", 0.0, 1, 30.0)], [Pool(1, 1)], Fifo(), rules=Rules(hazard=lambda state: next(draws, None)))
+    log = simulate(
+        [Job("a", 0.0, 1, 30.0)], [Pool(1, 1)], Fifo(), rules=Rules(hazard=lambda state: next(draws, None))
+    )
     assert stretches(log) == [("a", 0, 15, "failed"), ("a", 15, 45, "completed")]
     assert (log.segments[0].lost_s, log.segments[0].undetected_s) == (10, 5)
     assert log.records[0].failures == 1
@@ -55,7 +65,9 @@ def test_a_hazard_hits_the_stretch_it_was_drawn_for() -> None:
 
 def test_preemption_costs_its_overhead_and_nothing_else() -> None:
     rules = Rules(preemption_overhead_s=lambda job: 7.0)
-    log = simulate([Job("long", 0.0, 2, 100.0), Job("short", 10.0, 2, 5.0)], [Pool(1, 2)], Srtf(), rules=rules)
+    log = simulate(
+        [Job("long", 0.0, 2, 100.0), Job("short", 10.0, 2, 5.0)], [Pool(1, 2)], Srtf(), rules=rules
+    )
     assert stretches(log) == [
         ("long", 0, 10, "preempted"), ("short", 10, 15, "completed"), ("long", 15, 112, "completed"),
     ]  # fmt: skip
@@ -64,7 +76,9 @@ def test_preemption_costs_its_overhead_and_nothing_else() -> None:
 
 def test_time_limit_ends_a_job_and_keeps_what_was_durable() -> None:
     rules = Rules(kill_at_limit=True, recovery=lambda job: Recovery(30.0, 0.0, 0.0, 0.0))
-    log = simulate([Job("a", 0.0, 1, 100.0, 50.0), Job("b", 0.0, 1, 50.0, 50.0)], [Pool(1, 2)], Fifo(), rules=rules)
+    log = simulate(
+        [Job("a", 0.0, 1, 100.0, 50.0), Job("b", 0.0, 1, 50.0, 50.0)], [Pool(1, 2)], Fifo(), rules=rules
+    )
     assert {record.job: (record.end_s, record.outcome) for record in log.records} == {
         "a": (50, "timeout"), "b": (50, "completed"),
     }  # fmt: skip
@@ -89,19 +103,29 @@ def test_resizing_conserves_work_under_the_speed_up() -> None:
         [job], [Pool(1, 4)], FunctionPolicy(grow, idle_passes=True),
         rules=Rules(rate=lambda state, gpus, speed, placed: rates[gpus]),
     )  # fmt: skip
-    assert [(row.gpus, row.end_s) for row in log.segments] == [(2, 20), (1, 40), (4, pytest.approx(40 + 70 / 1.5))]
+    assert [(row.gpus, row.end_s) for row in log.segments] == [
+        (2, 20),
+        (1, 40),
+        (4, pytest.approx(40 + 70 / 1.5)),
+    ]
     assert account(log).gap_frac < 1e-9
 
 
 def test_a_faster_pool_does_the_work_sooner() -> None:
-    log = simulate([Job("a", 0.0, 1, 30.0, accelerator="h100")], [Pool(1, 1, "a100"), Pool(1, 1, "h100", 3.0)], Fifo())
+    log = simulate(
+        [Job("a", 0.0, 1, 30.0, accelerator="h100")], [Pool(1, 1, "a100"), Pool(1, 1, "h100", 3.0)], Fifo()
+    )
     assert stretches(log) == [("a", 0, 10, "completed")]
 
 
 def test_a_run_is_cut_at_a_time_and_says_what_is_open() -> None:
     jobs = [Job("a", 0.0, 1, 100.0), Job("b", 1.0, 1, 100.0), Job("huge", 2.0, 9, 1.0)]
     log = simulate(jobs, [Pool(1, 1)], Fifo(), until_s=50.0)
-    assert {record.job: record.outcome for record in log.records} == {"a": "running", "b": "waiting", "huge": "refused"}
+    assert {record.job: record.outcome for record in log.records} == {
+        "a": "running",
+        "b": "waiting",
+        "huge": "refused",
+    }
     assert log.span_s == 50
     assert account(log).by_cause["useful"] == 50
 
@@ -137,7 +161,11 @@ def test_a_trace_that_runs_backwards_is_refused_by_name() -> None:
 
 def test_tiresias_demotes_when_the_threshold_is_passed() -> None:
     log = simulate([Job("a", 0.0, 2, 100.0), Job("b", 10.0, 2, 10.0)], [Pool(1, 2)], Tiresias((60.0,)))
-    assert [(row.job, row.why) for row in log.segments] == [("a", "preempted"), ("b", "completed"), ("a", "completed")]
+    assert [(row.job, row.why) for row in log.segments] == [
+        ("a", "preempted"),
+        ("b", "completed"),
+        ("a", "completed"),
+    ]
     assert log.segments[0].end_s == pytest.approx(30.0, abs=1e-4)
 
 

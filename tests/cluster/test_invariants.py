@@ -74,7 +74,9 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
     useful: dict[int, float] = defaultdict(float)
     last: dict[int, float] = {}
     for row in log.segments:
-        parts = row.useful_s + row.checkpoint_s + row.lost_s + row.restart_s + row.overhead_s + row.undetected_s
+        parts = (
+            row.useful_s + row.checkpoint_s + row.lost_s + row.restart_s + row.overhead_s + row.undetected_s
+        )
         assert parts == pytest.approx(row.end_s - row.start_s, abs=1e-9)
         assert min(row[7:]) >= -1e-9
         assert row.start_s >= last.get(row.number, 0.0), "a job runs twice at once"
@@ -101,10 +103,14 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(derandomize=True, max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mix=mixes(), placement=st.sampled_from(sorted(PLACEMENTS)))
-def test_every_policy_keeps_the_books(name: str, mix: tuple[list[Job], list[Outage], Rules], placement: str) -> None:
+def test_every_policy_keeps_the_books(
+    name: str, mix: tuple[list[Job], list[Outage], Rules], placement: str
+) -> None:
     jobs, outages, rules = mix
     policy = POLICIES[name]({"a": 1.0, "b": 2.0})
-    log = simulate(iter(jobs), Nodes(POOLS, PLACEMENTS[placement]), policy, rules=rules, outages=iter(outages))
+    log = simulate(
+        iter(jobs), Nodes(POOLS, PLACEMENTS[placement]), policy, rules=rules, outages=iter(outages)
+    )
     check(jobs, log)

@@ -60,7 +60,9 @@ def test_spread_takes_few_of_each_and_tiers_stay_together() -> None:
     assert ground.place(Job("", 0.0, 3, 1.0), 3).spots == ((0, 3),)
     pair = ground.place(Job("", 0.0, 13, 1.0), 13)  # 13 are left in the first pair: it holds them exactly
     assert {node for node, _ in pair.spots} == {0, 1}
-    block = ground.place(Job("", 0.0, 24, 1.0), 24)  # two nodes are left of the first four: the other block has room
+    block = ground.place(
+        Job("", 0.0, 24, 1.0), 24
+    )  # two nodes are left of the first four: the other block has room
     assert {node for node, _ in block.spots} <= {4, 5, 6, 7}
     required = Nodes([Pool(4, 8)], Tiers((2,), required=True))
     assert required.place(Job("", 0.0, 17, 1.0), 17) is None
@@ -79,13 +81,16 @@ def test_fragmentation_by_hand() -> None:
     typical = typical_tasks([half, half, half, whole])
     assert [share for _, share in typical] == [0.75, 0.25]
     assert fragmented_milli(Box(4000, 0.0, (300, 1000), "x"), typical) == 300
-    assert fragmented_milli(Box(500, 0.0, (300, 1000), "x"), typical) == 1300  # no CPU core is left for either
+    assert (
+        fragmented_milli(Box(500, 0.0, (300, 1000), "x"), typical) == 1300
+    )  # no CPU core is left for either
 
 
 def test_fragmentation_descent_fills_the_broken_device_first() -> None:
     half, whole = Ask(0, 0.0, 1, 500, ()), Ask(0, 0.0, 1, 1000, ())
     ground = SharedNodes(
-        [NodeKind(64000, 1e12, 2), NodeKind(64000, 1e12, 2)], FragmentationDescent(typical_tasks([half, whole]))
+        [NodeKind(64000, 1e12, 2), NodeKind(64000, 1e12, 2)],
+        FragmentationDescent(typical_tasks([half, whole])),
     )
     job = Job("", 0.0, 1, 1.0, gpu_share_frac=0.5)
     first, second = ground.place(job, 1), ground.place(job, 1)

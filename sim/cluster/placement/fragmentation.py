@@ -21,9 +21,7 @@ def typical_tasks(asks: Iterable[Ask], share_frac: float = 0.95) -> Typical:
 
     Ties go to the larger tuple; popularities are renormalised to 1.
     """
-    counts = Counter(
-        (ask.cpu_milli, ask.gpu_milli, ask.gpus, "|".join(ask.models)) for ask in asks
-    )
+    counts = Counter((ask.cpu_milli, ask.gpu_milli, ask.gpus, "|".join(ask.models)) for ask in asks)
     total = sum(counts.values())
     ordered = sorted(((count, task) for task, count in counts.items()), reverse=True)
     chosen: list[tuple[Ask, int]] = []

@@ -108,7 +108,11 @@ def ask_of(job: Job, gpus: int) -> Ask:
     """What a job asks of a node; ``accelerator`` may name several kinds, parted by ``|``."""
     models = tuple(job.accelerator.split("|")) if job.accelerator else ()
     return Ask(
-        round(job.cpus * 1000), job.memory_bytes, gpus, round(job.gpu_share_frac * WHOLE) if gpus else 0, models
+        round(job.cpus * 1000),
+        job.memory_bytes,
+        gpus,
+        round(job.gpu_share_frac * WHOLE) if gpus else 0,
+        models,
     )
 
 

@@ -70,7 +70,8 @@ class Spread:
     def find(self, rows: Rows, gpus: int) -> Spots | None:
         """See ``WholePlacement``."""
         if not gpus:
-            return ((rows.lowest(rows.roomiest()), 0),) if rows.free else None
+            free = rows.tightest(0)
+            return None if free < 0 else ((rows.lowest(free), 0),)
         many = min(gpus, len(rows.free))
         order = [
             node

@@ -61,7 +61,11 @@ class Easy(Policy):
         waiting, memory = view.waiting, view.memory
         head = waiting.first
         # with nothing freed since the last pass, all who were passed over then are passed over again: look at the new ones
-        seen = memory.get("seen") if head is not None and memory.get("blocked") == (head.number, view.releases) else None
+        seen = (
+            memory.get("seen")
+            if head is not None and memory.get("blocked") == (head.number, view.releases)
+            else None
+        )
         if seen is None:
             while (head := waiting.first) is not None:
                 if not (yield Start(head)):

@@ -93,9 +93,7 @@ TRIES = 3
 """Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
 
 
-def serve_in_order(
-    view: View, running: Sequence[Ranked], rank: Rank
-) -> Generator[Decision, bool, None]:
+def serve_in_order(view: View, running: Sequence[Ranked], rank: Rank) -> Generator[Decision, bool, None]:
     """One pass: nobody is preempted for a gang that would find no place; such a gang is passed over."""
     passed: set[JobState] = set()
     choice = take_in_order(view, running, rank)
