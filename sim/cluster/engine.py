@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import simpy
+from simpy.events import EventPriority
 
 from sim.cluster.nodes import Ground
 from sim.cluster.outage import Outage
@@ -32,7 +33,8 @@ CIRCLES = 1000
 
 
 class Moment(simpy.Event):
-    """A bare timeout at an absolute time, with one callback; among events of one time, the smaller priority is first."""
+    """A bare timeout at an absolute time, with one callback; among events of one time, the smaller priority is
+    first."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class Moment(simpy.Event):
         at_s: float,
         act: Callable[[Any], None],
         value: Any,
-        priority: int,
+        priority: EventPriority,
     ) -> None:
         self.env = environment
         self.callbacks = [act]
@@ -99,7 +101,9 @@ class Dispatcher:
 
     # --- clock ---------------------------------------------------------------------------------------------------
 
-    def _at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: int = SECOND) -> Moment:
+    def _at(
+        self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority = SECOND
+    ) -> Moment:
         """An event at a time not before now."""
         return Moment(self._environment, at_s, act, value, priority)
 
@@ -320,9 +324,9 @@ class Dispatcher:
             end_s = min(end_s, max(state.limit_end_s, now))
         state.end_s = end_s
         state.ending = self._at(end_s, self._ended, state, self._ends)
-        if rules.hazard is not None and (hazard := rules.hazard(state)) is not None:
-            if now + hazard.after_s < end_s:
-                self._at(now + hazard.after_s, self._hazarded, (state, state.ending, hazard.detect_s), FIRST)
+        hazard = None if rules.hazard is None else rules.hazard(state)
+        if hazard is not None and now + hazard.after_s < end_s:
+            self._at(now + hazard.after_s, self._hazarded, (state, state.ending, hazard.detect_s), FIRST)
         if self._faulty and any(node in self._faulty for node, _ in placed.spots):
             state.fault_s, state.ending = now, None  # nobody knows yet, and nothing gets done there
         self._running[state.number] = state

@@ -227,6 +227,7 @@ class Nodes:
 
     def release(self, placed: Placed, job: Job) -> None:
         """See ``Ground``."""
+        del job
         rows = self._rows[placed.pool]
         first, closed = rows.first, rows.closed
         for number, devices in placed.spots:

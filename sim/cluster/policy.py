@@ -1,6 +1,7 @@
 """What a scheduling policy is, and what it may look at.
 
-A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes in
+A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who
+goes in
 next. He never opens the door himself: the engine does, and tells him whether it worked.
 
 To write one, subclass ``Policy`` or wrap a plain function in ``FunctionPolicy``::
@@ -128,7 +129,8 @@ class Policy:
 
     name = "policy"
     clairvoyant = False
-    """Whether it looks at true durations (``end_s``, ``remaining_s``, ``duration_s``), which no real scheduler knows."""
+    """Whether it looks at true durations (``end_s``, ``remaining_s``, ``duration_s``), which no real scheduler
+    knows."""
     idle_passes = False
     """Whether to ask it even when nobody waits (elastic policies)."""
     metered = False

@@ -105,7 +105,8 @@ class Waiting:
     def after(
         self, state: JobState | None, gpus: float, short_s: float = math.inf, narrow_gpus: float = 0
     ) -> JobState | None:
-        """The next job behind ``state`` (from the head, when None) that asks for at most ``gpus`` devices, and whose limit is at
+        """The next job behind ``state`` (from the head, when None) that asks for at most ``gpus`` devices, and whose
+        limit is at
         most ``short_s`` unless it asks for at most ``narrow_gpus``.
 
         ``state`` may have left the queue since: its place is remembered.

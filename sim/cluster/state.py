@@ -1,6 +1,7 @@
 """What the engine knows about one job that has been handed in and is not yet through.
 
-A ``JobState`` is the card on the dispatcher's board: the job itself, how much of it is left, and, while it runs, where and
+A ``JobState`` is the card on the dispatcher's board: the job itself, how much of it is left, and, while it runs,
+where and
 since when. Policies read cards and never write on them; only the engine does.
 """
 

@@ -21,11 +21,11 @@ def _swap(line: Choice) -> Generator[Decision, bool, list[JobState]]:
     """Preempt first, then place in order; answers who found no place though the count allowed it."""
     for state in line.leaves:
         yield Preempt(state)
-    missed: list[JobState] = []
+    placed: set[JobState] = set()
     for state in line.starts:
-        if not (yield Start(state)):
-            missed.append(state)
-    return missed
+        if (yield Start(state)):
+            placed.add(state)
+    return [state for state in line.starts if state not in placed]
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,10 @@ class EventEasy(Easy):
         busy += [(now + state.limit_left_s, state.gpus) for state in due]
         free = view.total_gpus - sum(gpus for _, gpus in busy)
         line = [state for state in view.waiting if state not in due]
+        behind: list[JobState] = []
         for place, head in enumerate(line):
             if head.gpus > free:
+                behind = line[place + 1 :]
                 break
             free -= head.gpus
             busy.append((now + head.limit_left_s, head.gpus))
@@ -121,7 +123,6 @@ class EventEasy(Easy):
         else:
             return
         shadow_s, extra = _promise(free, head.gpus, sorted(busy))
-        behind = line[place + 1 :]
         for state in sorted(behind, key=self.rank) if self.rank else behind:
             short = now + state.limit_left_s <= shadow_s
             if state.gpus <= free and (short or state.gpus <= extra):

@@ -18,9 +18,9 @@ _MOST_CPU_MILLI, _MOST_GPUS = 128_000, 8
 
 _SCORES: Mapping[str, Callable[[Sequence[Job]], Score]] = {
     "fgd": lambda jobs: FragmentationDescent(typical_tasks(ask_of(job, job.gpus) for job in jobs)),
-    "bestfit": lambda jobs: BestFit(_MOST_CPU_MILLI, _MOST_GPUS),
-    "dotprod": lambda jobs: DotProduct(_MOST_CPU_MILLI, _MOST_GPUS),
-    "gpupacking": lambda jobs: GpuPacking(),
+    "bestfit": lambda _: BestFit(_MOST_CPU_MILLI, _MOST_GPUS),
+    "dotprod": lambda _: DotProduct(_MOST_CPU_MILLI, _MOST_GPUS),
+    "gpupacking": lambda _: GpuPacking(),
 }
 
 

@@ -1,7 +1,9 @@
 """Our scheduler against others: the same trace, the same rules, job by job.
 
-Like two clerks given one pile of orders: with the other's house rules every stamp must agree; with our own, the averages.
-A folder holds ``cases.csv`` (one row a file: peer, policy, nodes, event rule, overhead, end lag), a CSV of jobs with the
+Like two clerks given one pile of orders: with the other's house rules every stamp must agree; with our own, the
+averages.
+A folder holds ``cases.csv`` (one row a file: peer, policy, nodes, event rule, overhead, end lag), a CSV of jobs with
+the
 peer's ``start_s`` and ``end_s`` for each row, and may hold ``reference_cases.json``.
 """
 
@@ -17,7 +19,7 @@ from typing import Any
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
 from sim.cluster.policies.conservative import ConservativeCompress
-from sim.cluster.policies.menu import POLICIES
+from sim.cluster.policies.menu import POLICIES, policy_named
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -28,15 +30,15 @@ from sim.validation.peers import EventEasy, TickSrtf, TickTiresias
 from sim.validation.placement import compare_placement
 from sim.validation.tables import Table, read_table
 
-_OWN: Mapping[str, Callable[[Mapping[str, float]], Policy]] = {
+_OWN: Mapping[str, Policy] = {
     **POLICIES,
-    "conservative": lambda weights: ConservativeCompress(),  # what the peers of this name run
+    "conservative": ConservativeCompress(),  # what the peers of this name run
 }
-_DIALECTS: Mapping[tuple[str, str], Callable[[float], Policy]] = {
-    ("tick", "srtf"): lambda interval_s: TickSrtf(),
-    ("tick", "tiresias"): lambda interval_s: TickTiresias(interval_s),
-    ("per-event", "easy"): lambda interval_s: EventEasy(),
-    ("per-event", "easy_sjbf"): lambda interval_s: EventEasy("shortest", name="easy_sjbf"),
+_DIALECTS: Mapping[tuple[str, str], Policy] = {
+    ("tick", "srtf"): TickSrtf(),
+    ("tick", "tiresias"): TickTiresias(),
+    ("per-event", "easy"): EventEasy(),
+    ("per-event", "easy_sjbf"): EventEasy("shortest", name="easy_sjbf"),
 }
 """(event rule, policy) -> the policy as that peer runs it, where it does more than the rule says."""
 
@@ -57,7 +59,8 @@ class Case:
 
 
 def validate_scheduling(folder: Path) -> dict[str, Any]:
-    """Summary of a folder: ``cases``, ``identical_cases``, ``files`` (jobs, identical jobs, and the signed error in percent of
+    """Summary of a folder: ``cases``, ``identical_cases``, ``files`` (jobs, identical jobs, and the signed error in
+    percent of
     the mean wait under our own default rules) and ``skipped`` (file -> reason)."""
     if not folder.is_dir():
         raise ValidationError(f"{folder}: no such folder")
@@ -173,8 +176,9 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
     jobs = jobs_of(table)
     tick = case.event_rule.startswith("tick")
     overhead = overhead_s(case.overhead)
-    dialect = _DIALECTS.get(("tick" if tick else "per-event", case.policy))
-    policy = dialect(case.interval_s) if dialect else _OWN[case.policy]({})
+    policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), _OWN[case.policy])
+    if isinstance(policy, TickTiresias) and case.interval_s:
+        policy = replace(policy, interval_s=case.interval_s)
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
     rules = Rules(preemption_overhead_s=overhead, one_pass=tick, completions_first=tick)
     theirs = _records(lagging, case, policy, rules)
@@ -185,7 +189,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
         if "preemptions" in table.columns:
             same = same and record.preemptions == table.number(row, "preemptions")
         identical += same
-    ours = _records(jobs, case, _OWN[case.policy]({}), Rules(preemption_overhead_s=overhead))
+    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=overhead))
     peer_s = sum(table.number(row, "start_s") - table.number(row, "submit_s") for row in table.rows)
     ours_s = sum(record.start_s - record.submit_s for record in ours.values() if record.start_s is not None)
     table.refuse()
@@ -227,7 +231,7 @@ def same_schedule(case: Mapping[str, Any]) -> bool:
         )
         for job in sorted(case["jobs"], key=lambda job: (job["submit_s"], job["id"]))
     ]  # fmt: skip
-    log = simulate(jobs, [Pool(1, case["gpus"])], POLICIES[case["policy"]](case.get("weights", {})))
+    log = simulate(jobs, [Pool(1, case["gpus"])], policy_named(case["policy"], case.get("weights")))
     stretches: dict[str, list[list[float]]] = defaultdict(list)
     for row in log.segments:
         stretches[row.job].append([row.start_s, row.end_s])

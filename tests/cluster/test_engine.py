@@ -26,7 +26,8 @@ def stretches(log):
 
 
 def test_an_outage_costs_detection_repair_and_what_was_not_durable() -> None:
-    """Fault at 50, noticed at 60, back at 90: 40 s are durable (interval 20), so 60 s of work are left, after 5 s of restart."""
+    """Fault at 50, noticed at 60, back at 90: 40 s are durable (interval 20), so 60 s of work are left, after 5 s of
+    restart."""
     rules = Rules(recovery=lambda job: Recovery(20.0, 0.0, 1.0, 5.0))
     log = simulate(
         [Job("a", 0.0, 4, 100.0)],

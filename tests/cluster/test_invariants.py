@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.outage import Outage
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
-from sim.cluster.policies.menu import POLICIES
+from sim.cluster.policies.menu import POLICIES, policy_named
 from sim.cluster.recovery import Recovery
 from sim.cluster.rules import Hazard, Rules
 from sim.cluster.run import simulate
@@ -109,7 +109,7 @@ def test_every_policy_keeps_the_books(
     name: str, mix: tuple[list[Job], list[Outage], Rules], placement: str
 ) -> None:
     jobs, outages, rules = mix
-    policy = POLICIES[name]({"a": 1.0, "b": 2.0})
+    policy = policy_named(name, {"a": 1.0, "b": 2.0})
     log = simulate(
         iter(jobs), Nodes(POOLS, PLACEMENTS[placement]), policy, rules=rules, outages=iter(outages)
     )

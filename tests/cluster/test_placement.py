@@ -76,7 +76,8 @@ def test_a_gang_stays_in_one_pool_of_its_kind() -> None:
 
 
 def test_fragmentation_by_hand() -> None:
-    """One typical task of 500/1000 of a device and one of a whole: 300 + 1000 left; the small loses 300, the whole 300."""
+    """One typical task of 500/1000 of a device and one of a whole: 300 + 1000 left; the small loses 300, the whole
+    300."""
     half, whole = Ask(1000, 0.0, 1, 500, ()), Ask(1000, 0.0, 1, 1000, ())
     typical = typical_tasks([half, half, half, whole])
     assert [share for _, share in typical] == [0.75, 0.25]

@@ -115,7 +115,8 @@ def test_blocking_of_gangs_is_kaufman_and_roberts() -> None:
 
 
 def test_saturated_gangs_behind_a_blocking_head() -> None:
-    """Endless queue, half the gangs take one of two devices and half take both: utilisation 6/7 (exact Markov chain)."""
+    """Endless queue, half the gangs take one of two devices and half take both: utilisation 6/7 (exact Markov
+    chain)."""
     draw = np.random.default_rng(7)
     jobs = [
         Job(str(number), 0.0, int(size), float(duration_s))

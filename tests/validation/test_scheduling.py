@@ -1,4 +1,5 @@
-"""Other programs' schedules: small cases of our own in the same form, and a few of the shared ones where they are there."""
+"""Other programs' schedules: small cases of our own in the same form, and a few of the shared ones where they are
+there."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from sim.spec.job import Job
 from sim.validation.outcome import ValidationError
 from sim.validation.scheduling import overhead_s, same_schedule, validate_scheduling
-from sim.spec.job import Job
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "scheduling"
 HEADER = (
@@ -92,7 +93,7 @@ def test_every_fault_of_a_table_is_told_at_once(folder: Path) -> None:
 def test_overhead_by_size_of_the_gang() -> None:
     cost = overhead_s("1:7;2-8:30;9+:60")
     assert [cost(Job("", 0.0, gpus, 1.0)) for gpus in (1, 2, 8, 9, 64)] == [7, 30, 30, 60, 60]
-    with pytest.raises(ValidationError, match="expected e.g."):
+    with pytest.raises(ValidationError, match=r"expected e\.g\."):
         overhead_s("few:7")
 
 

@@ -1,6 +1,7 @@
 """Fragmentation gradient descent: put a task where it makes the fewest devices useless for the tasks that usually come.
 
-Weng et al., "Beware of fragmentation: scheduling GPU-sharing workloads with fragmentation gradient descent", USENIX ATC 2023.
+Weng et al., "Beware of fragmentation: scheduling GPU-sharing workloads with fragmentation gradient descent", USENIX
+ATC 2023.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def typical_tasks(asks: Iterable[Ask], share_frac: float = 0.95) -> Typical:
 def fragmented_milli(box: Box, typical: Typical) -> float:
     """Thousandths of devices on a node that a typical task cannot use, expected over typical tasks.
 
-    All that is left, where CPU cores, devices or their kind do not do or the task wants no device; otherwise what is left
+    All that is left, where CPU cores, devices or their kind do not do or the task wants no device; otherwise what is
+    left
     on devices with too little. Summed by cause and then over causes, as the authors' program does: a tie is then a tie.
     """
     left = sum(box.gpu_milli)
@@ -64,7 +66,8 @@ def fragmented_milli(box: Box, typical: Typical) -> float:
 
 @dataclass(frozen=True)
 class FragmentationDescent:
-    """Score = int(100 sigmoid((F before - F after) / 1000)), F = ``fragmented_milli``: whole points, so near ties tie."""
+    """Score = int(100 sigmoid((F before - F after) / 1000)), F = ``fragmented_milli``: whole points, so near ties
+    tie."""
 
     typical: Typical
     _known: dict[Box, float] = field(default_factory=dict, repr=False, compare=False)

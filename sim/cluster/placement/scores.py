@@ -1,4 +1,5 @@
-"""Older tastes in nodes, for tasks with fractions of devices; as the fragmentation paper compares them (ATC 2023, section 6)."""
+"""Older tastes in nodes, for tasks with fractions of devices; as the fragmentation paper compares them (ATC 2023,
+section 6)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class BestFit:
 
 @dataclass(frozen=True, slots=True)
 class DotProduct:
-    """Smallest product of what is asked and what is left (Grandl et al., Tetris, SIGCOMM 2014, turned round as ATC 2023 has
+    """Smallest product of what is asked and what is left (Grandl et al., Tetris, SIGCOMM 2014, turned round as ATC
+    2023 has
     it). What is left is seen several ways: each device in part use, or all free devices of the node together."""
 
     most_cpu_milli: int
@@ -57,7 +59,8 @@ class DotProduct:
 
 @dataclass(frozen=True, slots=True)
 class GpuPacking:
-    """Parts of devices already shared come first, then free devices of nodes in use, then empty nodes (Weng et al., MLaaS in
+    """Parts of devices already shared come first, then free devices of nodes in use, then empty nodes (Weng et al.,
+    MLaaS in
     the wild, NSDI 2022; the points and their caps as the fragmentation paper's program counts them)."""
 
     def node(self, box: Box, whole: Box, ask: Ask) -> tuple[float, tuple[int, ...]]:

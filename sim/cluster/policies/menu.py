@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
 from sim.cluster.policies.easy import Easy
@@ -11,19 +12,25 @@ from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import Policy
 
-POLICIES: Mapping[str, Callable[[Mapping[str, float]], Policy]] = {
-    "fifo": lambda weights: Fifo(),
-    "sjf": lambda weights: Sjf(),
-    "priority": lambda weights: Priority(),
-    "edf": lambda weights: EarliestDeadline(),
-    "srtf": lambda weights: Srtf(),
-    "priority_preempt": lambda weights: PriorityPreempt(),
-    "tiresias": lambda weights: Tiresias(),
-    "easy": lambda weights: Easy(),
-    "easy_sjbf": lambda weights: Easy("shortest", name="easy_sjbf"),
-    "conservative": lambda weights: Conservative(),
-    "conservative_compress": lambda weights: ConservativeCompress(),
-    "fairshare": lambda weights: FairShare(weights),
-    "drf": lambda weights: Drf(weights),
+POLICIES: Mapping[str, Policy] = {
+    "fifo": Fifo(),
+    "sjf": Sjf(),
+    "priority": Priority(),
+    "edf": EarliestDeadline(),
+    "srtf": Srtf(),
+    "priority_preempt": PriorityPreempt(),
+    "tiresias": Tiresias(),
+    "easy": Easy(),
+    "easy_sjbf": Easy("shortest", name="easy_sjbf"),
+    "conservative": Conservative(),
+    "conservative_compress": ConservativeCompress(),
+    "fairshare": FairShare(),
+    "drf": Drf(),
 }
-"""Name -> maker; weights (by group) matter to policies that share."""
+"""Name -> policy, with its defaults."""
+
+
+def policy_named(name: str, weights: Mapping[str, float] | None = None) -> Policy:
+    """A policy of the menu; weights (by group) go to those that share. Raises ``KeyError`` for an unknown name."""
+    policy = POLICIES[name]
+    return replace(policy, weights=weights) if weights and isinstance(policy, FairShare | Drf) else policy

@@ -1,6 +1,7 @@
 """Preemptive orders: everybody is lined up again at each pass, and the first who fit have the devices.
 
-Waiting and running jobs stand in one line; walking down, each that still fits is taken, one that does not is passed over;
+Waiting and running jobs stand in one line; walking down, each that still fits is taken, one that does not is passed
+over;
 running jobs that were not taken are preempted, waiting ones that were taken start.
 """
 
@@ -29,7 +30,8 @@ class Choice:
 def take_in_order(
     view: View, running: Sequence[Ranked], rank: Rank, passed: Set[JobState] = frozenset()
 ) -> Choice:
-    """Walk down both lines together, by device counts; ``running`` must be sorted, as the queue is by its key, and ``rank``
+    """Walk down both lines together, by device counts; ``running`` must be sorted, as the queue is by its key, and
+    ``rank``
     says where a waiting job stands among the running ones.
 
     Waiting jobs in ``passed`` are passed over.
@@ -145,7 +147,8 @@ class Srtf(Policy):
 
 @dataclass(frozen=True)
 class PriorityPreempt(Policy):
-    """Largest priority first; a job of larger priority takes the devices of smaller ones (Slurm: slurm.schedmd.com/preempt.html,
+    """Largest priority first; a job of larger priority takes the devices of smaller ones (Slurm:
+    slurm.schedmd.com/preempt.html,
     by partition or QOS; Kubernetes: pod priority)."""
 
     name: str = "priority_preempt"
