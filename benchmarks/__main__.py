@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import simpy
 
+from benchmarks import cluster
 from sim.results.timeline import account
 from sim.training.closed_form import Plans, holds, step_s
 from sim.training.engine import play
@@ -139,11 +140,12 @@ def help_over_bare_python() -> tuple[str, float, float]:
 def main() -> int:
     """Run every study; the exit code is 1 when a bound is passed."""
     failed = 0
-    for study in (engine_over_bare_simpy, data_parallel_growth, search_over_one_step, help_over_bare_python):
+    studies = (engine_over_bare_simpy, data_parallel_growth, search_over_one_step, help_over_bare_python)
+    for study in (*studies, *cluster.STUDIES):
         name, ratio, bound = study()
         failed += ratio > bound
         print(f"{'ok  ' if ratio <= bound else 'SLOW'} {ratio:6.2f}  (at most {bound:g})  {name}")
-    for line in absolute():
+    for line in absolute() + cluster.rates():
         print(f"      {line}")
     return 1 if failed else 0
 

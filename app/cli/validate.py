@@ -130,6 +130,48 @@ def memory(file: File, json: Json = False, out: Out = None) -> None:
     _answer(table, "stack", json, out, "peak memory of a device")
 
 
+@app.command()
+def scheduling(
+    folder: Annotated[Path, typer.Argument(help="Folder with cases.csv and job tables.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Schedules of other programs, job by job: with their event rules, and mean waits with our own."""
+    from sim.cluster.policy import PolicyError
+    from sim.validation.outcome import ValidationError
+    from sim.validation.scheduling import validate_scheduling
+
+    try:
+        document = validate_scheduling(folder)
+    except (ValidationError, PolicyError, ValueError) as error:
+        refuse(str(error))
+    if json:
+        print_json(document)
+        return
+    _print_schedules(document)
+
+
+def _print_schedules(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if document["cases"]:
+        console.print(
+            f"[bold]reference cases[/bold]: {document['identical_cases']:,} of {document['cases']:,} identical"
+        )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("file")
+    for name in ("jobs", "identical", "mean wait, own rules"):
+        table.add_column(name, justify="right")
+    for name, row in document["files"].items():
+        error = row["mean_wait_error_pct"]
+        cells = (f"{row['jobs']:,}", f"{row['identical_jobs']:,}", "" if error is None else f"{error:+.2f} %")
+        table.add_row(name, *cells)
+    console.print(table)
+    for name, reason in document["skipped"].items():
+        console.print(f"  skipped {name}: {reason}", style="dim")
+
+
 def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
     from sim.validation.outcome import summary
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import simpy
+from simpy.events import EventPriority
 
 from sim.cluster.nodes import Ground
 from sim.cluster.outage import Outage
@@ -29,6 +30,25 @@ from sim.spec.job import Job
 FIRST, SECOND = simpy.events.URGENT, simpy.events.NORMAL
 CIRCLES = 1000
 """Passes at one instant that change nothing before a policy is said to go in circles."""
+
+
+class Moment(simpy.Event):
+    """A bare timeout at an absolute time, with one callback; among events of one time, the smaller priority is
+    first."""
+
+    def __init__(
+        self,
+        environment: simpy.Environment,
+        at_s: float,
+        act: Callable[[Any], None],
+        value: Any,
+        priority: EventPriority,
+    ) -> None:
+        self.env = environment
+        self.callbacks = [act]
+        self._value = value
+        self._ok = True
+        environment.schedule(self, priority, at_s - environment.now)
 
 
 class TraceError(ValueError):
@@ -71,31 +91,28 @@ class Dispatcher:
         self._queued = 0
         self._more = True
         self._wake: Any = None
-        self._start_s = self._last_s = start_s
+        self._now = self._start_s = self._last_s = start_s
         self._down_s: dict[int, tuple[float, str]] = {}
         self._down_gpu_s = self._idle_gpu_s = self._idle_waiting_gpu_s = self._waiting_job_s = 0.0
         self._passes = self._fruitless = 0
         self._changed = False
+        self._one_pass = rules.one_pass
         self._ends, self._submits = (FIRST, SECOND) if rules.completions_first else (SECOND, FIRST)
 
     # --- clock ---------------------------------------------------------------------------------------------------
 
-    def _at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: int = SECOND) -> simpy.Event:
-        """A bare event at a time not before now."""
-        environment = self._environment
-        event = simpy.Event(environment)
-        event._ok = True
-        event._value = value
-        event.callbacks.append(act)
-        environment.schedule(event, priority, at_s - environment.now)
-        return event
+    def _at(
+        self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority = SECOND
+    ) -> Moment:
+        """An event at a time not before now."""
+        return Moment(self._environment, at_s, act, value, priority)
 
     def _advance(self) -> None:
         """Write the time since the last event into the books."""
-        now = self._environment.now
+        now = self._now = self._environment.now
         passed = now - self._last_s
         if passed:
-            ground, waiting = self._ground, len(self._waiting)
+            ground, waiting = self._ground, self._waiting.size
             if waiting:
                 self._idle_waiting_gpu_s += ground.free_gpus * passed
                 self._waiting_job_s += waiting * passed
@@ -159,9 +176,9 @@ class Dispatcher:
                 f"job {job.name!r}: submit_s {job.submit_s}, gpus {job.gpus}, duration_s {job.duration_s}: "
                 "expected a finite time and no negative number"
             )
-        if job.submit_s < self._environment.now:
+        if job.submit_s < self._now:
             raise TraceError(
-                f"job {job.name!r}: submitted at {job.submit_s} s after one submitted at {self._environment.now} s: "
+                f"job {job.name!r}: submitted at {job.submit_s} s after one submitted at {self._now} s: "
                 "a trace must be sorted by submit_s"
             )
         self._at(job.submit_s, self._submitted, job, self._submits)
@@ -180,27 +197,28 @@ class Dispatcher:
         self._settle_instant()
 
     def _ended(self, event: Any) -> None:
+        self._advance()
         state: JobState = event._value
         if state.ending is event:
-            self._advance()
             limited = self._rules.kill_at_limit and state.end_s < self._natural_end_s(state)
             why = "timeout" if limited else "completed"
             self._stop(state, why)
-            self._write(state, self._environment.now, why)
+            self._write(state, self._now, why)
         self._settle_instant()
 
     def _hazarded(self, event: Any) -> None:
         """A job meets a fault of its own: nothing gets done until it is noticed."""
+        self._advance()
         state, token, detect_s = event._value
         if state.ending is token:
-            now = state.fault_s = self._environment.now
+            now = state.fault_s = self._now
             state.ending = self._at(now + detect_s, self._noticed, state, FIRST)
         self._settle_instant()
 
     def _noticed(self, event: Any) -> None:
+        self._advance()
         state: JobState = event._value
         if state.ending is event:
-            self._advance()
             self._fail(state)
         self._settle_instant()
 
@@ -212,18 +230,19 @@ class Dispatcher:
     def _next_outage(self) -> None:
         outage = next(self._outages, None)
         if outage is not None:
-            at_s = max(outage.at_s, self._environment.now)
+            at_s = max(outage.at_s, self._now)
             self._at(at_s, self._broken, outage, FIRST)
 
     def _broken(self, event: Any) -> None:
         """Nodes fail: jobs there hold their devices and get nothing done until somebody knows."""
+        self._advance()
         outage: Outage = event._value
         self._next_outage()
         self._faulty.update(outage.nodes)
         for state in self._on(outage.nodes):
-            state.fault_s = min(state.fault_s, self._environment.now)
+            state.fault_s = min(state.fault_s, self._now)
             state.ending = None
-        self._at(self._environment.now + outage.detect_s, self._detected, outage, FIRST)
+        self._at(self._now + outage.detect_s, self._detected, outage, FIRST)
         self._settle_instant()
 
     def _on(self, nodes: tuple[int, ...]) -> list[JobState]:
@@ -235,7 +254,7 @@ class Dispatcher:
     def _detected(self, event: Any) -> None:
         outage: Outage = event._value
         self._advance()
-        now = self._environment.now
+        now = self._now
         for state in self._on(outage.nodes):
             self._fail(state)
         for node in outage.nodes:
@@ -251,9 +270,10 @@ class Dispatcher:
     def _repaired(self, event: Any) -> None:
         outage: Outage = event._value
         self._advance()
-        now = self._environment.now
+        now = self._now
         for node in outage.nodes:
             if self._ground.open(node):
+                self._view.releases += 1
                 since_s, cause = self._down_s.pop(node)
                 self._downtimes.append(Downtime(node, since_s, now, cause))
         self._changed = True
@@ -264,7 +284,8 @@ class Dispatcher:
     def _enqueue(self, state: JobState) -> None:
         state.queued = self._queued
         self._queued += 1
-        state.since_s = self._environment.now
+        state.since_s = self._now
+        state.waits = True
         self._waiting.add(state)
         if self._grouped:
             entry = state.entry
@@ -273,7 +294,8 @@ class Dispatcher:
         self._changed = True
 
     def _dequeue(self, state: JobState) -> None:
-        state.queued_s += self._environment.now - state.since_s
+        state.queued_s += self._now - state.since_s
+        state.waits = False
         self._waiting.remove(state)
         if self._grouped:
             self._usage.of(state.group).waiting.remove(state)
@@ -286,7 +308,7 @@ class Dispatcher:
 
     def _go(self, state: JobState, placed: Any, gpus: int) -> None:
         """Devices are taken: a stretch begins."""
-        now = self._environment.now
+        now = self._now
         rules = self._rules
         state.running = True
         state.placed, state.gpus, state.since_s = placed, gpus, now
@@ -302,9 +324,9 @@ class Dispatcher:
             end_s = min(end_s, max(state.limit_end_s, now))
         state.end_s = end_s
         state.ending = self._at(end_s, self._ended, state, self._ends)
-        if rules.hazard is not None and (hazard := rules.hazard(state)) is not None:
-            if now + hazard.after_s < end_s:
-                self._at(now + hazard.after_s, self._hazarded, (state, state.ending, hazard.detect_s), FIRST)
+        hazard = None if rules.hazard is None else rules.hazard(state)
+        if hazard is not None and now + hazard.after_s < end_s:
+            self._at(now + hazard.after_s, self._hazarded, (state, state.ending, hazard.detect_s), FIRST)
         if self._faulty and any(node in self._faulty for node, _ in placed.spots):
             state.fault_s, state.ending = now, None  # nobody knows yet, and nothing gets done there
         self._running[state.number] = state
@@ -317,11 +339,14 @@ class Dispatcher:
 
     def _stop(self, state: JobState, why: str) -> None:
         """A stretch ends: devices are given back, and the books get their line."""
-        now = self._environment.now
+        now = self._now
         ran_s = now - state.since_s
         self._sink.segment(settle(state, now, why, self._rules))
         state.attained_gpu_s += state.gpus * ran_s
         state.ran_s = 0.0 if why == "failed" else state.ran_s + ran_s
+        if state.job.limit_s is not None:
+            state.limit_left_s = state.job.limit_s - state.ran_s
+        self._view.releases += 1
         if self._metered:
             self._usage.hold(state, -1, now)
         del self._running[state.number]
@@ -348,11 +373,10 @@ class Dispatcher:
 
     def _settle_instant(self) -> None:
         """Ask the policy, once the last event of this instant is in (or after each, where the rules say so)."""
-        if self._rules.one_pass and self._environment.peek() <= self._environment.now:
+        if self._one_pass and self._environment.peek() <= self._now:
             return
-        if not len(self._waiting) and not (self._policy.idle_passes and self._running):
-            return
-        self._pass()
+        if self._waiting.size or (self._policy.idle_passes and self._running):
+            self._pass()
 
     def _woken(self, event: Any) -> None:
         if self._wake is event:
@@ -362,25 +386,23 @@ class Dispatcher:
 
     def _pass(self) -> None:
         view, name = self._view, self._policy.name
-        now = self._environment.now
+        now = self._now
         self._passes += 1
         self._fruitless = 0 if self._changed or now > view.now_s else self._fruitless + 1
         view.now_s = now
         self._changed = False
         if self._fruitless > CIRCLES:
             raise PolicyError(f"policy {name}: {CIRCLES} passes in a row changed nothing at {view.now_s} s")
-        budget = self._rules.decisions_per_pass * (len(self._waiting) + len(self._running) + 1)
+        budget = self._rules.decisions_per_pass * (self._waiting.size + len(self._running) + 1)
         decision: Decision | None = None
-        done = False
+        done: bool | None = None
         try:
             decisions = iter(self._policy.decide(view))
-            send = getattr(decisions, "send", None)
-            while True:
-                decision = next(decisions) if send is None or decision is None else send(done)
-                budget -= 1
-                if budget < 0:
-                    break
+            send = decisions.send if isinstance(decisions, Generator) else lambda _: next(decisions)
+            while budget:
+                decision = send(done)
                 done = self._carry_out(decision)
+                budget -= 1
         except StopIteration:
             return
         except (PolicyError, TraceError):
@@ -392,13 +414,13 @@ class Dispatcher:
         raise PolicyError(f"policy {name} goes in circles at {view.now_s} s: {_told(decision)}")
 
     def _carry_out(self, decision: Decision) -> bool:
+        if type(decision) is Start and type(decision.state) is JobState:
+            return self._start(decision)
         if type(decision) is Wake:
             return self._wake_at(decision.at_s)
         state = getattr(decision, "state", None)
         if not isinstance(state, JobState):
             raise PolicyError(f"policy {self._policy.name}: {decision!r} is no decision about a job")
-        if type(decision) is Start:
-            return self._start(decision)
         if type(decision) is Preempt:
             self._must(state.running, state, "is preempted but does not run")
             self._must(state.job.preemptible, state, "is preempted but is not preemptible")
@@ -409,7 +431,7 @@ class Dispatcher:
         if type(decision) is Resize:
             return self._resize(state, decision.gpus)
         if type(decision) is Cancel:
-            self._must(not state.running and self._waits(state), state, "is cancelled but does not wait")
+            self._must(state.waits, state, "is cancelled but does not wait")
             self._dequeue(state)
             self._write(state, None, "refused")
             return True
@@ -417,17 +439,13 @@ class Dispatcher:
 
     def _must(self, true: bool, state: JobState, wrong: str) -> None:
         if not true:
-            raise PolicyError(
-                f"policy {self._policy.name}: job {state.job.name!r} {wrong} at {self._environment.now} s"
-            )
-
-    def _waits(self, state: JobState) -> bool:
-        return self._waiting.holds(state)
+            raise PolicyError(f"policy {self._policy.name}: job {state.job.name!r} {wrong} at {self._now} s")
 
     def _start(self, decision: Start) -> bool:
         state, gpus, pool, placed = decision
-        self._must(not state.running, state, "is started twice")
-        self._must(self._waits(state), state, "is started but does not wait")
+        if not state.waits:
+            self._must(not state.running, state, "is started twice")
+            self._must(False, state, "is started but does not wait")
         job = state.job
         count = job.gpus if gpus is None else self._allowed(state, gpus)
         ground = self._ground
@@ -471,7 +489,7 @@ class Dispatcher:
         return True
 
     def _wake_at(self, at_s: float) -> bool:
-        now = self._environment.now
+        now = self._now
         if math.isinf(at_s) or math.isnan(at_s):
             return False
         if self._wake is None or at_s < self._wake._value:

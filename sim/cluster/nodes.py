@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
 from sim.results.cluster_log import Placed
@@ -48,7 +48,7 @@ class Ground(Protocol):
         """The node goes away (its jobs have been taken off)."""
 
     def open(self, node: int) -> bool:
-        """One outage of the node is over; True where it can be used again."""
+        """One outage less; True where the node is up again."""
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """Whether they would fit if everything were free and up."""
@@ -84,10 +84,6 @@ class Rows:
         """The fewest free devices of any open node that has at least ``gpus``; -1 where none has."""
         rest = self._filled >> gpus
         return gpus + (rest & -rest).bit_length() - 1 if rest else -1
-
-    def roomiest(self) -> int:
-        """The most free devices of any open node; 0 without nodes."""
-        return max(self._filled.bit_length() - 1, 0)
 
     def lowest(self, free: int) -> int:
         """The lowest open node with exactly so many free devices; there must be one."""
@@ -154,18 +150,6 @@ class Rows:
         self._enter(node, self.free[node])
         return True
 
-    def rebuilt(self, free: Iterable[int]) -> Rows:
-        """The same nodes with other numbers of free devices, all open (for trying out)."""
-        other = Rows(self.first, len(self.free), self.size)
-        other.free = list(free)
-        other._counts = [0] * (self.size + 1)
-        other._heaps, other._listed, other._filled = {}, {}, 0
-        for node, devices in enumerate(other.free):
-            other._enter(node, devices)
-        for heap in other._heaps.values():
-            heapify(heap)
-        return other
-
 
 class WholePlacement(Protocol):
     """A rule that puts gangs of whole devices on nodes."""
@@ -177,11 +161,21 @@ class WholePlacement(Protocol):
 class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
-    __slots__ = ("_placement", "_rows", "_where", "down_gpus", "free_gpus", "pools", "total_gpus")
+    __slots__ = (
+        "_placement",
+        "_possible",
+        "_rows",
+        "_where",
+        "down_gpus",
+        "free_gpus",
+        "pools",
+        "total_gpus",
+    )
 
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
         self._placement = placement
+        self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
         self._where: list[int] = []
         for number, pool in enumerate(self.pools):
@@ -233,6 +227,7 @@ class Nodes:
 
     def release(self, placed: Placed, job: Job) -> None:
         """See ``Ground``."""
+        del job
         rows = self._rows[placed.pool]
         first, closed = rows.first, rows.closed
         for number, devices in placed.spots:
@@ -253,20 +248,23 @@ class Nodes:
     def open(self, node: int) -> bool:
         """See ``Ground``."""
         rows = self._rows[self._where[node]]
-        back = rows.open(node - rows.first)
-        if back:
+        opened = rows.open(node - rows.first)
+        if opened:
             self.free_gpus += rows.free[node - rows.first]
             self.down_gpus -= rows.free[node - rows.first]
-        return back
+        return opened
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """See ``Ground``."""
-        for pool in self.pools:
-            if job.accelerator and job.accelerator != pool.accelerator:
-                continue
-            if self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None:
-                return True
-        return False
+        asked = (job.accelerator, gpus)
+        known = self._possible.get(asked)
+        if known is None:
+            known = self._possible[asked] = any(
+                self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
+                for pool in self.pools
+                if not job.accelerator or job.accelerator == pool.accelerator
+            )
+        return known
 
     def speed(self, placed: Placed) -> float:
         """See ``Ground``."""

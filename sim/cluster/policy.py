@@ -1,6 +1,7 @@
 """What a scheduling policy is, and what it may look at.
 
-A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes in
+A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who
+goes in
 next. He never opens the door himself: the engine does, and tells him whether it worked.
 
 To write one, subclass ``Policy`` or wrap a plain function in ``FunctionPolicy``::
@@ -75,7 +76,7 @@ Decisions = Iterable[Decision] | Generator[Decision, bool, None]
 class View:
     """What a policy sees; always as things stand now, after the decisions so far. To be read only."""
 
-    __slots__ = ("_ground", "_running", "memory", "now_s", "usage", "waiting")
+    __slots__ = ("_ground", "_running", "memory", "now_s", "releases", "usage", "waiting")
 
     def __init__(
         self, ground: Ground, waiting: Waiting, running: dict[int, JobState] | list[Any], usage: Usage
@@ -87,6 +88,8 @@ class View:
         """Who holds how much and has used how much, by ``group``."""
         self.memory: dict[Any, Any] = {}
         """The policy's own notes from earlier passes; empty at the start of a run."""
+        self.releases = 0
+        """How often devices have become free: where it stands still, who did not fit does not fit."""
         self._ground = ground
         self._running = running
 
@@ -126,7 +129,8 @@ class Policy:
 
     name = "policy"
     clairvoyant = False
-    """Whether it looks at true durations (``end_s``, ``remaining_s``, ``duration_s``), which no real scheduler knows."""
+    """Whether it looks at true durations (``end_s``, ``remaining_s``, ``duration_s``), which no real scheduler
+    knows."""
     idle_passes = False
     """Whether to ask it even when nobody waits (elastic policies)."""
     metered = False
@@ -152,9 +156,14 @@ class Policy:
     def decide(self, view: View) -> Decisions:
         """Strict order: start while the head fits."""
         waiting = view.waiting
-        while (head := waiting.first) is not None:
+        head = waiting.first
+        if head is None or view.memory.get("blocked") == (head.number, view.releases):
+            return
+        while head is not None:
             if not (yield Start(head)):
+                view.memory["blocked"] = (head.number, view.releases)
                 return
+            head = waiting.first
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ passed over unopened.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,27 +19,35 @@ DRAWER = 128
 
 
 class _Drawer:
-    __slots__ = ("cards", "smallest")
+    __slots__ = ("cards", "shortest_s", "smallest")
 
     def __init__(self, cards: list[Entry]) -> None:
         self.cards = cards
-        self.smallest = min((card[2].gpus for card in cards), default=0)
-        """Lower bound of the devices asked for; made exact when a search finds nothing."""
+        self.smallest = 0
+        """Lower bound of the devices asked for."""
+        self.shortest_s = 0.0
+        """Lower bound of the limits."""
+        self.look()
+
+    def look(self) -> None:
+        """Make the bounds exact (they stay behind when cards are taken out)."""
+        self.smallest = min(card[2].gpus for card in self.cards)
+        self.shortest_s = min(card[2].limit_left_s for card in self.cards)
 
 
 class Waiting:
     """Waiting jobs sorted by ``key``; every change and every look-up costs about the logarithm of the length."""
 
-    __slots__ = ("_drawers", "_key", "_lasts", "_size")
+    __slots__ = ("_drawers", "_key", "_lasts", "size")
 
     def __init__(self, key: Callable[[JobState], Any]) -> None:
         self._key = key
         self._drawers: list[_Drawer] = []
         self._lasts: list[Entry] = []
-        self._size = 0
+        self.size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[JobState]:
         """All in order, as they stand now: a job that starts meanwhile does not disturb the walk."""
@@ -49,12 +58,12 @@ class Waiting:
     @property
     def first(self) -> JobState | None:
         """The head of the queue."""
-        return self._drawers[0].cards[0][2] if self._size else None
+        return self._drawers[0].cards[0][2] if self.size else None
 
     def add(self, state: JobState) -> None:
         """Put a job in its place; ties by the order of submission."""
         entry = state.entry = (self._key(state), state.number, state)
-        self._size += 1
+        self.size += 1
         drawers, lasts = self._drawers, self._lasts
         if not drawers:
             drawers.append(_Drawer([entry]))
@@ -71,20 +80,13 @@ class Waiting:
             insort(drawer.cards, entry)
         if state.gpus < drawer.smallest:
             drawer.smallest = state.gpus
+        if state.limit_left_s < drawer.shortest_s:
+            drawer.shortest_s = state.limit_left_s
         if len(drawer.cards) > DRAWER:
             half = len(drawer.cards) // 2
             drawers.insert(at + 1, _Drawer(drawer.cards[half:]))
             drawers[at] = _Drawer(drawer.cards[:half])
             lasts.insert(at, drawer.cards[half - 1])
-
-    def holds(self, state: JobState) -> bool:
-        """Whether this very job waits here."""
-        at = bisect_left(self._lasts, state.entry)
-        if at == len(self._lasts):
-            return False
-        cards = self._drawers[at].cards
-        place = bisect_left(cards, state.entry)
-        return place < len(cards) and cards[place][2] is state
 
     def remove(self, state: JobState) -> None:
         """Take a job out."""
@@ -93,15 +95,19 @@ class Waiting:
         cards = self._drawers[at].cards
         place = bisect_left(cards, entry)
         del cards[place]
-        self._size -= 1
+        self.size -= 1
         if not cards:
             del self._drawers[at]
             del self._lasts[at]
         elif place == len(cards):
             self._lasts[at] = cards[-1]
 
-    def after(self, state: JobState | None, gpus: float) -> JobState | None:
-        """The next job behind ``state`` (from the head, when None) that asks for at most ``gpus`` devices.
+    def after(
+        self, state: JobState | None, gpus: float, short_s: float = math.inf, narrow_gpus: float = 0
+    ) -> JobState | None:
+        """The next job behind ``state`` (from the head, when None) that asks for at most ``gpus`` devices, and whose
+        limit is at
+        most ``short_s`` unless it asks for at most ``narrow_gpus``.
 
         ``state`` may have left the queue since: its place is remembered.
         """
@@ -113,13 +119,18 @@ class Waiting:
             begin = bisect_right(drawers[first].cards, state.entry) if first < len(drawers) else 0
         for at in range(first, len(drawers)):
             drawer = drawers[at]
-            if drawer.smallest <= gpus:
+            if drawer.smallest <= gpus and (drawer.shortest_s <= short_s or drawer.smallest <= narrow_gpus):
                 cards = drawer.cards
                 for place in range(begin, len(cards)):
                     found = cards[place][2]
-                    if found.gpus <= gpus:
+                    if found.gpus <= gpus and (found.limit_left_s <= short_s or found.gpus <= narrow_gpus):
                         return found
                 if begin == 0:
-                    drawer.smallest = min(card[2].gpus for card in cards)
+                    drawer.look()
             begin = 0
         return None
+
+    @property
+    def last(self) -> JobState | None:
+        """The end of the queue."""
+        return self._lasts[-1][2] if self.size else None

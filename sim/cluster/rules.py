@@ -61,7 +61,8 @@ class Rules:
     """Jobs are ended at their time limit."""
     recovery: Callable[[Job], Recovery] = no_checkpoints
     rate: Callable[[JobState, int, float, Placed], float] = linear_rate
-    """(job, devices, speed of the pool, place) -> useful seconds a second: speed-up when resized, slow-down by placement."""
+    """(job, devices, speed of the pool, place) -> useful seconds a second: speed-up when resized, slow-down by
+    placement."""
     hazard: Callable[[JobState], Hazard | None] | None = None
     """Asked at the start of every stretch."""
     decisions_per_pass: int = 100

@@ -28,7 +28,8 @@ def simulate(
 ) -> ClusterLog:
     """Log of a run.
 
-    ``jobs`` sorted by ``submit_s`` and ``outages`` sorted by ``at_s`` may be lazy: one of each is held at a time. A cluster
+    ``jobs`` sorted by ``submit_s`` and ``outages`` sorted by ``at_s`` may be lazy: one of each is held at a time. A
+    cluster
     given as pools uses the placement ``Packed``. The run ends when every job is through or at ``until_s``.
 
     Raises ``TraceError`` for a job that cannot be played and ``PolicyError`` for a policy that breaks the rules.

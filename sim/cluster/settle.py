@@ -13,7 +13,8 @@ from sim.results.cluster_log import Segment
 def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     """The segment that ends now; takes the kept work off ``state.work_left_s`` and adds what a preemption costs.
 
-    A completed stretch did all its work. A failed one keeps what was durable when the fault came; a job ended at its limit
+    A completed stretch did all its work. A failed one keeps what was durable when the fault came; a job ended at its
+    limit
     keeps (as useful) what was durable, for nobody gets the rest; one that is preempted keeps all or what is durable,
     as the rules say; one that is resized or cut off by the end of the run keeps all.
     """

@@ -1,6 +1,7 @@
 """What the engine knows about one job that has been handed in and is not yet through.
 
-A ``JobState`` is the card on the dispatcher's board: the job itself, how much of it is left, and, while it runs, where and
+A ``JobState`` is the card on the dispatcher's board: the job itself, how much of it is left, and, while it runs,
+where and
 since when. Policies read cards and never write on them; only the engine does.
 """
 
@@ -33,6 +34,7 @@ class JobState:
         "gpus",
         "group",
         "job",
+        "limit_left_s",
         "number",
         "owed_s",
         "placed",
@@ -46,6 +48,7 @@ class JobState:
         "running_entry",
         "since_s",
         "submit_s",
+        "waits",
         "work_left_s",
     )
 
@@ -67,6 +70,9 @@ class JobState:
         self.group = ""
         self.entry: tuple[Any, int, JobState] = (0, number, self)
         self.running_entry: tuple[Any, int, JobState] = (0, number, self)
+        self.limit_left_s = math.inf if job.limit_s is None else job.limit_s
+        """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
+        self.waits = False
         self.running = False
         self.since_s = 0.0
         """Start of this stretch."""
@@ -85,12 +91,6 @@ class JobState:
         self.first_start_s: float | None = None
         self.preemptions = 0
         self.failures = 0
-
-    @property
-    def limit_left_s(self) -> float:
-        """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
-        limit = self.job.limit_s
-        return math.inf if limit is None else limit - self.ran_s
 
     @property
     def limit_end_s(self) -> float:

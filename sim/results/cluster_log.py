@@ -1,6 +1,7 @@
 """The log of a cluster run and its books.
 
-The log is the ship's diary: stretches in which jobs held devices, what became of each job, and when nodes were away. The
+The log is the ship's diary: stretches in which jobs held devices, what became of each job, and when nodes were away.
+The
 books are made from it: every device-second owned has exactly one cause, and the causes add up.
 """
 
@@ -32,7 +33,8 @@ class Placed(NamedTuple):
     spots: tuple[tuple[int, int], ...]
     """(node, devices there) pairs; nodes are numbered through all pools."""
     devices: tuple[int, ...]
-    """Device numbers on the node where devices are shared by fractions; otherwise empty, for devices of a node are alike."""
+    """Device numbers on the node where devices are shared by fractions; otherwise empty, for devices of a node are
+    alike."""
 
 
 class Segment(NamedTuple):

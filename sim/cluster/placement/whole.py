@@ -36,7 +36,8 @@ class Packed:
     """Consolidated: what fits on one node goes to the one with the fewest free devices that fits (lowest number first);
     a larger gang takes wholly free nodes, lowest first, and its remainder the next node in order of most free.
 
-    Rule: Gu et al., Tiresias, NSDI 2019 section 3.3, in the form that Hu et al., Helios, SC 2021 and Lucid, ASPLOS 2023 run.
+    Rule: Gu et al., Tiresias, NSDI 2019 section 3.3, in the form that Hu et al., Helios, SC 2021 and Lucid, ASPLOS
+    2023 run.
     """
 
     def find(self, rows: Rows, gpus: int) -> Spots | None:
@@ -70,7 +71,8 @@ class Spread:
     def find(self, rows: Rows, gpus: int) -> Spots | None:
         """See ``WholePlacement``."""
         if not gpus:
-            return ((rows.lowest(rows.roomiest()), 0),) if rows.free else None
+            free = rows.tightest(0)
+            return None if free < 0 else ((rows.lowest(free), 0),)
         many = min(gpus, len(rows.free))
         order = [
             node

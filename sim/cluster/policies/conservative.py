@@ -81,7 +81,8 @@ class Bookings:
 
 @dataclass(frozen=True)
 class ConservativeCompress(Policy):
-    """Each job is promised the earliest gap when it arrives and keeps it; when a job ends, promises are moved forward one by
+    """Each job is promised the earliest gap when it arrives and keeps it; when a job ends, promises are moved forward
+    one by
     one, in order of submission."""
 
     name: str = "conservative_compress"
@@ -98,7 +99,7 @@ class ConservativeCompress(Policy):
         for state in view.waiting:
             if state.number not in books.start_s:
                 books.book(state, now)
-        yield from self._start_due(view, books, now)
+        yield from self._start_due(books, now)
 
     def _anew(self, view: View) -> Bookings:
         """All bookings from nothing: at the start, and when nodes have come or gone."""
@@ -121,7 +122,7 @@ class ConservativeCompress(Policy):
                 books.plan.change(-state.gpus, now, now + 1.0)
                 books.running[number] = (state, now + 1.0)
 
-    def _start_due(self, view: View, books: Bookings, now: float) -> Generator[Decision, bool, None]:
+    def _start_due(self, books: Bookings, now: float) -> Generator[Decision, bool, None]:
         due = sorted(number for number, start_s in books.start_s.items() if start_s <= now)
         for number in due:
             state = books.jobs[number]

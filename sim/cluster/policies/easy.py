@@ -6,11 +6,11 @@ Lifka, JSSPP 1995; Mu'alem and Feitelson, IEEE TPDS 12(6), 2001.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from sim.cluster.policy import Decisions, Policy, Start, View
+from sim.cluster.policy import Decision, Decisions, Policy, Start, View
 from sim.cluster.state import JobState
 
 
@@ -41,10 +41,12 @@ def promise(view: View, head: JobState) -> Promise:
 
 @dataclass(frozen=True)
 class Easy(Policy):
-    """First come, first served; when the head does not fit, jobs behind it start if they end, by their limits, before the
+    """First come, first served; when the head does not fit, jobs behind it start if they end, by their limits, before
+    the
     head's promised start or use only devices it leaves free.
 
-    ``order``: of those who may slip past: ``submit`` (EASY), ``shortest`` (SJBF: Tsafrir, Etsion and Feitelson, IEEE TPDS
+    ``order``: of those who may slip past: ``submit`` (EASY), ``shortest`` (SJBF: Tsafrir, Etsion and Feitelson, IEEE
+    TPDS
     18(6), 2007), ``longest``, ``narrowest`` or ``widest``.
     """
 
@@ -58,37 +60,58 @@ class Easy(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Heads, then backfill."""
-        waiting = view.waiting
-        while (head := waiting.first) is not None:
-            if not (yield Start(head)):
-                break
-        if head is None or view.free_gpus <= 0:
+        waiting, memory = view.waiting, view.memory
+        head = waiting.first
+        # with nothing freed since the last pass, all who were passed over then are passed over again: look at the new
+        # ones
+        seen = (
+            memory.get("seen")
+            if head is not None and memory.get("blocked") == (head.number, view.releases)
+            else None
+        )
+        if seen is None:
+            while (head := waiting.first) is not None:
+                if not (yield Start(head)):
+                    break
+        if head is None:
             return
-        promised = promise(view, head)
-        slack_s, extra = promised.shadow_s - view.now_s, promised.extra_gpus
-        for state in self._candidates(view, head):
-            gpus = state.gpus
-            short = state.limit_left_s <= slack_s
-            if (short or gpus <= extra) and gpus <= view.free_gpus and (yield Start(state)) and not short:
-                extra -= gpus
+        if view.free_gpus > 0:
+            yield from self._backfill(view, seen or head, promise(view, head))
+        memory["blocked"], memory["seen"] = (head.number, view.releases), waiting.last or head
 
-    def _candidates(self, view: View, head: JobState) -> Iterator[JobState]:
-        waiting = view.waiting
-        if self.order == "submit":
-            state = waiting.after(head, view.free_gpus)
+    def _backfill(self, view: View, behind: JobState, promised: Promise) -> Generator[Decision, bool, None]:
+        """Start who may slip past, of those behind a job."""
+        slack_s, extra = promised.shadow_s - view.now_s, promised.extra_gpus
+        after, rank = view.waiting.after, self.rank
+        if rank is None:
+            state = after(behind, view.free_gpus, slack_s, extra)
             while state is not None:
-                yield state
-                state = waiting.after(state, view.free_gpus)
+                if (yield Start(state)) and state.limit_left_s > slack_s:
+                    extra -= state.gpus
+                state = after(state, view.free_gpus, slack_s, extra)
             return
         found: list[JobState] = []
-        state = waiting.after(head, view.free_gpus)
+        state = after(behind, view.free_gpus, slack_s, extra)
         while state is not None:
             found.append(state)
-            state = waiting.after(state, view.free_gpus)
-        yield from sorted(found, key=_ORDERS[self.order])
+            state = after(state, view.free_gpus, slack_s, extra)
+        for state in sorted(found, key=rank):
+            short = state.limit_left_s <= slack_s
+            if state.gpus > view.free_gpus or not (short or state.gpus <= extra):
+                continue
+            if (yield Start(state)) and not short:
+                extra -= state.gpus
+
+    @property
+    def rank(self) -> Callable[[JobState], Any] | None:
+        """Order of those who may slip past; None = the queue's own."""
+        if self.order not in BACKFILL_ORDERS:
+            raise ValueError(f"backfill order {self.order!r}: expected one of {', '.join(BACKFILL_ORDERS)}")
+        return BACKFILL_ORDERS[self.order]
 
 
-_ORDERS: dict[str, Callable[[JobState], Any]] = {
+BACKFILL_ORDERS: dict[str, Callable[[JobState], Any] | None] = {
+    "submit": None,
     "shortest": lambda state: state.limit_left_s,
     "longest": lambda state: -state.limit_left_s,
     "narrowest": lambda state: state.gpus,

@@ -11,7 +11,8 @@ from sim.cluster.state import JobState
 
 @dataclass(frozen=True)
 class Fifo(Policy):
-    """First come, first served: order of submission; a head that does not fit blocks (Kleinrock, Queueing Systems I)."""
+    """First come, first served: order of submission; a head that does not fit blocks (Kleinrock, Queueing Systems
+    I)."""
 
     name: str = "fifo"
 

@@ -1,11 +1,13 @@
 """Preemptive orders: everybody is lined up again at each pass, and the first who fit have the devices.
 
-Waiting and running jobs stand in one line; walking down, each that still fits is taken, one that does not is passed over;
+Waiting and running jobs stand in one line; walking down, each that still fits is taken, one that does not is passed
+over;
 running jobs that were not taken are preempted, waiting ones that were taken start.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ from sim.cluster.policy import Decision, Decisions, Policy, Preempt, Start, View
 from sim.cluster.state import JobState
 
 Rank = Callable[[JobState], Any]
+Ranked = tuple[Any, JobState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +28,21 @@ class Choice:
 
 
 def take_in_order(
-    view: View, running: Sequence[JobState], rank: Rank, passed: Set[JobState] = frozenset()
+    view: View, running: Sequence[Ranked], rank: Rank, passed: Set[JobState] = frozenset()
 ) -> Choice:
-    """Walk down both lines together, by device counts; ``running`` must be sorted by ``rank``, as the queue is by its key.
+    """Walk down both lines together, by device counts; ``running`` must be sorted, as the queue is by its key, and
+    ``rank``
+    says where a waiting job stands among the running ones.
 
     Waiting jobs in ``passed`` are passed over.
     """
     quota = view.up_gpus
-    movable: list[JobState] = []
-    for state in running:
-        if state.job.preemptible:
-            movable.append(state)
+    movable: list[Ranked] = []
+    for ranked in running:
+        if ranked[1].job.preemptible:
+            movable.append(ranked)
         else:
-            quota -= state.gpus
+            quota -= ranked[1].gpus
 
     def behind(state: JobState | None) -> JobState | None:
         found = view.waiting.after(state, quota)
@@ -49,8 +54,7 @@ def take_in_order(
     leaves: list[JobState] = []
     ahead = behind(None)
     rank_ahead = None if ahead is None else rank(ahead)
-    for place, state in enumerate(movable):
-        mine = rank(state)
+    for place, (mine, state) in enumerate(movable):
         while ahead is not None and rank_ahead < mine:
             starts.append(ahead)
             quota -= ahead.gpus
@@ -64,7 +68,7 @@ def take_in_order(
         else:
             leaves.append(state)
             if quota <= 0:
-                leaves.extend(movable[place + 1 :])
+                leaves.extend(state for _, state in movable[place + 1 :])
                 break
     while ahead is not None:
         starts.append(ahead)
@@ -91,7 +95,7 @@ TRIES = 3
 """Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
 
 
-def serve_in_order(view: View, running: Sequence[JobState], rank: Rank) -> Generator[Decision, bool, None]:
+def serve_in_order(view: View, running: Sequence[Ranked], rank: Rank) -> Generator[Decision, bool, None]:
     """One pass: nobody is preempted for a gang that would find no place; such a gang is passed over."""
     passed: set[JobState] = set()
     choice = take_in_order(view, running, rank)
@@ -134,18 +138,17 @@ class Srtf(Policy):
     def decide(self, view: View) -> Decisions:
         """Least remaining time first."""
         now = view.now_s
-        running = list(view.running)
+        running = [((state.end_s - now, state.number), state) for state in view.running]
         head = view.waiting.first
-        if head is None or (
-            view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1].end_s - now
-        ):
+        if head is None or (view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1][0][0]):
             return
         yield from serve_in_order(view, running, lambda state: (state.remaining_s(now), state.number))
 
 
 @dataclass(frozen=True)
 class PriorityPreempt(Policy):
-    """Largest priority first; a job of larger priority takes the devices of smaller ones (Slurm: slurm.schedmd.com/preempt.html,
+    """Largest priority first; a job of larger priority takes the devices of smaller ones (Slurm:
+    slurm.schedmd.com/preempt.html,
     by partition or QOS; Kubernetes: pod priority)."""
 
     name: str = "priority_preempt"
@@ -161,7 +164,8 @@ class PriorityPreempt(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Largest priority first."""
-        yield from serve_in_order(view, list(view.running), lambda state: (-state.job.priority, state.number))
+        running = [((-state.job.priority, state.number), state) for state in view.running]
+        yield from serve_in_order(view, running, lambda state: (-state.job.priority, state.number))
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,8 @@ class Tiresias(Policy):
     name: str = "tiresias"
 
     def level(self, attained_gpu_s: float) -> int:
-        """Level of a job; 0 is served first."""
-        return sum(attained_gpu_s > threshold for threshold in self.thresholds_gpu_s)
+        """Level of a job, the number of thresholds it has passed; 0 is served first."""
+        return bisect_left(self.thresholds_gpu_s, attained_gpu_s)
 
     def key(self, state: JobState) -> Any:
         """Level, then submission."""
@@ -184,19 +188,24 @@ class Tiresias(Policy):
     def decide(self, view: View) -> Decisions:
         """Lowest level first; wakes when a running job outgrows its level."""
         now = view.now_s
+        running = sorted(
+            ((self.level(state.attained_until(now)), state.number), state) for state in view.running
+        )
+        head = view.waiting.first
+        if head is None:
+            return
+        if view.free_gpus > 0 or not running or head.entry[0] < running[-1][0]:
+            yield from serve_in_order(view, running, lambda state: state.entry[0])
+        if view.waiting.size:
+            yield Wake(self._next_outgrown_s(view))
 
-        def rank(state: JobState) -> Any:
-            return (self.level(state.attained_until(now)), state.number)
-
-        yield from serve_in_order(view, sorted(view.running, key=rank), rank)
-        if len(view.waiting):
-            yield Wake(min((self._outgrows_s(state, now) for state in view.running), default=float("inf")))
-
-    def _outgrows_s(self, state: JobState, now_s: float) -> float:
-        attained = state.attained_until(now_s)
-        above = [threshold for threshold in self.thresholds_gpu_s if threshold >= attained]
-        if not above or not state.gpus:
-            return float("inf")
-        # a hair later: at the threshold itself a job is still on its level
-        wait_s = (min(above) - attained) / state.gpus
-        return (now_s + wait_s) * (1 + 1e-12) + 1e-6
+    def _next_outgrown_s(self, view: View) -> float:
+        """When the next running job passes a threshold, and a hair later: at the threshold it is still on its level."""
+        now, thresholds = view.now_s, self.thresholds_gpu_s
+        least_s = float("inf")
+        for state in view.running:
+            attained = state.attained_until(now)
+            level = bisect_left(thresholds, attained)
+            if level < len(thresholds) and state.gpus:
+                least_s = min(least_s, (thresholds[level] - attained) / state.gpus)
+        return (now + least_s) * (1 + 1e-12) + 1e-6

@@ -1,0 +1,36 @@
+"""The menu: policies by the names that scenarios and traces use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
+from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.shares import Drf, FairShare
+from sim.cluster.policy import Policy
+
+POLICIES: Mapping[str, Policy] = {
+    "fifo": Fifo(),
+    "sjf": Sjf(),
+    "priority": Priority(),
+    "edf": EarliestDeadline(),
+    "srtf": Srtf(),
+    "priority_preempt": PriorityPreempt(),
+    "tiresias": Tiresias(),
+    "easy": Easy(),
+    "easy_sjbf": Easy("shortest", name="easy_sjbf"),
+    "conservative": Conservative(),
+    "conservative_compress": ConservativeCompress(),
+    "fairshare": FairShare(),
+    "drf": Drf(),
+}
+"""Name -> policy, with its defaults."""
+
+
+def policy_named(name: str, weights: Mapping[str, float] | None = None) -> Policy:
+    """A policy of the menu; weights (by group) go to those that share. Raises ``KeyError`` for an unknown name."""
+    policy = POLICIES[name]
+    return replace(policy, weights=weights) if weights and isinstance(policy, FairShare | Drf) else policy
