@@ -16,6 +16,7 @@ from sim.cluster.failures.laws import draw_s, next_failure_s
 from sim.cluster.failures.stream import (
     hazards,
     job_failures_per_s,
+    job_fault_s,
     node_factors,
     of_nodes_that_are_up,
     outages,
@@ -183,6 +184,10 @@ def test_jobs_fail_of_their_own_making_whatever_their_size() -> None:
     found = before(outages(section, 100, Streams(1), job_nodes=100), 5000 * DAY)
     assert within(sum(not outage.nodes for outage in found), 5000 * 0.55)
     assert all(outage.nodes for outage in before(outages(section, 100, Streams(1)), 1000 * DAY))
+    random = Streams(1).generator("stretches")
+    stretches = [job_fault_s(section, 100, random)[0] for _ in range(4000)]
+    assert np.mean(stretches) / DAY == pytest.approx(1 / 0.55, rel=0.07)
+    assert job_fault_s(Reliability((2.0,)), 100, random) == (math.inf, 0.0)
     assert sum(hazard.per_node_s for hazard in hazards(section)) * DAY == pytest.approx(0.002)
 
 

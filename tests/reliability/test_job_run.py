@@ -67,6 +67,15 @@ def test_work_that_only_memory_held_is_lost_with_the_node() -> None:
     assert run.parts_s["productive"] == pytest.approx(200 - 75 - 51)
 
 
+def test_a_write_that_follows_a_restart_from_the_last_snapshot_saves_what_memory_held() -> None:
+    """Struck in the first write, at 103: all 100 are in memory; the write is repeated and ends at 103 + 1 + 10. A node
+    lost at 116 then costs the 2 since."""
+    job = LongJob(2, Recovery(100.0, 10.0, 10.0, 50.0, memory=MemoryTier(10.0, 0.0, 1.0)))
+    faults = [Outage(103.0, (), "software", 0.0, 0.0), Outage(116.0, (0,), "gpu", 0.0, 0.0)]
+    run = run_job(job, faults, 166.0)
+    assert (run.parts_s["productive"], run.parts_s["lost"]) == pytest.approx((100, 2))
+
+
 def test_five_hosts_at_once_and_four_spare() -> None:
     """OPT-175B, 6 December 2021: the fifth makes the job wait for a repair."""
     fall = Outage(1000.0, (0, 1, 2, 3, 4), "rack", 0.0, 5000.0)

@@ -41,7 +41,9 @@ class JobBooks:
         the end. Slow spells are spread evenly over the stretch.
         """
         got = self.recovery.progress(ran_s, phase_s=self.phase_s)
-        kept = {"all": got.useful_s, "memory": got.memory_s, "durable": got.durable_s}[keep]
+        kept = {"all": got.useful_s, "memory": 0.0, "durable": got.durable_s}[keep]
+        if keep == "memory":
+            kept = self.recovery.in_memory_s(ran_s, phase_s=self.phase_s)
         self.parts_s["checkpoint"] += got.checkpoint_s
         self.parts_s["lost"] += got.useful_s - kept
         done = self.work_left_s if last else min(speed_frac * kept, self.work_left_s)
@@ -50,7 +52,7 @@ class JobBooks:
         self._computed_s += got.useful_s
         self._done_s += speed_frac * got.useful_s
         self.work_left_s -= done
-        saved = got.durable_s > 0
+        saved = self.recovery.bookmarks(ran_s, phase_s=self.phase_s) > 0
         if keep == "memory":
             fresh = kept - got.durable_s
             fast, slow = (0.0, 0.0) if saved else self._fragile_s
