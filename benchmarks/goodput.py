@@ -1,7 +1,8 @@
 """``python -m benchmarks.goodput``: one large job, simulated, against every exact row that a simulation can play.
 
 Pass rule: the mean of independent runs lies within 4 of its standard errors of the exact value, and the standard error
-is at most 0.3 % of the value. ``python -m benchmarks.goodput llama`` prints the Llama 3 405B study with its inputs.
+is at most 0.3 % of the value. ``python -m benchmarks.goodput llama`` prints the Llama 3 405B study with its inputs,
+``... speed`` what a failure costs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import simpy
 
+from benchmarks.__main__ import seconds
 from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.job_run import run_job
 from sim.cluster.failures.laws import draw_s
@@ -284,11 +287,56 @@ def llama(runs: int = 40) -> list[str]:
     return [*lines, "  ".join(f"{part} {share:.2%}" for part, share in means.items())]
 
 
+def speed() -> list[tuple[str, float, float]]:
+    """Name, ratio and the most it may be, all of one machine in one run: cost is per failure, not per node or
+    second."""
+
+    def of_stream(nodes: int, count: int, shape: float = 1.0) -> float:
+        cause = Cause("gpu", replace_frac=1.0, weibull_shape=shape)
+        stream = outages(Reliability((1000.0 / nodes,), causes=(cause,)), nodes, Streams(1))
+        next(stream)  # ages are drawn before the first
+        return seconds(lambda: sum(1 for _ in itertools.islice(stream, count))) / count
+
+    def of_job(days: float) -> float:
+        job = LongJob(2048, blocking(496.0, 20.0, 300.0))
+        return seconds(lambda: run_job(job, outages(plain(6.5), 2048, Streams(1)), days * DAY)) / days
+
+    def bare() -> None:
+        environment = simpy.Environment()
+
+        def ticks() -> Iterator[simpy.Event]:
+            for _ in range(20_000):
+                yield environment.timeout(1.0)
+
+        environment.process(ticks())
+        environment.run()
+
+    failure = of_job(1500.0) / (2048 * 0.0065)
+    return [
+        (
+            "outage among 100,000 nodes over one among 100",
+            of_stream(100_000, 20_000) / of_stream(100, 20_000),
+            2.0,
+        ),
+        (
+            "ageing outage, 100,000 nodes over 100",
+            of_stream(100_000, 20_000, 2.0) / of_stream(100, 20_000, 2.0),
+            4.0,
+        ),
+        ("day of a job in 1,500 days over one in 150", of_job(1500.0) / of_job(150.0), 2.0),
+        ("failure of a job over one bare timeout", failure / (seconds(bare) / 20_000), 60.0),
+    ]
+
+
 def main() -> int:
     """Print the whole study; 1 when a row fails the pass rule."""
     if "llama" in sys.argv:
         print("\n".join(llama()))
         return 0
+    if "speed" in sys.argv:
+        ratios = speed()
+        print("\n".join(f"{name}: {ratio:.2f} (at most {most:g})" for name, ratio, most in ratios))
+        return int(any(ratio > most for _, ratio, most in ratios))
     only = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     bad = 0
     for row, study in studies().items():

@@ -1,0 +1,57 @@
+"""Replications of a long job: same bytes on any number of workers, and where the inputs come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.cluster.failures.long_job import LongJob
+from sim.cluster.failures.study import JobStudy, inputs_of, replicate_job
+from sim.cluster.recovery import Recovery
+from sim.cost.goodput import goodput_frac
+from sim.spec.reliability import Cause, Reliability, Spares
+from sim.statistics.replications import Rule
+
+DAY = 86400.0
+JOB = LongJob(2048, Recovery(500.0, 20.0, 20.0, 300.0), spares=Spares(cold=64, cold_swap_s=0.0))
+
+
+def test_replications_are_the_same_bytes_on_any_number_of_workers() -> None:
+    study = JobStudy(JOB, Reliability(rates="rsc-1"), 10 * DAY, seed=3)
+    rule = Rule(0.05, most=12)
+    assert repr(replicate_job(study, rule)) == repr(replicate_job(study, rule, workers=2))
+    other = JobStudy(JOB, Reliability(rates="rsc-1"), 10 * DAY, seed=4)
+    assert replicate_job(study, rule) != replicate_job(other, rule)
+
+
+def test_the_interval_covers_the_exact_goodput() -> None:
+    section = Reliability((2.0, 6.5, 9.0), causes=(Cause("node"),))
+    for level, rate in (("mid", 6.5), ("high", 9.0)):
+        got = replicate_job(JobStudy(JOB, section, 20 * DAY, level=level)).interval("goodput_frac")
+        mean = DAY / (2048 * rate / 1000)
+        exact = float(goodput_frac(mean, 500.0, 20.0, 300.0, fails_while_restarting=True))
+        assert abs(got.estimate - exact) < 2 * got.half_width
+        assert got.half_width < 0.02
+
+
+def test_an_answer_says_what_was_published_and_what_assumed() -> None:
+    kinds = {item.name: item.kind for item in inputs_of(Reliability(rates="llama-3-405b"))}
+    assert kinds["failures per 1,000 node-days"] == "published"
+    assert kinds["shares of causes"] == "published"
+    assert kinds["gpu: detection and repair"] == "assumed"
+    assert all(item.source for item in inputs_of(Reliability(rates="rsc-2")))
+    own = inputs_of(Reliability((1.0, 2.0, 3.0), causes=(Cause("gpu"),)))
+    assert {item.kind for item in own} == {"given"}
+    mixed = {item.name: item.kind for item in inputs_of(Reliability((1.0, 2.0, 3.0), "llama-3-405b"))}
+    assert mixed["failures per 1,000 node-days"] == "given"
+    assert mixed["shares of causes"] == "published"
+
+
+def test_every_published_cluster_can_be_played() -> None:
+    for name in ("rsc-2", "opt-175b", "bloom-176b", "skt-b200", "delta-h100", "titan-old-batch"):
+        job = LongJob(128, Recovery(1800.0, 30.0, 30.0, 600.0), spares=Spares(cold=8))
+        answers = JobStudy(job, Reliability(rates=name), 30 * DAY).answers(0)
+        assert answers["goodput_frac"] > 0.6, name
+        shares = [
+            answers[f"{part}_frac"] for part in ("productive", "checkpoint", "lost", "restart", "waiting")
+        ]
+        assert sum(shares) + answers["undetected_frac"] + answers["slowed_frac"] == pytest.approx(1), name
