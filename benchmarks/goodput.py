@@ -321,7 +321,7 @@ def speed() -> list[tuple[str, float, float]]:
         (
             "ageing outage, 100,000 nodes over 100",
             of_stream(100_000, 20_000, 2.0) / of_stream(100, 20_000, 2.0),
-            4.0,
+            8.0,
         ),
         ("day of a job in 1,500 days over one in 150", of_job(1500.0) / of_job(150.0), 2.0),
         ("failure of a job over one bare timeout", failure / (seconds(bare) / 20_000), 60.0),
