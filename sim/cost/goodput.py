@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 DAY_S = 86400.0
+"""Seconds of a day, by definition."""
 
 
 def _floats(*values: ArrayLike) -> tuple[Floats, ...]:

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from sim.cluster.failures.laws import draw_s, next_failure_s
 from sim.cluster.outage import Outage
-from sim.cost.goodput import weibull_scale_s
+from sim.cost.goodput import DAY_S, weibull_scale_s
 from sim.spec.reliability import Cause, Maintenance, Reliability
 from sim.statistics.streams import Streams
 
 BLOCK = 1024
 """Events drawn together; part of what a seed means."""
-DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
