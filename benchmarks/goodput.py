@@ -18,17 +18,18 @@ import numpy as np
 import simpy
 
 from benchmarks.__main__ import seconds
-from sim.cluster.failures.checkpoints import SavedState, recovery_for
+from sim.cluster.failures.checkpoints import SavedState
+from sim.cluster.failures.job_books import PARTS
 from sim.cluster.failures.job_run import run_job
 from sim.cluster.failures.laws import draw_s
 from sim.cluster.failures.long_job import JobRun, LongJob
 from sim.cluster.failures.stream import outages, slowdowns
+from sim.cluster.failures.study import JobStudy, study_of
 from sim.cluster.outage import Outage
 from sim.cluster.recovery import NEVER, MemoryTier, Recovery
 from sim.cost import goodput as form
 from sim.cost import queueing
 from sim.cost.storage import Storage
-from sim.spec.failure_rates import rate_set, with_rates
 from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spares, Stragglers
 from sim.statistics.intervals import mean_interval
 from sim.statistics.streams import Streams
@@ -253,26 +254,22 @@ LLAMA_INPUTS = (
 """What goes in, its value, and whether the paper (arXiv 2407.21783) gives it."""
 
 
-def llama_run(streams: Streams) -> JobRun:
-    """54 days of 16,384 H100 at the published rate."""
-    section = with_rates(Reliability(rates="llama-3-405b"))
-    nodes, found = 2048, rate_set("llama-3-405b")
-    storage = Storage(2e12, 2e12)
-    state = SavedState(405e9 * 14, nodes, storage)
-    mean = 1 / (nodes * section.node_failures_per_s())
-    plan = Checkpointing(requeue_s=180.0, warm_up_s=120.0)
-    job = LongJob(nodes, recovery_for(plan, state, mean), spares=Spares(cold=128, cold_swap_s=120.0))
-    stream = outages(section, job.owned, streams, job_nodes=nodes)
-    return checked(run_job(job, stream, found.days * DAY))
+def llama_study() -> JobStudy:
+    """54 days of 16,384 H100 at the published rate; the inputs of :data:`LLAMA_INPUTS`."""
+    section = Reliability(
+        rates="llama-3-405b",
+        spares=Spares(cold=128, cold_swap_s=120.0),
+        checkpoints=Checkpointing(requeue_s=180.0, warm_up_s=120.0),
+    )
+    state = SavedState(405e9 * 14, 2048, Storage(2e12, 2e12))
+    return study_of(section, 2048, state, 54 * DAY)
 
 
 def llama(runs: int = 40) -> list[str]:
     """The study as lines of text."""
-    all_runs = [llama_run(Streams(1).child(k)) for k in range(runs)]
-    struck = [sum(run.interruptions.values()) for run in all_runs]
-    time_frac = [
-        1 - sum(v for k, v in run.parts_s.items() if k != "productive") / run.span_s for run in all_runs
-    ]
+    study = llama_study()
+    answers = [study.answers(number) for number in range(runs)]
+    struck, time_frac = ([answer[name] for answer in answers] for name in ("interruptions", "goodput_frac"))
     lines = [f"{name:24s} {value:40s} {kind}" for name, value, kind in LLAMA_INPUTS]
     low, high = np.quantile(struck, [0.05, 0.95])
     lines.append(f"interruptions in 54 days: 90 % of runs between {low:.0f} and {high:.0f} (published 419)")
@@ -281,9 +278,7 @@ def llama(runs: int = 40) -> list[str]:
     lines.append(
         f"effective training time: {effective.estimate:.3f} (runs {least:.3f} to {most:.3f}; published above 0.90)"
     )
-    means = {
-        part: np.mean([run.parts_s[part] / run.span_s for run in all_runs]) for part in all_runs[0].parts_s
-    }
+    means = {part: np.mean([answer[f"{part}_frac"] for answer in answers]) for part in PARTS}
     return [*lines, "  ".join(f"{part} {share:.2%}" for part, share in means.items())]
 
 

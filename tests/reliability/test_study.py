@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sim.cluster.failures.checkpoints import SavedState
 from sim.cluster.failures.long_job import LongJob
-from sim.cluster.failures.study import JobStudy, inputs_of, replicate_job
+from sim.cluster.failures.study import JobStudy, inputs_of, replicate_job, study_of
 from sim.cluster.recovery import Recovery
 from sim.cost.goodput import goodput_frac
-from sim.spec.reliability import Cause, Reliability, Spares
+from sim.cost.storage import Storage
+from sim.spec.reliability import Cause, Checkpointing, Reliability, Spares
 from sim.statistics.replications import Rule
 
 DAY = 86400.0
@@ -44,6 +46,19 @@ def test_an_answer_says_what_was_published_and_what_assumed() -> None:
     mixed = {item.name: item.kind for item in inputs_of(Reliability((1.0, 2.0, 3.0), "llama-3-405b"))}
     assert mixed["failures per 1,000 node-days"] == "given"
     assert mixed["shares of causes"] == "published"
+
+
+def test_snapshots_in_memory_pay_where_software_fails() -> None:
+    """The same weather with and without the memory tier; failures of the job itself are most of all."""
+    state = SavedState(1e13, 128, Storage(5e11, 2e11), host_bytes_per_s=2e10, peer_bytes_per_s=5e10)
+    causes = (Cause("node", 1.0), Cause("software", 4.0, "job"))
+    goodput = []
+    for step, losses in ((None, 0), (120.0, 0), (120.0, 1)):
+        plan = Checkpointing(requeue_s=60.0, memory_interval_s=step, memory_node_losses=losses)
+        section = Reliability((60.0,), causes=causes, spares=Spares(cold=4), checkpoints=plan)
+        study = study_of(section, 128, state, 20 * DAY)
+        goodput.append(sum(study.answers(number)["goodput_frac"] for number in range(4)) / 4)
+    assert goodput[0] < goodput[1] < goodput[2]
 
 
 def test_every_published_cluster_can_be_played() -> None:

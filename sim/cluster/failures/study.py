@@ -6,13 +6,15 @@ Like a clinical trial with its protocol: what was given, what was only assumed, 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.job_run import run_job
 from sim.cluster.failures.long_job import LongJob
-from sim.cluster.failures.stream import outages, slowdowns
+from sim.cluster.failures.stream import hazards, job_failures_per_s, outages, slowdowns
 from sim.spec.failure_rates import known_causes, rate_set, with_rates
 from sim.spec.reliability import Reliability
 from sim.statistics.replications import Replications, Rule, replicate
@@ -55,6 +57,34 @@ class JobStudy:
             "speed_frac": run.speed_frac,
             "span_s": run.span_s,
         } | {f"{part}_frac": seconds / run.span_s for part, seconds in run.parts_s.items()}
+
+
+def study_of(
+    reliability: Reliability,
+    nodes: int,
+    state: SavedState,
+    span_s: float,
+    *,
+    work_s: float = math.inf,
+    min_nodes: int | None = None,
+    seed: int = 1,
+    level: str = "mid",
+) -> JobStudy:
+    """The study of a job on ``nodes`` that saves ``state`` as the section says, with the section's spares.
+
+    Mean time between failures and the share that snapshots in memory help are the section's own at this level.
+    """
+    section = with_rates(reliability)
+    own = job_failures_per_s(section, nodes, level)
+    others = [hazard for hazard in hazards(section, level) if hazard.cause.scope != "job"]
+    total = own + nodes * sum(hazard.per_node_s for hazard in others)
+    kept = section.checkpoints.memory_node_losses
+    sizes = {"node": 1, "switch": section.nodes_per_switch, "rack": section.nodes_per_rack}
+    helped = own + nodes * sum(h.per_node_s for h in others if sizes[h.cause.scope] <= kept)
+    recovery = recovery_for(section.checkpoints, state, 1 / total, memory_frac=helped / total)
+    return JobStudy(
+        LongJob(nodes, recovery, work_s, section.spares, min_nodes), reliability, span_s, seed, level
+    )
 
 
 def replicate_job(study: JobStudy, rule: Rule | None = None, *, workers: int = 1) -> Replications:
