@@ -3,6 +3,7 @@ against failures does."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 
@@ -34,6 +35,42 @@ def test_every_row_that_can_be_played(row: str) -> None:
     _, error, distance = judge(row, STUDIES[row], runs=10, share=QUICK.get(row, 0.1))
     assert abs(distance) < 4
     assert error < 0.12
+
+
+def loss_system(stream, nodes: int, spares: int, span_s: float) -> float:
+    """Share of time with too few nodes, by a bare loop over the same outages: a second pair of eyes."""
+    active, cold = set(range(nodes)), list(range(nodes, nodes + spares))
+    repairs: list[tuple[float, int]] = []
+    stalled, since = 0.0, None
+    for outage in stream:
+        now = min(outage.at_s, span_s)
+        while repairs and repairs[0][0] <= now:
+            back_s, node = heapq.heappop(repairs)
+            cold.append(node)
+            if since is not None:
+                active.add(cold.pop(0))
+                stalled, since = stalled + back_s - since, None
+        if outage.at_s >= span_s:
+            break
+        (node,) = outage.nodes
+        if since is None and node in active:
+            active.remove(node)
+            heapq.heappush(repairs, (now + outage.down_s, node))
+            if cold:
+                active.add(cold.pop(0))
+            else:
+                since = now
+    return (stalled + (span_s - since if since is not None else 0.0)) / span_s
+
+
+@pytest.mark.parametrize("law", ["exponential", "deterministic", "lognormal"])
+def test_waiting_for_spares_is_that_of_a_bare_loop_to_the_last_digit(law: str) -> None:
+    section = Reliability((6.5,), causes=(Cause("node", repair=Delay(DAY, law, 1.4)),))
+    job, span = LongJob(512, NEVER, spares=Spares(cold=4, cold_swap_s=0.0)), 400 * DAY
+    run = run_job(job, outages(section, 516, Streams(9)), span)
+    bare = loss_system(outages(section, 516, Streams(9)), 512, 4, span)
+    assert run.parts_s["waiting"] / span == pytest.approx(bare, rel=1e-12)
+    assert bare > 0.05
 
 
 def test_a_run_by_hand() -> None:
