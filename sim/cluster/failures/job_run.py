@@ -7,12 +7,13 @@ and returning nodes are events; checkpoints are closed forms inside (:class:`Rec
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import simpy
 
+from sim.cluster.failures.crew import Crew
 from sim.cluster.failures.job_books import JobBooks
 from sim.cluster.failures.long_job import JobRun, LongJob
 from sim.cluster.failures.stream import Slowdown
@@ -59,9 +60,7 @@ class _Voyage:
     ) -> None:
         self.job, self.requeue = job, requeue
         self.env = simpy.Environment()
-        self.active = set(range(job.nodes))
-        self.hot = deque(range(job.nodes, job.nodes + job.spares.hot))
-        self.cold = deque(range(job.nodes + job.spares.hot, job.owned))
+        self.crew = Crew(job.nodes, job.spares)
         self.books = JobBooks(job.recovery, job.work_s)
         self.struck: Counter[str] = Counter()
         self.state, self.since = _RUN, 0.0
@@ -93,14 +92,10 @@ class _Voyage:
             self._strike(outage)
 
     def _strike(self, outage: Outage) -> None:
-        lost = tuple(node for node in outage.nodes if node in self.active)
+        lost = tuple(node for node in outage.nodes if node in self.crew.active)
         planned = outage.cause in PLANNED
-        for pool in (
-            (self.hot, self.cold) if planned else (self.hot,)
-        ):  # nobody notices what befalls a cold spare
-            for node in [node for node in outage.nodes if node in pool]:
-                pool.remove(node)
-                self._send_to_repair(node, outage.detect_s + outage.down_s)
+        for node in self.crew.lose_spares(outage.nodes, cold_too=planned):
+            self._send_to_repair(node, outage.detect_s + outage.down_s)
         if self.done or (outage.nodes and not lost):
             return
         if self.state == _WAIT or (self.state == _RESTART and not self.job.fails_while_restarting):
@@ -132,7 +127,7 @@ class _Voyage:
     def _drag(self, slowdowns: Iterator[Slowdown]) -> Generator[Any, None, None]:
         for slow in slowdowns:
             yield self.env.timeout(max(slow.at_s - self.env.now, 0.0))
-            if slow.node in self.active and slow.node not in self.slow:
+            if slow.node in self.crew.active and slow.node not in self.slow:
                 self._note_speed()
                 self.slow[slow.node] = slow
                 found = self.env.timeout(max(slow.until_s - self.env.now, 0.0), slow)
@@ -225,7 +220,7 @@ class _Voyage:
 
     def _lose_nodes(self, outage: Outage) -> None:
         for node in outage.nodes:
-            self.active.discard(node)
+            self.crew.active.discard(node)
             self.slow.pop(node, None)
             self._send_to_repair(node, outage.down_s)
 
@@ -237,30 +232,21 @@ class _Voyage:
         if self.requeue is not None:
             yield from self._spend(_WAIT, next(self.requeue), "waiting")
         while True:
-            swap = self._fill()
-            while len(self.active) < floor:
+            swap = self.crew.fill()
+            while len(self.crew.active) < floor:
                 self.returned = self.env.event()
                 self._enter(_WAIT)
                 yield self.returned
                 self.books.parts_s["waiting"] += self.env.now - self.since
-                swap = max(swap, self._fill())
+                swap = max(swap, self.crew.fill())
             self.returned = None
             try:
                 yield from self._spend(_RESTART, swap + load, "restart")
             except simpy.Interrupt:
                 self.called = False
                 return  # struck again: the strike books the time that passed
-            if len(self.active) == self.job.nodes or not (self.hot or self.cold):
+            if len(self.crew.active) == self.job.nodes or not (self.crew.hot or self.crew.cold):
                 return  # else nodes came back meanwhile: a job that shrank takes them at once
-
-    def _fill(self) -> float:
-        """Take spares, the hot first; returns the time their swap takes."""
-        swap = 0.0
-        for pool, cost in ((self.hot, self.job.spares.hot_swap_s), (self.cold, self.job.spares.cold_swap_s)):
-            while pool and len(self.active) < self.job.nodes:
-                self.active.add(pool.popleft())
-                swap = max(swap, cost)
-        return swap
 
     def _spend(self, state: int, seconds: float, part: str) -> Generator[Any, None, None]:
         self._enter(state)
@@ -280,15 +266,12 @@ class _Voyage:
             back.callbacks.append(lambda event: self._back(event.value))
 
     def _back(self, node: int) -> None:
-        """A node is mended: it becomes a spare, of the kind there is too little of, or joins a job that lacks it."""
-        if self.returned is None and len(self.hot) < self.job.spares.hot:
-            self.hot.append(node)
-        else:
-            self.cold.append(node)
+        """A node is mended: it becomes a spare, or joins a job that lacks it."""
+        self.crew.put_back(node, wanted=self.returned is not None)
         if self.returned is not None:
             if not self.returned.triggered:
                 self.returned.succeed()
-        elif len(self.active) < self.job.nodes and self._under_way():
+        elif len(self.crew.active) < self.job.nodes and self._under_way():
             # a job that shrank grows again: a planned stop
             self.pending.append(Outage(self.env.now, (), "grow", 0.0, 0.0))
             self._call()
@@ -297,7 +280,7 @@ class _Voyage:
 
     def _speed(self) -> float:
         return (
-            len(self.active)
+            len(self.crew.active)
             / self.job.nodes
             * min((slow.speed_frac for slow in self.slow.values()), default=1.0)
         )

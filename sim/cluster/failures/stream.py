@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from sim.cluster.failures.laws import draw_s, next_failure_s
 from sim.cluster.outage import Outage
-from sim.cost.goodput import weibull_scale_s
+from sim.cost.goodput import DAY_S, weibull_scale_s
 from sim.spec.reliability import Cause, Maintenance, Reliability
 from sim.statistics.streams import Streams
 
 BLOCK = 1024
 """Events drawn together; part of what a seed means."""
-DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,24 @@ def hazards(reliability: Reliability, level: str = "mid") -> tuple[Hazard, ...]:
 
 def job_failures_per_s(reliability: Reliability, nodes: int, level: str = "mid") -> float:
     """Hazard of one job on ``nodes`` that takes no node down: its own, and the causes whose scope is the job."""
-    ours = sum(hazard.per_node_s for hazard in hazards(reliability, level) if hazard.cause.scope == "job")
-    return nodes * ours + reliability.job_failures_per_day / DAY_S
+    return sum(rate for _, rate in _job_hazards(reliability, nodes, level))
+
+
+def job_fault_s(
+    reliability: Reliability, nodes: int, random: np.random.Generator, level: str = "mid"
+) -> tuple[float, float]:
+    """When a stretch of a job on ``nodes`` that starts now will fail by itself, and how long nobody will know.
+
+    Both from now, in seconds; (infinite, 0) where jobs do not fail by themselves. For many jobs at a time, each with a
+    generator of its own.
+    """
+    known = _job_hazards(reliability, nodes, level)
+    total = sum(rate for _, rate in known)
+    if total == 0:
+        return math.inf, 0.0
+    after = float(random.exponential(1 / total))
+    i = _pick(np.array([rate for _, rate in known]), random)
+    return after, float(draw_s(known[i][0].detect, random, 1)[0])
 
 
 def node_factors(reliability: Reliability, nodes: int, streams: Streams) -> NDArray[np.float64]:
@@ -88,8 +103,7 @@ def outages(
     nothing ages, since such a process has no memory); :func:`of_nodes_that_are_up` does so where all nodes always work.
     """
     factor = node_factors(reliability, nodes, streams)
-    all_hazards = [hazard for hazard in hazards(reliability, level) if hazard.per_node_s > 0]
-    ours = [hazard for hazard in all_hazards if hazard.cause.scope != "job"]
+    ours = [h for h in hazards(reliability, level) if h.per_node_s > 0 and h.cause.scope != "job"]
     steady = [hazard for hazard in ours if hazard.cause.weibull_shape == 1]
     parts = [_steady(reliability, steady, factor, streams.child("steady"))]
     parts += [
@@ -100,8 +114,7 @@ def outages(
     if reliability.maintenance is not None:
         parts.append(_maintenance(reliability.maintenance, nodes))
     if job_nodes:
-        its_own = [hazard for hazard in all_hazards if hazard.cause.scope == "job"]
-        parts.append(_of_the_job(reliability, its_own, job_nodes, streams.child("job")))
+        parts.append(_of_the_job(_job_hazards(reliability, job_nodes, level), streams.child("job")))
     return heapq.merge(*parts, key=lambda outage: outage.at_s)
 
 
@@ -228,21 +241,33 @@ def _maintenance(window: Maintenance, nodes: int) -> Iterator[Outage]:
             yield Outage(turn * window.every_s + place * step_s, group, "maintenance", 0.0, window.lasts_s)
 
 
-def _of_the_job(
-    reliability: Reliability, ours: Sequence[Hazard], job_nodes: int, streams: Streams
-) -> Iterator[Outage]:
-    """Failures of the one job that take no node with them."""
-    known = [(hazard.cause, hazard.per_node_s * job_nodes) for hazard in ours]
+def _job_hazards(reliability: Reliability, nodes: int, level: str) -> list[tuple[Cause, float]]:
+    """Causes that stop a job and no node, with failures per second."""
+    known = [
+        (hazard.cause, hazard.per_node_s * nodes)
+        for hazard in hazards(reliability, level)
+        if hazard.cause.scope == "job" and hazard.per_node_s > 0
+    ]
     if reliability.job_failures_per_day > 0:
         known.append((Cause(name="job"), reliability.job_failures_per_day / DAY_S))
+    return known
+
+
+def _pick(rates: NDArray[np.float64], random: np.random.Generator) -> int:
+    shares = np.cumsum(rates) / rates.sum()
+    return min(int(np.searchsorted(shares, random.random(), side="right")), rates.size - 1)
+
+
+def _of_the_job(known: Sequence[tuple[Cause, float]], streams: Streams) -> Iterator[Outage]:
+    """Failures of the one job that take no node with them."""
     if not known:
         return
     rates = np.array([rate for _, rate in known])
     gaps, which = streams.generator("gap"), streams.generator("cause")
     times = [streams.generator("times", cause.name) for cause, _ in known]
-    shares, now = np.cumsum(rates) / rates.sum(), 0.0
+    now = 0.0
     while True:
         now += float(gaps.exponential(1 / rates.sum()))
-        i = min(int(np.searchsorted(shares, which.random(), side="right")), len(known) - 1)
+        i = _pick(rates, which)
         (detect,), (down,), _ = _times_s(known[i][0], times[i], 1)
         yield Outage(now, (), _name(known[i][0]), detect, down)
