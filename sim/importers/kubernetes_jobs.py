@@ -339,8 +339,12 @@ def _gang(
         outcome=outcome,
         limit_s=first.limit_s,
     )
-    if record.submit_s is None and now is None:
-        record.submit_s = 0.0
+    if record.submit_s is None and start is None:
+        if now is not None:
+            tally.note(
+                "has no time of creation: taken as handed in at the newest time of the files", first.place
+            )
+        record.submit_s = now or 0.0
     least = first.least_pods
     return make_job(
         record,

@@ -151,7 +151,7 @@ def _limit(row: Row) -> float | None:
 
 def _tasks(job: Job, place: str, tally: Tally) -> list[Job]:
     """``12_[1-5%2]`` is five jobs; the bound of tasks at once (%2) is not carried over."""
-    found = re.fullmatch(r"(\d+)_\[([^\]%]*)(%\d+)?\]", job.name)
+    found = re.fullmatch(r"(\d+)_\[(.*?)(%\d+)?\]", job.name)
     if not found:
         return [job]
     base, inside, bound = found.groups()

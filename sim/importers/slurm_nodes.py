@@ -56,11 +56,11 @@ _STATES = {
 def node_state(text: str, place: str, tally: Tally) -> str:
     """``IDLE+DRAIN``, ``down*``, ``mixed-``, ``DOWN+NOT_RESPONDING``: one of our states."""
     flags = [re.sub(r"[*~#!%$@^+-]+$", "", word) for word in re.split(r"[+,|\s]", text.lower()) if word]
+    if "~" in text:  # Slurm's mark of a node that is powered off
+        flags.append("powered_down")
     for state, words in _STATES.items():
         if any(flag in words for flag in flags):
             return state
-    if any(word.endswith("~") for word in text.lower().split()):
-        return "powered-down"
     tally.note(f"node state {text[:30]!r} is not known", place)
     return "unknown"
 
