@@ -7,7 +7,6 @@ feed breaks a record over lines, a cut file leaves half of one.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +64,7 @@ def rows(source: Source, tally: Tally, known: Sequence[str], columns: Sequence[s
     names = {name: position for position, name in reversed(list(enumerate(header)))}
     for number, cells in _whole(lines, cut, len(header), source, tally):
         place = source.place(number)
-        if [_column(cell) for cell in cells] == header:
+        if _column(cells[0]) == header[0] and [_column(cell) for cell in cells] == header:
             tally.skip("the header again", place)
             continue
         yield Row(place, {name: cells[position].strip() for name, position in names.items()})
@@ -89,7 +88,7 @@ def objects(source: Source, tally: Tally, names: Mapping[str, str]) -> Iterator[
 
 
 def _column(name: str) -> str:
-    return re.sub(r"%-?\d+$", "", name.strip()).upper()
+    return name.strip().partition("%")[0].upper()  # sacct's JobName%20 is a width
 
 
 def _rule(line: str) -> bool:

@@ -57,7 +57,7 @@ def jobs_of(mix: Mix, span_s: float, rng: np.random.Generator) -> Iterator[Job]:
 
 
 def submissions_s(arrivals: Arrivals, span_s: float, rng: np.random.Generator) -> Iterator[Floats]:
-    """Per day from time 0 the sorted moments of submission; the last day is whole, so that a longer span begins alike."""
+    """Per day from time 0 the sorted moments of submission; the last day is whole: a longer span begins alike."""
     factors = week_factors(arrivals)
     shape = 1.0 / arrivals.burst_cv**2 if arrivals.burst_cv > 0 else 0.0
     for first in range(0, int(np.ceil(span_s / HOUR_S)), HOURS_PER_DAY):

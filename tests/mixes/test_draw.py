@@ -154,7 +154,7 @@ def test_memory_does_not_grow_with_the_span() -> None:
         return used
 
     peak(2)
-    assert peak(24) < 1.5 * peak(6)
+    assert peak(12) < 1.5 * peak(4)
 
 
 def test_recipes_that_cannot_be_are_refused() -> None:
