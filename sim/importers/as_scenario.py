@@ -186,6 +186,10 @@ def _quotas(quotas: Sequence[Quota]) -> list[str]:
             f"#   {quota.name} {quota.flavor}, {quota.kind}, {quota.parent or '-'}; "
             f"{share}, {ceiling}, {quota.weight:g}, {quota.priority:g}"
         )
+    shares = {quota.name: quota.weight for quota in quotas if quota.kind not in ("partition", "qos")}
+    if len(set(shares.values())) > 1:
+        weights = ", ".join(f"{_quoted(name)} = {weight:g}" for name, weight in shares.items())
+        lines += ["# Their shares, for fair sharing:", f"# [policy]\n# weights = {{ {weights} }}"]
     return [*lines, ""] if lines else []
 
 

@@ -70,6 +70,18 @@ def test_a_cluster_section_loads_in_a_scenario(tmp_path: Path, small: str) -> No
     assert loaded.cluster.pools[0].accelerator.generation == "hopper"
 
 
+def test_a_history_becomes_a_mix(tmp_path: Path) -> None:
+    out = tmp_path / "mix.toml"
+    assert run("sacct", HISTORIES / "sacct.txt", "--fit", "--out", out)[0] == 0
+    document = tomllib.loads(out.read_text("utf-8"))
+    (mix,) = document["jobs"]["mixes"]
+    assert "trace" not in document["jobs"]
+    assert (
+        sum(size.get("weight", 1.0) for size in mix["sizes"]) == 10 - 1
+    )  # the one size of which no job has ended is left out
+    assert not (tmp_path / "mix.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -78,6 +90,8 @@ def test_a_cluster_section_loads_in_a_scenario(tmp_path: Path, small: str) -> No
         (("swf", HISTORIES / "sacct.txt"), "is no SWF log"),
         (("sacct", HISTORIES / "sacct.txt", "--out", "jobs.xlsx"), "expected a name that ends in"),
         (("sacct", HISTORIES / "sacct.txt", "--assume-duration", "5 GB"), "--assume-duration = '5 GB'"),
+        (("sacct", HISTORIES / "sacct.txt", "--fit"), "--fit writes a scenario"),
+        (("philly", HISTORIES / "philly.json", "--fit", "--out", "x/y.csv"), "--fit writes a scenario"),
         (("sacct", HISTORIES / "sacct.txt", "--out", "no/such/folder.csv"), "cannot be written"),
     ],
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from sim.importers.kinds import import_files
+from sim.mixes.as_scenario import to_toml
 from sim.mixes.fit import NotFittable, fit, fit_arrivals, fit_zipf
 from sim.mixes.generate import generate
 from sim.mixes.named import DAY_S, fine_tuning
@@ -139,3 +142,20 @@ def test_a_month_of_philly() -> None:
 def test_fitting_what_is_off_the_shelf_keeps_its_bursts() -> None:
     jobs = list(generate(fine_tuning(800), 60 * DAY_S, 9))
     assert fit(jobs).arrivals.burst_cv == pytest.approx(0.7, rel=0.15)
+
+
+def test_a_fitted_mix_is_written_down_and_read_back() -> None:
+    written = tomllib.loads(to_toml(FITTED))["jobs"]["mixes"][0]
+    parts = {"arrivals": Arrivals(**_tuples(written.pop("arrivals")))}
+    for name, noun in (("sizes", Size), ("queues", Portion), ("outcomes", Portion)):
+        parts[name] = tuple(noun(**_tuples(one)) for one in written.pop(name))
+    again = Mix(**parts, **_tuples(written))
+    assert to_toml(again) == to_toml(FITTED)
+    assert again.arrivals.rate_per_s == pytest.approx(FITTED.arrivals.rate_per_s, rel=1e-5)
+    assert [size.gpus for size in again.sizes] == [size.gpus for size in FITTED.sizes]
+    assert again.sizes[1].quantiles_s == pytest.approx(FITTED.sizes[1].quantiles_s, rel=1e-5)
+    assert again.users == 40
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
