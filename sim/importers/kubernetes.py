@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from sim.importers.imported import Node, Parts, Switch, Tally
-from sim.importers.kubernetes_jobs import Candidate, candidates, jobs_from
+from sim.importers.kubernetes_gangs import Candidate, jobs_from
+from sim.importers.kubernetes_jobs import candidates
 from sim.importers.kubernetes_quotas import quotas_from
 from sim.importers.kubernetes_values import DEVICE, items, mapping, quantity
 from sim.importers.sources import Source, refuse

@@ -164,6 +164,34 @@ def test_a_job_that_tells_no_run_time_needs_an_assumed_one(read: Read) -> None:
     assert (job.gpus, job.queue, job.duration_s, job.submit_s) == (32, "research", 600, 0)
 
 
+def test_retries_of_a_pod_are_jobs_of_their_own(read: Read) -> None:
+    def pod(name: str, created: str, ended: str, phase: str) -> dict[str, object]:
+        labels = {"batch.kubernetes.io/job-name": "retried"}
+        container = {"resources": {"limits": {"nvidia.com/gpu": 4}}}
+        state = {"state": {"terminated": {"finishedAt": f"2024-03-04T{ended}Z"}}}
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": f"2024-03-04T{created}Z"}
+        return {
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels, "creationTimestamp": f"2024-03-04T{created}Z"},
+            "spec": {"containers": [container]},
+            "status": {"phase": phase, "conditions": [scheduled], "containerStatuses": [state]},
+        }
+
+    pods = [
+        pod("a", "08:00:00", "09:00:00", "Failed"),
+        pod("b", "08:00:01", "09:00:30", "Failed"),  # beside a
+        pod("c", "09:01:00", "10:01:00", "Succeeded"),  # after both had ended
+    ]
+    first, second = read("kubernetes", json.dumps(pods)).jobs
+    assert (first.name, first.gpus, first.outcome) == ("default/retried", 8, "failed")
+    assert (second.name, second.gpus, second.outcome, second.duration_s) == (
+        "default/retried#2",
+        4,
+        "completed",
+        3600,
+    )
+
+
 def test_lists_and_json_are_the_same_objects(read: Read) -> None:
     pod = {
         "kind": "Pod",

@@ -103,6 +103,25 @@ def test_a_pending_array_is_as_many_jobs_as_it_has_tasks(read: Read) -> None:
     assert counted(got.report.notes)["array bounds its tasks at once (%): the bound is not carried over"] == 1
 
 
+def test_columns_of_fixed_width_as_sacct_and_squeue_print_them(read: Read) -> None:
+    sacct = (
+        "JobID             State              Submit               Start ElapsedRaw                      AllocTRES\n"
+        "------------ ---------- ------------------- ------------------- ---------- ------------------------------\n"
+        "12             TIMEOUT+ 2024-01-01T00:00:00 2024-01-01T00:05:00         90          cpu=8,gres/gpu=4\n"
+        "13           CANCELLED+ 2024-01-01T00:00:00                              0\n"
+    )
+    got = read("sacct", sacct)
+    (job,) = got.jobs
+    assert (job.gpus, job.duration_s, job.outcome) == (4, 90, "timeout")
+    assert counted(got.report.skipped) == {"never ran (cancelled)": 1}
+    squeue = (
+        "  JOBID PARTITION ST SUBMIT_TIME         TRES_PER_NODE NODES TIME_LIMIT NODELIST(REASON)\n"
+        "     77       gpu PD 2024-01-01T00:00:00 gres/gpu:8        2   01:00:00 (Nodes required for job are DOWN)\n"
+    )
+    (waiting,) = read("squeue", squeue).jobs
+    assert (waiting.gpus, waiting.duration_s, waiting.outcome) == (16, 3600, "pending")
+
+
 def test_a_job_known_by_its_steps_alone_is_taken_by_the_largest(read: Read) -> None:
     text = (
         "JobID|Submit|Start|ElapsedRaw|State|AllocTRES\n"
