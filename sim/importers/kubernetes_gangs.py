@@ -22,7 +22,7 @@ class Candidate:
     gang: str
     place: str
     rank: int
-    """Witness: 3 pods, 2 Kueue workload, 1 what is asked for alone."""
+    """Witness: 3 pods, 2 Kueue workload, 1 what is asked for alone, 0 a PodGroup."""
     needs: tuple[tuple[int, Needs], ...]
     """(pods, what each holds)."""
     created_s: float | None
@@ -55,7 +55,7 @@ def jobs_from(
         best = max(one.rank for one in members)
         for one in members:
             if one.rank < best:
-                tally.skip("told better by its pods or its Workload", one.place)
+                tally.skip("told better by another object of the same work", one.place)
         for number, wave in enumerate(_waves([one for one in members if one.rank == best]), 1):
             if number > 1:
                 tally.note(

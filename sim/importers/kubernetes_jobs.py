@@ -44,8 +44,8 @@ def candidates(one: Mapping[str, Any], place: str, priorities: Mapping[str, floa
     kind = str(one.get("kind", ""))
     if kind not in _KNOWN:
         return None
-    if kind == "PodGroup":  # its pods or its Job say the same, with devices
-        return []
+    if kind == "PodGroup":
+        return [_pod_group(one, place, priorities)]
     if kind == "Pod":
         return [_pod(one, place, priorities)]
     if kind == "Workload":
@@ -203,6 +203,25 @@ def _template(one: Mapping[str, Any], place: str, priorities: Mapping[str, float
         kind="serving" if one.get("kind") == "LeaderWorkerSet" else "",
         fault=fault,
         **common,
+    )
+
+
+def _pod_group(one: Mapping[str, Any], place: str, priorities: Mapping[str, float]) -> Candidate:
+    """Volcano's and the scheduler plugins' PodGroup: what the gang needs at least, in all (minResources)."""
+    metadata, spec, status = (mapping(one.get(part)) for part in ("metadata", "spec", "status"))
+    owner = next(iter(items(metadata.get("ownerReferences"))), {})
+    whole = pod_needs(
+        {"spec": {"containers": [{"resources": {"requests": mapping(spec.get("minResources"))}}]}}
+    )
+    return Candidate(
+        gang=_key(one, str(owner.get("name") or metadata.get("name", ""))),
+        place=place,
+        rank=0,
+        needs=((1, whole),),
+        started_s=None,
+        ended_s=None,
+        outcome="pending" if str(status.get("phase", "")) in ("", "Pending", "Inqueue") else "running",
+        **_common(one, spec, priorities),
     )
 
 

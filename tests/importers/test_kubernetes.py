@@ -73,7 +73,7 @@ def test_nodes_and_pods_of_an_export(histories: Path) -> None:
     assert counted(got.report.skipped) == {
         "ConfigMap is not used": 1,
         "pod of the node itself (DaemonSet or static)": 1,
-        "told better by its pods or its Workload": 1,
+        "told better by another object of the same work": 1,
     }
     assert node_pools(got.nodes)[0].nodes == 2
 
@@ -149,6 +149,16 @@ def test_volcano_and_kai_queues(read: Read) -> None:
     assert (queue.nominal_gpus, queue.ceiling_gpus, queue.weight, queue.parent) == (16, 32, 3, "root")
     assert queue.rules == {"reclaimable": "true", "guarantee_gpus": "8"}
     assert got.switches[0].nodes == ("n1", "n2")
+    group = "apiVersion: scheduling.volcano.sh/v1beta1\nkind: PodGroup\n"
+    group += "metadata: {name: g, ownerReferences: [{name: mpi}]}\n"
+    group += 'spec: {minMember: 3, queue: research, minResources: {nvidia.com/gpu: "16"}}\n'
+    alone, beside = (
+        read("volcano", text, options=Options(assume_duration_s=60.0))
+        for text in (group, f"{VOLCANO}---\n{group}")
+    )
+    assert [(job.name, job.gpus, job.queue) for job in alone.jobs] == [("default/mpi", 16, "research")]
+    assert [job.gpus for job in beside.jobs] == [32]
+    assert counted(beside.report.skipped) == {"told better by another object of the same work": 1}
     (team,) = read("kai", KAI).quotas
     assert (team.nominal_gpus, team.ceiling_gpus, team.weight) == (8, None, 2)
     assert (team.parent, team.priority) == ("department", 50)
