@@ -78,6 +78,12 @@ def test_helios(read: Read) -> None:
     }
 
 
+def test_a_simulators_copy_of_helios_counts_from_its_own_start(read: Read) -> None:
+    got = read("helios", "job_id,vc,gpu_num,submit_time,duration\n1,a,8,0,60\n2,a,8,30,60\n")
+    assert [(job.submit_s, job.duration_s) for job in got.jobs] == [(0, 60), (30, 60)]
+    assert got.origin == ""
+
+
 def test_acme(read: Read) -> None:
     got = read("acme", ACME)
     (job,) = got.jobs
@@ -93,6 +99,7 @@ def test_pai_joins_its_tables(read: Read) -> None:
     assert (gang.name, gang.gpus, gang.gpu_share_frac, gang.accelerator) == ("j1", 4, 0.5, "T4")
     assert (gang.submit_s, gang.recorded_start_s, gang.duration_s, gang.cpus) == (100, 110, 990, 6 + 16)
     assert (failed.gpus, failed.gpu_share_frac, failed.outcome) == (4, 1, "failed")
+    assert got.origin == "1970-01-01T08:15:00"  # 900 s on a clock of UTC+8, whose hours and weekdays are true
     assert [(node.name, node.gpus, node.accelerator) for node in got.nodes] == [
         ("m1", 8, "V100"),
         ("m2", 0, ""),
