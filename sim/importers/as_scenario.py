@@ -142,11 +142,16 @@ def to_scenario(imported: Imported, known: Mapping[str, Accelerator], jobs_file:
 
 
 def _pool(pool: NodePool, known: Mapping[str, Accelerator]) -> list[str]:
+    if not pool.in_service:
+        return [
+            f"# {pool.nodes} nodes of {pool.gpus} x {pool.kind or 'gpu'} are drained, down or under maintenance.",
+            "",
+        ]
     key = match_accelerator(pool.kind, known)
     lines = [
         "[[cluster.pools]]",
         f"name = {_quoted(pool.kind or 'gpu')}",
-        f"nodes = {max(pool.in_service, 1)}",
+        f"nodes = {pool.in_service}",
     ]
     if pool.in_service < pool.nodes:
         lines.append(f"# {pool.nodes - pool.in_service} more nodes are drained, down or under maintenance.")

@@ -116,6 +116,11 @@ def _nodes(row: Row, tally: Tally) -> list[Node]:
     except ValueError as fault:
         tally.skip(f"node list is not readable: {fault}", row.place)
         return []
+    if "GRES" not in row.cells:
+        tally.note(
+            "no Gres in the file: devices of the nodes are not known (sinfo -O NodeList,Gres,State)",
+            row.place,
+        )
     cores = row.first("CPUS(A/I/O/T)", "C").split("/")[-1] or row.first("CPUS", "CPUS(T)")
     if len(names) > 1 and "/" in row.first("CPUS(A/I/O/T)"):
         cores = str((amount(cores) or 0.0) / len(names))  # sinfo adds up the nodes of a line

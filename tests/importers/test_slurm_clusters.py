@@ -83,6 +83,16 @@ def test_sinfo_tells_a_node_once_per_partition(read: Read) -> None:
     ]
 
 
+def test_sinfo_as_it_prints_by_itself_names_no_devices(read: Read) -> None:
+    text = (
+        "PARTITION AVAIL  TIMELIMIT  NODES  STATE NODELIST\n"
+        "gpu*         up 3-00:00:00      2  down* n[1-2]\ngpu*         up 3-00:00:00      4    mix n[3-6]\n"
+    )
+    got = read("sinfo", text)
+    assert [node.state for node in got.nodes] == ["down"] * 2 + ["up"] * 4
+    assert [finding.count for finding in got.report.notes] == [2]
+
+
 def test_sinfo_without_a_header_is_told_by_its_content(read: Read) -> None:
     got = read("sinfo", "a0001   gpu:a100:4(S:0-3),fs:scratch:1   gpu:a100:2(IDX:0-1)   mixed\n")
     (node,) = got.nodes
