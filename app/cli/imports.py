@@ -44,6 +44,12 @@ def import_command(
             "--assume-duration", metavar="TIME", help="Run time of jobs that only say what they ask for."
         ),
     ] = "",
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit", help="With --out FILE.toml: a mix of jobs fitted to the history, not the history itself."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Read files of one kind and report what was read, left out and assumed."""
@@ -62,14 +68,16 @@ def import_command(
         imported = import_files(kind, files, Options(given, assumed))
     except ScenarioError as error:
         refuse(str(error))
-    written = _write(imported, out) if out else ""
+    if fit and (out is None or out.suffix != ".toml"):
+        refuse("--fit writes a scenario: give --out with a name that ends in .toml")
+    written = _write(imported, out, fit) if out else ""
     if json:
         print_json(_document(imported) | ({"out": written} if written else {}))
     else:
         _print(imported, written)
 
 
-def _write(imported: Imported, out: Path) -> str:
+def _write(imported: Imported, out: Path, fit: bool) -> str:
     from sim.importers.as_scenario import to_scenario
     from sim.importers.job_table import write_csv, write_parquet
     from sim.importers.swf import write_swf
@@ -91,15 +99,27 @@ def _write(imported: Imported, out: Path) -> str:
             text = write_swf(jobs, starts, ends)
         elif out.suffix == ".toml":
             beside = out.with_suffix(".csv")
-            if jobs:
+            if jobs and not fit:
                 beside.write_text(write_csv(jobs), encoding="utf-8")
-            text = to_scenario(imported, load_catalog().accelerator_names(), beside.name if jobs else "")
+            recipe = _fitted(imported) if fit else ""
+            known = load_catalog().accelerator_names()
+            text = to_scenario(imported, known, beside.name if jobs and not fit else "") + recipe
         else:
             refuse(f"--out = {str(out)!r}: expected a name that ends in .csv, .parquet, .swf or .toml")
         out.write_text(text, encoding="utf-8")
     except OSError as fault:
         refuse(f"{out}: cannot be written: {fault.strerror}")
     return str(out)
+
+
+def _fitted(imported: Imported) -> str:
+    from sim.mixes.as_scenario import to_toml
+    from sim.mixes.fit import NotFittable, fit
+
+    try:
+        return "\n" + to_toml(fit(imported.jobs, "history", imported.origin))
+    except NotFittable as fault:
+        refuse(f"{', '.join(imported.report.files)}: no mix can be fitted: {fault}")
 
 
 def _requests_csv(imported: Imported) -> str:

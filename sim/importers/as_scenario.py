@@ -142,11 +142,16 @@ def to_scenario(imported: Imported, known: Mapping[str, Accelerator], jobs_file:
 
 
 def _pool(pool: NodePool, known: Mapping[str, Accelerator]) -> list[str]:
+    if not pool.in_service:
+        return [
+            f"# {pool.nodes} nodes of {pool.gpus} x {pool.kind or 'gpu'} are drained, down or under maintenance.",
+            "",
+        ]
     key = match_accelerator(pool.kind, known)
     lines = [
         "[[cluster.pools]]",
         f"name = {_quoted(pool.kind or 'gpu')}",
-        f"nodes = {max(pool.in_service, 1)}",
+        f"nodes = {pool.in_service}",
     ]
     if pool.in_service < pool.nodes:
         lines.append(f"# {pool.nodes - pool.in_service} more nodes are drained, down or under maintenance.")
@@ -186,6 +191,10 @@ def _quotas(quotas: Sequence[Quota]) -> list[str]:
             f"#   {quota.name} {quota.flavor}, {quota.kind}, {quota.parent or '-'}; "
             f"{share}, {ceiling}, {quota.weight:g}, {quota.priority:g}"
         )
+    shares = {quota.name: quota.weight for quota in quotas if quota.kind not in ("partition", "qos")}
+    if len(set(shares.values())) > 1:
+        weights = ", ".join(f"{_quoted(name)} = {weight:g}" for name, weight in shares.items())
+        lines += ["# Their shares, for fair sharing:", f"# [policy]\n# weights = {{ {weights} }}"]
     return [*lines, ""] if lines else []
 
 

@@ -185,3 +185,8 @@ def _add(findings: dict[str, tuple[int, list[str]]], reason: str, place: str, co
 def _findings(findings: dict[str, tuple[int, list[str]]]) -> tuple[Finding, ...]:
     found = [Finding(reason, count, tuple(places)) for reason, (count, places) in findings.items()]
     return tuple(sorted(found, key=lambda finding: (-finding.count, finding.reason)))
+
+
+def counted(findings: tuple[Finding, ...]) -> dict[str, int]:
+    """Reason -> count."""
+    return {finding.reason: finding.count for finding in findings}

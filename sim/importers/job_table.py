@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import math
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
@@ -23,7 +24,11 @@ from sim.spec.job import Job
 
 COLUMNS = tuple(field.name for field in fields(Job))
 _REQUIRED = tuple(field.name for field in fields(Job) if field.default is MISSING)
-_HINTS = typing.get_type_hints(Job)
+_KINDS = {
+    name: next(kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None))
+    for name, hint in typing.get_type_hints(Job).items()
+}
+"""Column -> str, bool, int or float."""
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 MOST_FAULTS = 200
 """Faults told of one file; the rest are counted."""
@@ -131,40 +136,45 @@ def _header_faults(where: str, header: Sequence[str]) -> list[Fault]:
 def _values(row: dict[str, str], where: str, line: int) -> tuple[dict[str, Any], list[Fault]]:
     values: dict[str, Any] = {}
     faults = []
-    for name, text in row.items():
-        if text.strip() == "" and name not in _REQUIRED:
+    for name, cell in row.items():
+        text = cell.strip()
+        if not text and name not in _REQUIRED:
             continue
         try:
-            values[name] = _value(name, text.strip())
+            values[name] = _value(name, text)
         except ValueError as fault:
-            faults.append(Fault(where, f"line {line}: {name}", text, str(fault)))
+            faults.append(Fault(where, f"line {line}: {name}", cell, str(fault)))
     return values, faults
 
 
 def _value(name: str, text: str) -> Any:
-    kinds = set(typing.get_args(_HINTS[name]) or (_HINTS[name],)) - {type(None)}
-    if kinds == {str}:
+    kind = _KINDS[name]
+    if kind is str:
         if name == "name" and not text:
             raise ValueError("expected a name")
         return text
-    if kinds == {bool}:
+    if kind is bool:
         if text.lower() not in (*_TRUE, *_FALSE):
             raise ValueError("expected true or false")
         return text.lower() in _TRUE
-    number = units.parse(_number(text), units.dimension_of(name) or units.COUNT)
+    number = _number(name, text)
     if number < 0 and name not in ("priority", "recorded_start_s"):
         raise ValueError("expected at least 0")
     if name == "gpu_share_frac" and not 0 < number <= 1:
         raise ValueError("expected more than 0 and at most 1")
-    if kinds == {int}:
+    if kind is int:
         if number != int(number):
             raise ValueError("expected a whole number")
         return int(number)
     return number
 
 
-def _number(text: str) -> Any:
+def _number(name: str, text: str) -> float:
+    """A plain SI number, else text with a unit."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return text
+        return units.parse(text, units.dimension_of(name) or units.COUNT)
+    if not math.isfinite(number):
+        raise ValueError("expected a finite number")
+    return number

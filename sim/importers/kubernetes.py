@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from sim.importers.imported import Node, Parts, Switch, Tally
-from sim.importers.kubernetes_jobs import Candidate, candidates, jobs_from
+from sim.importers.kubernetes_gangs import Candidate, jobs_from
+from sim.importers.kubernetes_jobs import candidates
 from sim.importers.kubernetes_quotas import quotas_from
 from sim.importers.kubernetes_values import DEVICE, items, mapping, quantity
 from sim.importers.sources import Source, refuse
@@ -151,7 +152,7 @@ def _node(one: Mapping[str, Any], places: Sequence[str]) -> Node:
             count = int(quantity(value) or 0) or int(
                 quantity(capacity.get(name)) or 0
             )  # allocatable 0: unhealthy
-            kind = str(name).removeprefix("nvidia.com/") if "/mig-" in str(name) else product
+            kind = str(name).removeprefix("nvidia.com/mig-") if "/mig-" in str(name) else product
             devices += [(kind, count)] if count else []
     ready = {str(c.get("type")): str(c.get("status")) for c in items(status.get("conditions"))}.get(
         "Ready", "True"

@@ -1,20 +1,16 @@
-"""Gangs out of Kubernetes: pods, the jobs that own them and Kueue's workloads, each gang told once.
+"""What Kubernetes objects say of work: pods, the jobs that own them and Kueue's workloads, each a witness.
 
-One piece of work may be in an export three times: as a Workload, as a Job and as its pods. Pods say when work ran,
-Workloads when it was admitted and finished, Jobs only what they ask for; the best witness is kept.
+Sources: the API references of Kubernetes (Pod, Job), Kubeflow trainer, JobSet, LeaderWorkerSet, Volcano and Kueue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from sim.importers.imported import Tally
+from sim.importers.kubernetes_gangs import Candidate
 from sim.importers.kubernetes_values import Needs, items, mapping, pod_needs, quantity
-from sim.importers.making_jobs import Record, make_job, once_each
 from sim.importers.moments import moment
-from sim.spec.job import Job
 
 _GROUPS = (
     "training.kubeflow.org/job-name", "jobset.sigs.k8s.io/jobset-name", "ray.io/cluster", "volcano.sh/job-name",
@@ -43,36 +39,13 @@ _KNOWN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What one object says of one gang or of a member of it."""
-
-    gang: str
-    place: str
-    rank: int
-    """Witness: 3 pods, 2 Kueue workload, 1 what is asked for alone."""
-    needs: tuple[tuple[int, Needs], ...]
-    """(pods, what each holds)."""
-    created_s: float | None
-    started_s: float | None
-    ended_s: float | None
-    outcome: str
-    limit_s: float | None = None
-    queue: str = ""
-    priority: float = 0.0
-    kind: str = ""
-    least_pods: int | None = None
-    fault: str = ""
-    """Why it is to be left out."""
-
-
 def candidates(one: Mapping[str, Any], place: str, priorities: Mapping[str, float]) -> list[Candidate] | None:
     """What an object says of work; None where it says nothing of any."""
     kind = str(one.get("kind", ""))
     if kind not in _KNOWN:
         return None
-    if kind == "PodGroup":  # its pods or its Job say the same, with devices
-        return []
+    if kind == "PodGroup":
+        return [_pod_group(one, place, priorities)]
     if kind == "Pod":
         return [_pod(one, place, priorities)]
     if kind == "Workload":
@@ -233,6 +206,25 @@ def _template(one: Mapping[str, Any], place: str, priorities: Mapping[str, float
     )
 
 
+def _pod_group(one: Mapping[str, Any], place: str, priorities: Mapping[str, float]) -> Candidate:
+    """Volcano's and the scheduler plugins' PodGroup: what the gang needs at least, in all (minResources)."""
+    metadata, spec, status = (mapping(one.get(part)) for part in ("metadata", "spec", "status"))
+    owner = next(iter(items(metadata.get("ownerReferences"))), {})
+    whole = pod_needs(
+        {"spec": {"containers": [{"resources": {"requests": mapping(spec.get("minResources"))}}]}}
+    )
+    return Candidate(
+        gang=_key(one, str(owner.get("name") or metadata.get("name", ""))),
+        place=place,
+        rank=0,
+        needs=((1, whole),),
+        started_s=None,
+        ended_s=None,
+        outcome="pending" if str(status.get("phase", "")) in ("", "Pending", "Inqueue") else "running",
+        **_common(one, spec, priorities),
+    )
+
+
 Members = tuple[tuple[int, Needs], ...]
 
 
@@ -279,78 +271,3 @@ def _members(spec: Mapping[str, Any], version: str) -> tuple[Members, int | None
 def _whole(value: Any, default: int) -> int:
     number = None if value is None else quantity(value)
     return default if number is None else int(number)
-
-
-def jobs_from(
-    work: Sequence[Candidate], assume_duration_s: float | None, tally: Tally
-) -> tuple[list[Job], bool]:
-    """Gangs as jobs, and whether their times are of a wall clock."""
-    gangs: dict[str, list[Candidate]] = {}
-    for one in work:
-        if one.fault:
-            tally.skip(one.fault, one.place)
-        else:
-            gangs.setdefault(one.gang, []).append(one)
-    times = [t for one in work for t in (one.created_s, one.started_s, one.ended_s) if t is not None]
-    now = max(times, default=None)
-    found = []
-    for name, members in gangs.items():
-        best = max(one.rank for one in members)
-        for one in members:
-            if one.rank < best:
-                tally.skip("told better by its pods or its Workload", one.place)
-        job = _gang(name, [one for one in members if one.rank == best], now, assume_duration_s, tally)
-        if job is not None:
-            found.append((members[0].place, job))
-    return once_each(found, tally), bool(times)
-
-
-def _gang(
-    name: str, members: Sequence[Candidate], now: float | None, assume: float | None, tally: Tally
-) -> Job | None:
-    first = members[0]
-    if len(members) > 1:
-        tally.note("pod of a gang: counted in its first", first.place, len(members) - 1)
-    outcomes = {one.outcome for one in members}
-    outcome = next(o for o in ("failed", "running", "pending", "completed") if o in outcomes)
-    starts = [one.started_s for one in members]
-    start = max((s for s in starts if s is not None), default=None) if None not in starts else None
-    ends = [one.ended_s for one in members if one.ended_s is not None]
-    end = now if outcome == "running" else max(ends, default=None)
-    needs = [(count, each) for one in members for count, each in one.needs]
-    gpus = sum(count * each.gpus for count, each in needs)
-    with_devices = [each for count, each in needs if each.gpus and count]
-    duration = None if start is None or end is None else max(end - start, 0.0)
-    if duration is None and first.limit_s is None and assume is not None:
-        duration = assume
-        tally.note("run time is not known: the assumed one is taken", first.place)
-    if duration is None and first.limit_s is None:
-        tally.skip("tells what it asks for, not how long it runs (--assume-duration gives that)", first.place)
-        return None
-    pods = sum(count for count, _ in needs)
-    alike = len({each.gpus for count, each in needs if count}) == 1
-    record = Record(
-        name=name,
-        place=first.place,
-        gpus=gpus,
-        submit_s=min((one.created_s for one in members if one.created_s is not None), default=None),
-        start_s=start,
-        duration_s=duration,
-        outcome=outcome,
-        limit_s=first.limit_s,
-    )
-    if record.submit_s is None and now is None:
-        record.submit_s = 0.0
-    least = first.least_pods
-    return make_job(
-        record,
-        tally,
-        queue=first.queue,
-        priority=first.priority,
-        kind=first.kind,
-        accelerator=with_devices[0].kind if with_devices else "",
-        gpu_share_frac=with_devices[0].share_frac if with_devices else 1.0,
-        cpus=sum(count * each.cpus for count, each in needs),
-        memory_bytes=sum(count * each.memory_bytes for count, each in needs),
-        min_gpus=least * gpus // pods if least is not None and alike and 0 < least < pods and gpus else None,
-    )

@@ -9,6 +9,7 @@ back from others), capability (ceiling), guarantee (never lent), weight (volcano
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sim.importers.imported import Quota
@@ -47,27 +48,26 @@ def _kueue(name: str, kind: str, spec: Mapping[str, Any]) -> list[Quota]:
     rules |= {key: str(value) for key, value in fungibility.items()}
     rules |= {key: str(spec[key]) for key in ("queueingStrategy", "stopPolicy") if spec.get(key)}
     base = Quota(name, kind, parent, weight=1.0 if weight is None else weight, rules=rules)
-    found = []
+    found: list[Quota] = []
     for group in items(spec.get("resourceGroups")):
         for flavor in items(group.get("flavors")):
             for resource in items(flavor.get("resources")):
-                if DEVICE.fullmatch(str(resource.get("name", ""))):
-                    found.append(_flavored(base, str(flavor.get("name", "")), resource))
+                found += _flavored(base, str(flavor.get("name", "")), resource)
     return found or [base]
 
 
-def _flavored(base: Quota, flavor: str, resource: Mapping[str, Any]) -> Quota:
-    return Quota(
-        base.name,
-        base.kind,
-        base.parent,
-        flavor,
+def _flavored(base: Quota, flavor: str, resource: Mapping[str, Any]) -> list[Quota]:
+    """The quota of one flavor; none where the resource is no accelerator."""
+    if not DEVICE.fullmatch(str(resource.get("name", ""))):
+        return []
+    one = replace(
+        base,
+        flavor=flavor,
         nominal_gpus=quantity(resource.get("nominalQuota", 0)) or 0.0,
         borrow_limit_gpus=_bound(resource.get("borrowingLimit")),
         lend_limit_gpus=_bound(resource.get("lendingLimit")),
-        weight=base.weight,
-        rules=base.rules,
     )
+    return [one]
 
 
 def _volcano(name: str, spec: Mapping[str, Any], annotations: Mapping[str, Any]) -> Quota:

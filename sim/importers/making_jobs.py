@@ -63,10 +63,9 @@ def make_job(record: Record, tally: Tally, **more: Any) -> Job | None:
     if never and record.start_s is None and not duration:
         tally.skip(f"never ran ({outcome})", place)
         return None
-    if outcome == "pending" and record.start_s is None:
+    waits = outcome == "pending" and record.start_s is None
+    if waits and not duration:  # sacct says that it ran 0 s
         duration = record.limit_s
-        if duration is not None:
-            tally.note("waiting when the file was written: its time limit stands for its duration", place)
     submit = record.submit_s
     if submit is None and record.start_s is not None:
         tally.note("no time of submission: the start stands for it (its wait is not known)", place)
@@ -87,6 +86,8 @@ def make_job(record: Record, tally: Tally, **more: Any) -> Job | None:
     if gpus < 0:
         tally.skip("number of devices is negative", place)
         return None
+    if waits and duration == record.limit_s:
+        tally.note("waiting when the file was written: its time limit stands for its duration", place)
     _tell_oddities(record, submit, duration, outcome, tally)
     return Job(
         name=record.name,

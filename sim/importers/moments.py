@@ -15,6 +15,8 @@ _NEVER = frozenset(
     ("", "unknown", "none", "n/a", "na", "nan", "nat", "null", "(null)", "invalid", "notset", "-1", "-")
 )
 
+_EPOCH = datetime(1970, 1, 1)
+
 
 def moment(text: object) -> float | None:
     """Seconds since 1970-01-01 of ISO 8601 text or an epoch number; None where there is no time.
@@ -22,17 +24,17 @@ def moment(text: object) -> float | None:
     A spelling that is none of these gives None too: the caller counts it.
     """
     word = str(text).strip()
-    if word.lower() in _NEVER:
-        return None
-    number = amount(word)
-    if number is not None:
-        return number if number > 0 else None
-    word = re.sub(r"(\.\d{6})\d+", r"\1", re.sub(r" (P[SD]T|UTC|GMT|CST)$", "", word))
+    if word[4:5] != "-":  # no date of four digits: a number, a word or nothing
+        number = None if word.lower() in _NEVER else amount(word)
+        return number if number is not None and number > 0 else None
     try:
         date = datetime.fromisoformat(word)
-    except ValueError:
-        return None
-    return date.replace(tzinfo=UTC).timestamp()
+    except ValueError:  # parts of a second beyond microseconds, a zone by name
+        try:
+            date = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", re.sub(r" [A-Z]{3,4}$", "", word)))
+        except ValueError:
+            return None
+    return (date.replace(tzinfo=None) - _EPOCH).total_seconds()
 
 
 def amount(text: object) -> float | None:

@@ -110,23 +110,20 @@ def job_from(row: Row, name: str, tally: Tally) -> list[Job]:
 def asked(row: Row) -> Ask:
     """Devices, processors and memory: allocated before requested, TRES before the older GRES columns."""
     nodes = int(amount(row.first("NNODES", "ALLOCNODES", "REQNODES", "NODES", "NUMNODES")) or 0)
-    tres = row.first("ALLOCTRES", "TRES_ALLOC", "TRES", "REQTRES")
-    ask = parse_tres(tres)
-    requested = parse_tres(row["REQTRES"])
-    if not ask.gpus and requested.gpus:  # an allocation that was never made
-        ask = requested
-    gres = row.first("ALLOCGRES", "REQGRES", "TRES_PER_NODE", "TRESPERNODE", "GRES")
-    if not ask.gpus and gres:
-        per_node = parse_gres(gres.replace("=", ":"))
+    ask = parse_tres(row.first("ALLOCTRES", "TRES_ALLOC", "TRES", "REQTRES"))
+    if not ask.gpus and row["REQTRES"]:  # an allocation that was never made
+        requested = parse_tres(row["REQTRES"])
+        ask = requested if requested.gpus else ask
+    devices = ask.devices
+    gres = "" if devices else row.first("ALLOCGRES", "REQGRES", "TRES_PER_NODE", "TRESPERNODE", "GRES")
+    if gres:
         times = 1 if row["ALLOCGRES"] == gres else max(nodes or ask.nodes, 1)
-        ask = replace(ask, devices=tuple((kind, count * times) for kind, count in per_node), stated=True)
-    if not ask.cpus:
-        cpus = amount(row.first("ALLOCCPUS", "NCPUS", "REQCPUS", "CPUS", "NUMCPUS")) or 0.0
-        ask = replace(ask, cpus=cpus)
-    if not ask.memory_bytes:
-        ask = replace(ask, memory_bytes=_memory(row.first("REQMEM", "MIN_MEMORY"), nodes, ask.cpus))
+        devices = tuple((kind, count * times) for kind, count in parse_gres(gres.replace("=", ":")))
+    cpus = ask.cpus or amount(row.first("ALLOCCPUS", "NCPUS", "REQCPUS", "CPUS", "NUMCPUS")) or 0.0
+    memory = ask.memory_bytes or _memory(row.first("REQMEM", "MIN_MEMORY"), nodes, cpus)
     columns = ("ALLOCTRES", "TRES_ALLOC", "TRES", "REQTRES", "ALLOCGRES", "REQGRES", "TRES_PER_NODE")
-    return replace(ask, stated=ask.stated or any(name in row.cells for name in columns))
+    stated = ask.stated or bool(gres) or any(name in row.cells for name in columns)
+    return Ask(devices, cpus, memory, ask.nodes, stated)
 
 
 def _memory(text: str, nodes: int, cpus: float) -> float:
@@ -151,7 +148,7 @@ def _limit(row: Row) -> float | None:
 
 def _tasks(job: Job, place: str, tally: Tally) -> list[Job]:
     """``12_[1-5%2]`` is five jobs; the bound of tasks at once (%2) is not carried over."""
-    found = re.fullmatch(r"(\d+)_\[([^\]%]*)(%\d+)?\]", job.name)
+    found = re.fullmatch(r"(\d+)_\[(.*?)(%\d+)?\]", job.name)
     if not found:
         return [job]
     base, inside, bound = found.groups()
@@ -199,7 +196,7 @@ def gangs(jobs: Sequence[Job], tally: Tally) -> list[Job]:
     for job in jobs:
         base, plus, _ = job.name.partition("+")
         if not plus or base not in merged:
-            merged[base] = replace(job, name=base)
+            merged[base] = replace(job, name=base) if plus else job
             continue
         tally.skip("part of a heterogeneous job, counted in its first part")
         whole = merged[base]

@@ -97,9 +97,8 @@ def _records(source: Source, settings: dict[str, str], tally: Tally) -> Iterator
                 if _SETTINGS.fullmatch(key):
                     settings[single[1]] = single[2].strip()
                 continue
-        for key, value in _pairs(line):
-            starts = key in _STARTS or (key == "name" and not held)
-            if starts or (key == "name" and kind == "name"):
+        for position, (key, value) in enumerate(_pairs(line)):
+            if key in _STARTS or (key == "name" and not position):
                 if held:
                     yield Keys(source.place(since), kind, held)
                 held, since, kind = {}, number, key

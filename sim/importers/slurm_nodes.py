@@ -56,11 +56,11 @@ _STATES = {
 def node_state(text: str, place: str, tally: Tally) -> str:
     """``IDLE+DRAIN``, ``down*``, ``mixed-``, ``DOWN+NOT_RESPONDING``: one of our states."""
     flags = [re.sub(r"[*~#!%$@^+-]+$", "", word) for word in re.split(r"[+,|\s]", text.lower()) if word]
+    if "~" in text:  # Slurm's mark of a node that is powered off
+        flags.append("powered_down")
     for state, words in _STATES.items():
         if any(flag in words for flag in flags):
             return state
-    if any(word.endswith("~") for word in text.lower().split()):
-        return "powered-down"
     tally.note(f"node state {text[:30]!r} is not known", place)
     return "unknown"
 
@@ -116,6 +116,11 @@ def _nodes(row: Row, tally: Tally) -> list[Node]:
     except ValueError as fault:
         tally.skip(f"node list is not readable: {fault}", row.place)
         return []
+    if "GRES" not in row.cells:
+        tally.note(
+            "no Gres in the file: devices of the nodes are not known (sinfo -O NodeList,Gres,State)",
+            row.place,
+        )
     cores = row.first("CPUS(A/I/O/T)", "C").split("/")[-1] or row.first("CPUS", "CPUS(T)")
     if len(names) > 1 and "/" in row.first("CPUS(A/I/O/T)"):
         cores = str((amount(cores) or 0.0) / len(names))  # sinfo adds up the nodes of a line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sim.importers.imported import Tally
@@ -41,7 +41,8 @@ def rows(source: Source, tally: Tally, known: Sequence[str], columns: Sequence[s
     Raises:
         ScenarioError: no header among the first lines, and none given.
     """
-    lines = [(number, line) for number, line in source.lines() if line.strip() and not _rule(line)]
+    written = [(number, line) for number, line in source.lines() if line.strip()]
+    lines = [(number, line) for number, line in written if not _rule(line)]
     if not lines:
         raise refuse(source.name, "is empty: expected a table with a header")
     first = lines[0][1].strip(" \x1e")
@@ -51,7 +52,7 @@ def rows(source: Source, tally: Tally, known: Sequence[str], columns: Sequence[s
     header = [_column(name) for name in columns]
     wanted = {name.upper() for name in known}
     if not header:
-        header = [_column(name) for name in _cells(first, cut)]
+        header = [_column(name) for name in (first.split() if cut is None else first.split(cut))]
         if not wanted & set(header):
             raise refuse(
                 source.name,
@@ -62,10 +63,11 @@ def rows(source: Source, tally: Tally, known: Sequence[str], columns: Sequence[s
         lines = lines[1:]
     while header and not header[-1]:  # -p ends each line with a delimiter
         header.pop()
+    split = _splitter([line for _, line in written[:2]], cut, len(header))
     names = {name: position for position, name in reversed(list(enumerate(header)))}
-    for number, cells in _whole(lines, cut, len(header), source, tally):
+    for number, cells in _whole(lines, split, len(header), source, tally):
         place = source.place(number)
-        if [_column(cell) for cell in cells] == header:
+        if _column(cells[0]) == header[0] and [_column(cell) for cell in cells] == header:
             tally.skip("the header again", place)
             continue
         yield Row(place, {name: cells[position].strip() for name, position in names.items()})
@@ -88,8 +90,21 @@ def objects(source: Source, tally: Tally, names: Mapping[str, str]) -> Iterator[
             tally.skip("line is no JSON object", source.place(number))
 
 
+def _splitter(top: Sequence[str], cut: str | None, width: int) -> Callable[[str], list[str]]:
+    """How a line of the table falls into cells; ``top``: its first two lines."""
+    rule = top[1] if cut is None and len(top) > 1 and _rule(top[1]) else ""
+    spans = [found.span() for found in re.finditer("-+", rule)]
+    if spans and len(spans) == width:  # columns of fixed width below dashes, as sacct prints without -P
+        return lambda line: [line[start:end] for start, end in spans]
+    if cut is None:  # the last cell may hold blanks: squeue's reasons
+        return lambda line: line.split(None, width - 1)
+    if cut == "\x1f":
+        return lambda line: line.lstrip("\x1e").split(cut)
+    return lambda line: line.split(cut)
+
+
 def _column(name: str) -> str:
-    return re.sub(r"%-?\d+$", "", name.strip()).upper()
+    return name.strip().partition("%")[0].upper()  # sacct's JobName%20 is a width
 
 
 def _rule(line: str) -> bool:
@@ -97,18 +112,18 @@ def _rule(line: str) -> bool:
     return not line.strip("-|+ ")
 
 
-def _cells(line: str, cut: str | None) -> list[str]:
-    return line.split() if cut is None else line.split(cut)
-
-
 def _whole(
-    lines: Sequence[tuple[int, str]], cut: str | None, width: int, source: Source, tally: Tally
+    lines: Sequence[tuple[int, str]],
+    split: Callable[[str], list[str]],
+    width: int,
+    source: Source,
+    tally: Tally,
 ) -> Iterator[tuple[int, list[str]]]:
     """Records with all their cells: broken ones joined, halves told and left out."""
     held: list[str] = []
     since = 0
     for number, line in lines:
-        cells = _cells(line.lstrip("\x1e") if cut == "\x1f" else line, cut)
+        cells = split(line)
         if len(cells) == width + 1 and not cells[-1].strip():
             cells = cells[:-1]
         if held and len(held) + len(cells) - 1 <= width and len(cells) < width:

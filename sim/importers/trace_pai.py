@@ -14,6 +14,8 @@ from sim.importers.moments import amount
 from sim.importers.sources import Source, refuse, table
 from sim.spec.job import Job
 
+ZONE_S = 8 * 3600.0
+"""The trace's clock is UTC+8 (README, note of ``time``)."""
 _TABLES = {
     "job": ("job_name", "inst_id", "user", "status", "start_time", "end_time"),
     "task": (
@@ -104,8 +106,8 @@ def _job(row: Row, tasks: Sequence[Row], place: str, tally: Tally) -> Job | None
     parts = [(amount(task["inst_num"]) or 1.0, (amount(task["plan_gpu"]) or 0.0) / 100) for task in tasks]
     devices = sum(count * max(round(each), 1) for count, each in parts if each)
     asked = sum(count * each for count, each in parts)
-    starts = [start for task in tasks if (start := amount(task["start_time"])) is not None]
-    submit, end = amount(row["start_time"]), amount(row["end_time"])
+    starts = [start for task in tasks if (start := _clock(task["start_time"])) is not None]
+    submit, end = _clock(row["start_time"]), _clock(row["end_time"])
     kinds = {task["gpu_type"] for task in tasks if amount(task["plan_gpu"]) and task["gpu_type"]}
     record = Record(
         name=row["job_name"],
@@ -130,6 +132,11 @@ def _job(row: Row, tasks: Sequence[Row], place: str, tally: Tally) -> Job | None
             count * (amount(t["plan_mem"]) or 0.0) * 1e9 for (count, _), t in zip(parts, tasks, strict=True)
         ),
     )
+
+
+def _clock(text: str) -> float | None:
+    seconds = amount(text)
+    return None if seconds is None else seconds + ZONE_S
 
 
 def _node(row: Row) -> Node:

@@ -34,7 +34,7 @@ def read_requests(sources: Sequence[Source], tally: Tally) -> Parts:
             if arrival is None or tokens[0] is None or tokens[1] is None or min(tokens[0], tokens[1]) < 0:
                 tally.skip("time or number of tokens is not readable", place)
                 continue
-            blocks = tuple(int(word) for word in str(row.get("blocks") or "").split())
+            blocks = tuple(int(word) for word in str(row.get("blocks") or "").split() if word.isdigit())
             found.append(Request(arrival, int(tokens[0]), int(tokens[1]), blocks))
     late = sum(b.arrival_s < a.arrival_s for a, b in pairwise(found))
     if late:
@@ -85,7 +85,9 @@ def _objects(source: Source) -> Told:
         try:
             item = json.loads(line)
         except json.JSONDecodeError:
-            item = {}
+            item = None
+        item = item if isinstance(item, Mapping) else {}
+        hashes = item.get("hash_ids")
         milliseconds = amount(item.get("timestamp"))
         yield (
             source.place(number),
@@ -93,6 +95,6 @@ def _objects(source: Source) -> Told:
             {
                 "input": item.get("input_length"),
                 "output": item.get("output_length"),
-                "blocks": " ".join(str(block) for block in item.get("hash_ids") or []),
+                "blocks": " ".join(str(block) for block in hashes) if isinstance(hashes, list) else "",
             },
         )

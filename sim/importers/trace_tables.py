@@ -20,6 +20,8 @@ from sim.importers.sources import Source, refuse, table
 from sim.spec.job import Job
 
 _MIB = 2.0**20
+EARLIEST_DATE_S = 1e8
+"""March 1973: no trace of GPUs is older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,23 @@ _OPENB = Columns(
 
 def read_helios(sources: Sequence[Source], tally: Tally) -> Parts:
     """Helios' cluster_log.csv. Its duration counts for the run time; ``vc`` is the queue."""
-    return Parts(jobs=_jobs(sources, _HELIOS, tally, "Helios cluster_log.csv"))
+    return _dated(_jobs(sources, _HELIOS, tally, "Helios cluster_log.csv"))
 
 
 def read_acme(sources: Sequence[Source], tally: Tally) -> Parts:
     """Acme's trace_seren.csv and trace_kalos.csv: Helios' columns with a type of workload and memory per pod."""
-    return Parts(jobs=_jobs(sources, _HELIOS, tally, "Acme trace_seren.csv or trace_kalos.csv"))
+    return _dated(_jobs(sources, _HELIOS, tally, "Acme trace_seren.csv or trace_kalos.csv"))
+
+
+def _dated(jobs: list[Job]) -> Parts:
+    """Times in the first years after 1970 are no dates: a simulator's copy of the trace counts from its own start."""
+    return Parts(jobs=jobs, dated=min((job.submit_s for job in jobs), default=0.0) > EARLIEST_DATE_S)
+
+
+def _when(text: str | None) -> float | None:
+    """Seconds, or a date."""
+    number = amount(text)
+    return moment(text) if number is None or number < 0 else number
 
 
 def read_schedule(sources: Sequence[Source], tally: Tally) -> Parts:
@@ -172,7 +185,7 @@ def _jobs(
 
 
 def _job(row: Mapping[str, str], columns: Columns, place: str, tally: Tally) -> Job | None:
-    time = moment if columns.clock else amount
+    time = _when if columns.clock else amount
     gpus, state = amount(row.get("gpus")), row.get("state", "completed")
     outcome = outcome_of(state)
     share, cpus = amount(row.get("share_milli")), amount(row.get("cpus"))

@@ -1,6 +1,6 @@
-"""From a ``Mix`` to jobs, hour by hour, like a till that prints one receipt at a time.
+"""From a ``Mix`` to jobs, day by day, like a till that prints one receipt at a time.
 
-Only one hour's jobs are ever held, so that a decade costs no more memory than a day.
+Only one day's jobs are ever held, so that a decade costs no more memory than a week.
 """
 
 from __future__ import annotations
@@ -49,37 +49,35 @@ def jobs_of(mix: Mix, span_s: float, rng: np.random.Generator) -> Iterator[Job]:
     """Jobs of the mix in order of submission until ``span_s``, made when they are asked for."""
     made = 0
     for times in submissions_s(mix.arrivals, span_s, rng):
-        yield from _hour(mix, times, made, rng)
+        for job in _block(mix, times, made, rng):
+            if job.submit_s >= span_s:
+                return
+            yield job
         made += len(times)
 
 
 def submissions_s(arrivals: Arrivals, span_s: float, rng: np.random.Generator) -> Iterator[Floats]:
-    """Per hour from time 0 the sorted moments of submission before ``span_s``."""
+    """Per day from time 0 the sorted moments of submission; the last day is whole: a longer span begins alike."""
     factors = week_factors(arrivals)
     shape = 1.0 / arrivals.burst_cv**2 if arrivals.burst_cv > 0 else 0.0
-    hour = 0
-    while hour * HOUR_S < span_s:
-        start = hour * HOUR_S
-        length = min(HOUR_S, span_s - start)
-        growth = arrivals.growth_per_year ** ((start + length / 2) / YEAR_S)
-        mean = arrivals.rate_per_s * factors[(arrivals.start_hour + hour) % HOURS_PER_WEEK] * growth * length
+    for first in range(0, int(np.ceil(span_s / HOUR_S)), HOURS_PER_DAY):
+        hours = np.arange(first, first + HOURS_PER_DAY)
+        growth = arrivals.growth_per_year ** ((hours + 0.5) * HOUR_S / YEAR_S)
+        mean = arrivals.rate_per_s * HOUR_S * growth * factors[(arrivals.start_hour + hours) % HOURS_PER_WEEK]
         if shape:
-            mean *= rng.gamma(shape, 1.0 / shape)
-        count = int(rng.poisson(mean))
-        yield start + np.sort(rng.random(count)) * length
-        hour += 1
+            mean = mean * rng.gamma(shape, 1.0 / shape, HOURS_PER_DAY)
+        which = np.repeat(hours, rng.poisson(mean))
+        yield np.sort((which + rng.random(len(which))) * HOUR_S)
 
 
-def _hour(mix: Mix, times: Floats, before: int, rng: np.random.Generator) -> Iterator[Job]:
+def _block(mix: Mix, times: Floats, before: int, rng: np.random.Generator) -> Iterator[Job]:
+    """Jobs at these times; ``before`` were made already."""
     count = len(times)
-    if not count:
-        return
     which = _pick([size.weight for size in mix.sizes], rng, count)
     durations = np.empty(count)
     for index, size in enumerate(mix.sizes):
         mine = which == index
-        if mine.any():
-            durations[mine] = run_times_s(size, rng, int(mine.sum()))
+        durations[mine] = run_times_s(size, rng, int(mine.sum()))
     users = _pick(zipf_weights(mix.users, mix.user_zipf), rng, count)
     queues, outcomes = _named(mix.queues, rng, count, ""), _named(mix.outcomes, rng, count, "completed")
     limited = rng.random(count) < mix.limit_share

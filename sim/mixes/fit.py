@@ -39,7 +39,7 @@ def fit(jobs: Sequence[Job], name: str = "history", origin: str = "", span_s: fl
 
     ``origin``: wall clock of time 0 (ISO 8601), for weekdays and hours of the day; without it time 0 is Monday 00:00.
     ``span_s``: time the history covers; the last submission where not given. Jobs still running or waiting count as
-    submissions, not in run times and outcomes.
+    submissions, not in run times and outcomes; a size of which no job has ended is left out.
 
     Raises:
         NotFittable: fewer than two jobs, no job that ended, or no time between the first and the last.

@@ -1,7 +1,7 @@
 """Recipes off the shelf: notebooks, fine-tuning and pre-training, to start from where there is no history.
 
-Every number here is assumed: round figures of the order that Philly (Jeon et al., ATC 2019), Helios (Hu et al., SC 2021)
-and Acme (Hu et al., NSDI 2024) report, not fits to them. Fit your own history (``sim.mixes.fit``) where you have one.
+Every number here is assumed: round figures of the order that Philly (Jeon et al., ATC 2019), Helios (Hu et al., SC
+2021) and Acme (Hu et al., NSDI 2024) report, not fits to them. Better fit your own history (``sim.mixes.fit``).
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def replicas_of(service: Service, span_s: float) -> Iterator[Job]:
 
     Day by day from peak to peak: a window around each peak, cut at the ends of the span; by chance nothing.
     """
-    for number in range(1, service.least_replicas + 1):
+    for number in range(1, service.least_replicas + 1 if span_s > 0 else 1):
         yield _replica(service, f"base-{number}", 0.0, span_s)
     extra = service.most_replicas - service.least_replicas
     offset = service.start_hour % 24 * 3600.0
