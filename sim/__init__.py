@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sim.cluster.study import ClusterStudy
+    from sim.planning.capacity.plan import Plan
     from sim.results.step import StepResult
     from sim.spec.scenario import Scenario
 
-__all__ = ["load", "run", "watch"]
+__all__ = ["load", "plan", "run", "watch"]
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
@@ -66,3 +67,14 @@ def watch(scenario: Scenario, folder: str | Path = ".", workers: int = 1) -> Clu
     trace = read_jobs(Path(folder) / scenario.jobs.trace) if scenario.jobs and scenario.jobs.trace else ()
     fits = fits_for(scenario.profile) if scenario.jobs and scenario.jobs.runs else ()
     return study(scenario, trace, fits, workers)
+
+
+def plan(scenario: Scenario, worlds: int = 400) -> tuple[Plan, dict[str, Any]]:
+    """Choose among the scenario's supplies for its demand: the plan, and the document that every face shows.
+
+    Raises:
+        ValueError: the scenario has no demand or no supply.
+    """
+    from sim.planning.capacity.document import planned
+
+    return planned(scenario, worlds)

@@ -61,7 +61,7 @@ def parts_side_by_side(names: list[str], parts: list[dict[str, Any]]) -> go.Figu
         )  # fmt: skip
     figure.update_layout(barmode="stack", height=150 + 60 * len(names), xaxis_title="seconds of one step")
     figure.update_yaxes(autorange="reversed")
-    return _styled(figure)
+    return styled(figure)
 
 
 def pareto(rows: list[dict[str, Any]], labels: list[str]) -> go.Figure:
@@ -79,7 +79,7 @@ def pareto(rows: list[dict[str, Any]], labels: list[str]) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(height=380, xaxis_title="memory to spare on the fullest device, GiB")
     figure.update_yaxes(title="tokens/s", rangemode="tozero")
-    return _styled(figure)
+    return styled(figure)
 
 
 def tornado(bars: list[dict[str, Any]], metric: str) -> go.Figure:
@@ -95,7 +95,7 @@ def tornado(bars: list[dict[str, Any]], metric: str) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(barmode="overlay", height=140 + 40 * len(bars), xaxis_title=metric)
     figure.update_yaxes(autorange="reversed")
-    return _styled(figure)
+    return styled(figure)
 
 
 def _less(value: float | None, middle: float | None) -> float:
@@ -112,7 +112,7 @@ def shares(rows: list[dict[str, Any]], columns: dict[str, str]) -> go.Figure:
         )
     figure.update_layout(height=140 + 50 * len(rows), barmode="group")
     figure.update_yaxes(autorange="reversed")
-    return _styled(figure)
+    return styled(figure)
 
 
 def memory(document: dict[str, Any]) -> go.Figure:

@@ -35,12 +35,10 @@ def plan_document(plan: Plan, swings: Sequence[Swing], risks: Sequence[Risk]) ->
         "simulation_changed_the_choice": plan.closed_form.chosen != plan.choice.chosen,
         "simulated": [_played(name, found) for name, found in plan.played.items()],
         "refused": [{"name": e.candidate.name, "why": list(e.refused)} for e in plan.refused],
-        "waterfall": [
-            {"step": step, "device_hours": _spread(chosen.waterfall()[step])} for step in WATERFALL
-        ],
+        "waterfall": [{"step": step, "device_hours": spread(chosen.waterfall()[step])} for step in WATERFALL],
         "milestones": _milestones(plan),
         "cost_lines": [
-            {"line": line, "usd": _spread(chosen.ledger.line_usd(line))} for line in LINES if chosen.ledger
+            {"line": line, "usd": spread(chosen.ledger.line_usd(line))} for line in LINES if chosen.ledger
         ],
         "cash_by_quarter": _cash(chosen, plan.demand.start),
         "energy": _energy(chosen),
@@ -71,8 +69,8 @@ def _decision(plan: Plan) -> dict[str, Any]:
     return {
         "option": chosen.candidate.name,
         "nodes": {f"{f.part.contract} {f.part.system.key}": f.nodes for f in chosen.fleets if not f.sunk},
-        "cost_usd": _spread(chosen.cost_usd),
-        "usd_per_useful_hour": _spread(_unit_cost(chosen)),
+        "cost_usd": spread(chosen.cost_usd),
+        "usd_per_useful_hour": spread(_unit_cost(chosen)),
         "ready": months.name(round(max(ready)), plan.demand.start) if ready else None,
         "confidence": float(choice.wins[choice.chosen]),
         "too_close": choice.too_close,
@@ -92,9 +90,9 @@ def _need(need: Any, start: str) -> dict[str, Any]:
         "programme": need.programme.name,
         "kind": need.programme.kind,
         "unit": need.unit,
-        "work": _spread(total),
+        "work": spread(total),
         "deadline": None if need.deadline is None else months.name(need.deadline, start),
-        "by_month": [_spread(column) for column in need.work.T],
+        "by_month": [spread(column) for column in need.work.T],
         "implied": [_assumption(item) for item in need.implied],
     }
 
@@ -103,11 +101,11 @@ def _option(plan: Plan, found: Evaluation, regret: float, wins: float) -> dict[s
     short = found.short_hours.sum(axis=1) if found.short_hours is not None else np.zeros(1)
     return {
         "name": found.candidate.name,
-        "cost_usd": _spread(found.cost_usd),
-        "penalty_usd": _spread(found.penalty_usd),
-        "loss_usd": _spread(found.loss_usd),
-        "short_device_hours": _spread(short),
-        "usd_per_useful_hour": _spread(_unit_cost(found)),
+        "cost_usd": spread(found.cost_usd),
+        "penalty_usd": spread(found.penalty_usd),
+        "loss_usd": spread(found.loss_usd),
+        "short_device_hours": spread(short),
+        "usd_per_useful_hour": spread(_unit_cost(found)),
         "peak_w": found.peak_w,
         "regret": regret,
         "first_in": wins,
@@ -129,7 +127,7 @@ def _milestones(plan: Plan) -> list[dict[str, Any]]:
                     "programme": served.need.programme.name,
                     "deadline": months.name(served.need.deadline, plan.demand.start),
                     "in_time": float((served.late_months == 0).mean()),
-                    "finished_months": _spread(served.finished),
+                    "finished_months": spread(served.finished),
                 }
             )
     return rows
@@ -143,16 +141,16 @@ def _cash(found: Evaluation, start: str) -> list[dict[str, Any]]:
     for month in range(cash.shape[1]):
         name = months.quarter(month, start)
         quarters[name] = quarters.get(name, 0) + cash[:, month]
-    return [{"quarter": name, "usd": _spread(amount)} for name, amount in quarters.items()]
+    return [{"quarter": name, "usd": spread(amount)} for name, amount in quarters.items()]
 
 
 def _energy(found: Evaluation) -> dict[str, Any]:
     kwh = found.kwh or {}
     return {
         "peak_w": found.peak_w,
-        "kwh": {state: _spread(amount) for state, amount in kwh.items()},
-        "total_kwh": _spread(sum(kwh.values(), start=np.zeros(1))),
-        "carbon_kg": _spread(found.carbon_kg if found.carbon_kg is not None else np.zeros(1)),
+        "kwh": {state: spread(amount) for state, amount in kwh.items()},
+        "total_kwh": spread(sum(kwh.values(), start=np.zeros(1))),
+        "carbon_kg": spread(found.carbon_kg if found.carbon_kg is not None else np.zeros(1)),
     }
 
 
@@ -188,7 +186,7 @@ def _assumption(item: Assumption) -> dict[str, Any]:
     }
 
 
-def _spread(values: ArrayLike) -> dict[str, float | None]:
+def spread(values: ArrayLike) -> dict[str, float | None]:
     """P10, P50 and P90; none = beyond the plan (never, or not defined)."""
     low, mid, high = np.quantile(np.asarray(values, float), [0.1, 0.5, 0.9], method="inverted_cdf")
     return {n: float(v) if np.isfinite(v) else None for n, v in (("p10", low), ("p50", mid), ("p90", high))}
