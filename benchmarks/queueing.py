@@ -1,7 +1,7 @@
 """The engine against every row of queueing_vectors.csv that an open trace can express.
 
-``python -m benchmarks.queueing [ids]``. A long study (minutes to an hour): replications are added until the 99 % interval
-is within 1 % of the mean on either side, or 200 are spent.
+``python -m benchmarks.queueing [ids]``. A long study (minutes to an hour): replications are added until the 99 %
+interval is within 1 % of the mean on either side, or 200 are spent.
 """
 
 from __future__ import annotations

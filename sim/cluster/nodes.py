@@ -202,7 +202,7 @@ class Nodes:
                 for node, devices in spots:
                     rows.change(node, -devices)
                 self.free_gpus -= gpus
-                if len(spots) > 1:
+                if len(spots) != 1:
                     return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
                 spot = (first + spots[0][0], gpus)
                 placed = self._single.get(spot)
