@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import simpy
@@ -18,7 +19,18 @@ from simpy.events import EventPriority
 
 from sim.cluster.nodes import Ground
 from sim.cluster.outage import Outage
-from sim.cluster.policy import Cancel, Decision, Policy, PolicyError, Preempt, Resize, Start, View, Wake
+from sim.cluster.policy import (
+    Cancel,
+    Decision,
+    Decisions,
+    Policy,
+    PolicyError,
+    Preempt,
+    Resize,
+    Start,
+    View,
+    Wake,
+)
 from sim.cluster.queue import Waiting
 from sim.cluster.rules import Rules
 from sim.cluster.settle import settle
@@ -28,6 +40,7 @@ from sim.results.cluster_log import ClusterLog, Downtime, JobRecord, Sink
 from sim.spec.job import Job
 
 FIRST, SECOND = simpy.events.URGENT, simpy.events.NORMAL
+PAST: Any = (math.inf, -1, None)
 CIRCLES = 1000
 """Passes at one instant that change nothing before a policy is said to go in circles."""
 
@@ -204,6 +217,9 @@ class Dispatcher:
             why = "timeout" if limited else "completed"
             self._stop(state, why)
             self._write(state, self._now, why)
+            state.entry = state.running_entry = (
+                PAST  # its cards point back at it: without them it is freed now
+            )
         self._settle_instant()
 
     def _hazarded(self, event: Any) -> None:
@@ -368,6 +384,9 @@ class Dispatcher:
                 state.preemptions, state.failures, outcome, job.user, job.queue,
             )
         )  # fmt: skip
+        state.entry = state.running_entry = (
+            PAST  # its cards point back at it: without them it is freed at once
+        )
 
     # --- the policy ----------------------------------------------------------------------------------------------
 
@@ -385,33 +404,34 @@ class Dispatcher:
         self._settle_instant()
 
     def _pass(self) -> None:
-        view, name = self._view, self._policy.name
-        now = self._now
+        view, now = self._view, self._now
         self._passes += 1
         self._fruitless = 0 if self._changed or now > view.now_s else self._fruitless + 1
         view.now_s = now
         self._changed = False
         if self._fruitless > CIRCLES:
-            raise PolicyError(f"policy {name}: {CIRCLES} passes in a row changed nothing at {view.now_s} s")
+            raise PolicyError(
+                f"policy {self._policy.name}: {CIRCLES} passes in a row changed nothing at {now} s"
+            )
         budget = self._rules.decisions_per_pass * (self._waiting.size + len(self._running) + 1)
         decision: Decision | None = None
         done: bool | None = None
-        try:
-            decisions = iter(self._policy.decide(view))
-            send = decisions.send if isinstance(decisions, Generator) else lambda _: next(decisions)
-            while budget:
+        send: Callable[[Any], Decision] | None = None
+        while budget:
+            try:
+                if send is None:
+                    send = _sender(self._policy.decide(view))
                 decision = send(done)
-                done = self._carry_out(decision)
-                budget -= 1
-        except StopIteration:
-            return
-        except (PolicyError, TraceError):
-            raise
-        except Exception as error:
-            raise PolicyError(
-                f"policy {name} raised {type(error).__name__}: {error} at {view.now_s} s, after {_told(decision)}"
-            ) from error
-        raise PolicyError(f"policy {name} goes in circles at {view.now_s} s: {_told(decision)}")
+            except StopIteration:
+                return
+            except Exception as error:
+                raise PolicyError(
+                    f"policy {self._policy.name} raised {type(error).__name__}: {error} at {now} s, "
+                    f"after {_told(decision)}"
+                ) from error
+            done = self._carry_out(decision)
+            budget -= 1
+        raise PolicyError(f"policy {self._policy.name} goes in circles at {now} s: {_told(decision)}")
 
     def _carry_out(self, decision: Decision) -> bool:
         if type(decision) is Start and type(decision.state) is JobState:
@@ -496,6 +516,15 @@ class Dispatcher:
             at_s = max(at_s, now)
             self._wake = self._at(at_s, self._woken, at_s)
         return True
+
+
+def _sender(decisions: Decisions) -> Callable[[Any], Decision]:
+    """A generator is told whether its decision was carried out; a list is only read."""
+    if isinstance(decisions, GeneratorType):
+        send: Callable[[Any], Decision] = decisions.send
+        return send
+    rest = iter(decisions)
+    return lambda _: next(rest)
 
 
 def _told(decision: Decision | None) -> str:

@@ -165,6 +165,7 @@ class Nodes:
         "_placement",
         "_possible",
         "_rows",
+        "_single",
         "_where",
         "down_gpus",
         "free_gpus",
@@ -175,6 +176,7 @@ class Nodes:
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
         self._placement = placement
+        self._single: dict[tuple[int, int], Placed] = {}
         self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
         self._where: list[int] = []
@@ -200,9 +202,13 @@ class Nodes:
                 for node, devices in spots:
                     rows.change(node, -devices)
                 self.free_gpus -= gpus
-                if first:
-                    spots = tuple((first + node, devices) for node, devices in spots)
-                return Placed(number, spots, ())
+                if len(spots) != 1:
+                    return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
+                spot = (first + spots[0][0], gpus)
+                placed = self._single.get(spot)
+                if placed is None:
+                    placed = self._single[spot] = Placed(number, (spot,), ())
+                return placed
         return None
 
     def take(self, placed: Placed, job: Job) -> bool:

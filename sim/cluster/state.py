@@ -68,8 +68,9 @@ class JobState:
         """Place in the order of joining the queue; a job that comes back gets a new one."""
         self.queued_s = 0.0
         self.group = ""
-        self.entry: tuple[Any, int, JobState] = (0, number, self)
-        self.running_entry: tuple[Any, int, JobState] = (0, number, self)
+        self.entry: tuple[Any, int, JobState]
+        """Its card in the queue: key, number, itself; the last one, while it runs."""
+        self.running_entry: tuple[Any, int, JobState]
         self.limit_left_s = math.inf if job.limit_s is None else job.limit_s
         """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
         self.waits = False
