@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sim.cluster.failures.stream import CauseRate, job_failures_per_s
+from sim.cluster.failures.stream import CauseRate, cause_rates, job_failures_per_s
 from sim.cluster.failures.study import JobStudy
 from sim.cost.goodput import DAY_S, completion_s, goodput_frac, goodput_two_tier_frac, straggler_speed_frac
 from sim.cost.queueing import erlang_b

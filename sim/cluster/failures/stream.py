@@ -53,7 +53,7 @@ def cause_rates(reliability: Reliability, level: str = "mid") -> tuple[CauseRate
 
 
 def job_failures_per_s(reliability: Reliability, nodes: int, level: str = "mid") -> float:
-    """CauseRate of one job on ``nodes`` that takes no node down: its own, and the causes whose scope is the job."""
+    """Hazard of one job on ``nodes`` that takes no node down: its own, and the causes whose scope is the job."""
     return sum(rate for _, rate in _job_causes(reliability, nodes, level))
 
 
