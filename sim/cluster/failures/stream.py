@@ -75,7 +75,7 @@ def job_fault_s(
 
 
 def node_factors(reliability: Reliability, nodes: int, streams: Streams) -> NDArray[np.float64]:
-    """CauseRate of each node over the rate, ``[nodes]``: 1, or more for lemons and bad batches.
+    """Hazard of each node over the rate, ``[nodes]``: 1, or more for lemons and bad batches.
 
     Batches take nodes that no batch has yet. ``within_rate`` batches leave the fleet's mean as it was.
     """
