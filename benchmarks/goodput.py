@@ -142,7 +142,7 @@ def stall(spares: int, law: Delay) -> Study:
         got = checked(run_job(job, stream, span))
         return got.parts_s["waiting"] / got.span_s
 
-    many = 11_000_000 if spares > 4 else 10_000_000 if law.law == "lognormal" else 2_500_000
+    many = 13_000_000 if spares > 4 else 10_000_000 if law.law == "lognormal" else 2_500_000
     return Study(exact, run, many)
 
 

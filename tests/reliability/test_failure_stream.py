@@ -14,7 +14,7 @@ from scipy.stats import kstest, weibull_min
 
 from sim.cluster.failures.laws import draw_s, next_failure_s
 from sim.cluster.failures.stream import (
-    hazards,
+    cause_rates,
     job_failures_per_s,
     job_fault_s,
     node_factors,
@@ -188,7 +188,7 @@ def test_jobs_fail_of_their_own_making_whatever_their_size() -> None:
     stretches = [job_fault_s(section, 100, random)[0] for _ in range(4000)]
     assert np.mean(stretches) / DAY == pytest.approx(1 / 0.55, rel=0.07)
     assert job_fault_s(Reliability((2.0,)), 100, random) == (math.inf, 0.0)
-    assert sum(hazard.per_node_s for hazard in hazards(section)) * DAY == pytest.approx(0.002)
+    assert sum(hazard.per_node_s for hazard in cause_rates(section)) * DAY == pytest.approx(0.002)
 
 
 def test_slow_nodes_come_at_their_rate_and_are_found() -> None:

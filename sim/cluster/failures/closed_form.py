@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sim.cluster.failures.stream import Hazard, hazards, job_failures_per_s
+from sim.cluster.failures.stream import CauseRate, cause_rates, job_failures_per_s
 from sim.cluster.failures.study import JobStudy
 from sim.cost.goodput import DAY_S, completion_s, goodput_frac, goodput_two_tier_frac, straggler_speed_frac
 from sim.cost.queueing import erlang_b
@@ -37,7 +37,7 @@ def shadow(study: JobStudy) -> Shadow:
     mean speed under slow nodes.
     """
     section, job = with_rates(study.reliability), study.job
-    ours = hazards(section, study.level)
+    ours = cause_rates(section, study.level)
     own_s = section.job_failures_per_day / DAY_S  # noticed at once, as the stream has it
     rate = job_failures_per_s(section, job.nodes, study.level) + job.nodes * sum(
         h.per_node_s for h in ours if h.cause.scope != "job"
@@ -60,7 +60,7 @@ def shadow(study: JobStudy) -> Shadow:
 def _goodput_frac(
     study: JobStudy,
     section: Reliability,
-    ours: Sequence[Hazard],
+    ours: Sequence[CauseRate],
     rate: float,
     own_s: float,
     down_s: float,
@@ -99,7 +99,7 @@ def _down_s(cause: Cause) -> float:
     return (1 - cause.replace_frac) * cause.repair.mean_s + cause.replace_frac * cause.replace.mean_s
 
 
-def _beyond(study: JobStudy, section: Reliability, ours: Sequence[Hazard]) -> tuple[str, ...]:
+def _beyond(study: JobStudy, section: Reliability, ours: Sequence[CauseRate]) -> tuple[str, ...]:
     found = {
         "parts that age": any(h.cause.weibull_shape != 1 for h in ours),
         "nodes that fall together": any(h.cause.scope in ("switch", "rack") for h in ours),

@@ -28,7 +28,7 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Hazard:
+class CauseRate:
     """One cause on this cluster."""
 
     cause: Cause
@@ -45,16 +45,16 @@ class Slowdown(NamedTuple):
     until_s: float
 
 
-def hazards(reliability: Reliability, level: str = "mid") -> tuple[Hazard, ...]:
+def cause_rates(reliability: Reliability, level: str = "mid") -> tuple[CauseRate, ...]:
     """The rate shared out to the causes; one cause ``node`` that costs no time where none is given."""
     causes = reliability.causes or (Cause(name="node"),)
     rate, total = reliability.node_failures_per_s(level), sum(cause.share_frac for cause in causes)
-    return tuple(Hazard(cause, rate * cause.share_frac / total) for cause in causes)
+    return tuple(CauseRate(cause, rate * cause.share_frac / total) for cause in causes)
 
 
 def job_failures_per_s(reliability: Reliability, nodes: int, level: str = "mid") -> float:
     """Hazard of one job on ``nodes`` that takes no node down: its own, and the causes whose scope is the job."""
-    return sum(rate for _, rate in _job_hazards(reliability, nodes, level))
+    return sum(rate for _, rate in _job_causes(reliability, nodes, level))
 
 
 def job_fault_s(
@@ -65,7 +65,7 @@ def job_fault_s(
     Both from now, in seconds; (infinite, 0) where jobs do not fail by themselves. For many jobs at a time, each with a
     generator of its own.
     """
-    known = _job_hazards(reliability, nodes, level)
+    known = _job_causes(reliability, nodes, level)
     total = sum(rate for _, rate in known)
     if total == 0:
         return math.inf, 0.0
@@ -103,7 +103,7 @@ def outages(
     nothing ages, since such a process has no memory); :func:`of_nodes_that_are_up` does so where all nodes always work.
     """
     factor = node_factors(reliability, nodes, streams)
-    ours = [h for h in hazards(reliability, level) if h.per_node_s > 0 and h.cause.scope != "job"]
+    ours = [h for h in cause_rates(reliability, level) if h.per_node_s > 0 and h.cause.scope != "job"]
     steady = [hazard for hazard in ours if hazard.cause.weibull_shape == 1]
     parts = [_steady(reliability, steady, factor, streams.child("steady"))]
     parts += [
@@ -114,7 +114,7 @@ def outages(
     if reliability.maintenance is not None:
         parts.append(_maintenance(reliability.maintenance, nodes))
     if job_nodes:
-        parts.append(_of_the_job(_job_hazards(reliability, job_nodes, level), streams.child("job")))
+        parts.append(_of_the_job(_job_causes(reliability, job_nodes, level), streams.child("job")))
     return heapq.merge(*parts, key=lambda outage: outage.at_s)
 
 
@@ -170,7 +170,7 @@ def _group(reliability: Reliability, scope: str, node: int, nodes: int) -> tuple
 
 
 def _steady(
-    reliability: Reliability, ours: Sequence[Hazard], factor: NDArray[np.float64], streams: Streams
+    reliability: Reliability, ours: Sequence[CauseRate], factor: NDArray[np.float64], streams: Streams
 ) -> Iterator[Outage]:
     """All causes that do not age, as one Poisson process."""
     rates = np.array([hazard.per_node_s for hazard in ours])
@@ -197,7 +197,7 @@ def _steady(
 
 
 def _ageing(
-    reliability: Reliability, hazard: Hazard, factor: NDArray[np.float64], streams: Streams
+    reliability: Reliability, hazard: CauseRate, factor: NDArray[np.float64], streams: Streams
 ) -> Iterator[Outage]:
     """One cause whose parts age: a part a node (a switch, a rack), each with an age of its own.
 
@@ -241,11 +241,11 @@ def _maintenance(window: Maintenance, nodes: int) -> Iterator[Outage]:
             yield Outage(turn * window.every_s + place * step_s, group, "maintenance", 0.0, window.lasts_s)
 
 
-def _job_hazards(reliability: Reliability, nodes: int, level: str) -> list[tuple[Cause, float]]:
+def _job_causes(reliability: Reliability, nodes: int, level: str) -> list[tuple[Cause, float]]:
     """Causes that stop a job and no node, with failures per second."""
     known = [
         (hazard.cause, hazard.per_node_s * nodes)
-        for hazard in hazards(reliability, level)
+        for hazard in cause_rates(reliability, level)
         if hazard.cause.scope == "job" and hazard.per_node_s > 0
     ]
     if reliability.job_failures_per_day > 0:

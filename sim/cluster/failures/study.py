@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.job_run import run_job
 from sim.cluster.failures.long_job import LongJob
-from sim.cluster.failures.stream import hazards, job_failures_per_s, outages, slowdowns
+from sim.cluster.failures.stream import cause_rates, job_failures_per_s, outages, slowdowns
 from sim.spec.failure_rates import known_causes, rate_set, with_rates
 from sim.spec.reliability import Reliability
 from sim.statistics.replications import Replications, Rule, replicate
@@ -76,7 +76,7 @@ def study_of(
     """
     section = with_rates(reliability)
     own = job_failures_per_s(section, nodes, level)
-    others = [hazard for hazard in hazards(section, level) if hazard.cause.scope != "job"]
+    others = [hazard for hazard in cause_rates(section, level) if hazard.cause.scope != "job"]
     total = own + nodes * sum(hazard.per_node_s for hazard in others)
     kept = section.checkpoints.memory_node_losses
     sizes = {"node": 1, "switch": section.nodes_per_switch, "rack": section.nodes_per_rack}
