@@ -38,9 +38,7 @@ def print_tuning(document: dict[str, Any]) -> None:
         console.print(
             "\n" + "rackcast run ... " + " ".join(f"--set {text}" for text in document["plans"][0]["set"])
         )
-        console.print(
-            _plans(document["pareto"], "front of speed, memory to spare and devices")
-        )
+        console.print(_plans(document["pareto"], "front of speed, memory to spare and devices"))
     if document["near_misses"]:
         console.print(_near(document["near_misses"]))
     if document.get("smallest"):
