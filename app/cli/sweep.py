@@ -94,7 +94,9 @@ def sweep(
     except StoreError as fault:
         refuse(str(fault))
     except OSError as fault:
-        refuse(f"{fault.filename or out}: cannot be written: {fault.strerror}; the points are kept in {file}")
+        refuse(
+            f"{fault.filename or out}: cannot be written: {fault.strerror or fault}; the points are kept in {file}"
+        )
     document: dict[str, Any] = {"scenario": base.name, "hash": base.content_hash, "rows": rows}
     if sensitivity is not None:
         document["sensitivity"] = _sensitivity(sensitivity, axes, rows, metric, base.seed)

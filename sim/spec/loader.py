@@ -331,7 +331,15 @@ def _own_accelerator(pool: Any) -> Any:
 
 def _searched_plan(training: Any) -> Any:
     """``plan = "auto"`` leaves the plan to a search."""
-    if isinstance(training, Mapping) and training.get("plan") == "auto":
+    plan = training.get("plan") if isinstance(training, Mapping) else None
+    if (
+        isinstance(plan, Mapping) and plan.get("base") == "auto"
+    ):  # --set training.plan.tensor=8 on an open plan
+        kept = ", ".join(f"{key} = {value}" for key, value in plan.items() if key != "base")
+        raise ValueError(
+            f'plan = "auto" leaves all of it to the search; for a plan of your own: plan = {{{kept}}}'
+        )
+    if plan == "auto":
         return {**{key: value for key, value in training.items() if key != "plan"}, "auto_plan": True}
     return training
 

@@ -19,6 +19,7 @@ from sim.planning.plans.in_flight import in_flight
 from sim.planning.plans.space import plan_space
 from sim.planning.tune import NoPlanError, best_plan, pareto_front, tune, with_plan
 from sim.spec.checks import cross_faults
+from sim.spec.faults import ScenarioError
 from sim.spec.loader import loads
 from sim.spec.profiles import fits_for
 from sim.spec.scenario import Scenario
@@ -200,6 +201,11 @@ def test_a_plan_left_open_is_searched_when_the_scenario_is_run() -> None:
 def test_a_plan_left_open_on_the_wrong_device_is_refused_with_the_reason() -> None:
     with pytest.raises(NoPlanError, match="a100-sxm4-80gb computes in"):
         sim.run(grid(2, 4, "training.plan=auto", "training.precision=fp4"))
+
+
+def test_one_degree_of_an_open_plan_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ScenarioError, match=r"leaves all of it to the search; .* plan = \{tensor = 2\}"):
+        grid(2, 4, "training.plan=auto", "training.plan.tensor=2")
 
 
 def test_launch_arguments_say_the_plan_and_what_they_cannot_say() -> None:
