@@ -47,8 +47,9 @@ class StepCost:
 
     chunks: Sequence[Sequence[ChunkCost]]
     """By pipeline rank, then chunk."""
-    send_s: float = 0.0
-    """One activation message between neighbouring stages."""
+    send_s: float | Sequence[float] = 0.0
+    """One activation message between neighbouring stages; by link where links are unlike: number r joins rank r and
+    the one after it (the last one and the first, where chunks are interleaved)."""
     gradients_s: Sequence[Sequence[float]] = ()
     """Gradient reduction by rank and chunk."""
     optimizer_s: Sequence[float] = ()
@@ -62,6 +63,12 @@ class StepCost:
     """Gathering a chunk's weights for one pass (ZeRO 3), by rank and chunk; empty where every rank holds them."""
     layers: Sequence[Sequence[int]] = ()
     """Layers by rank and chunk: weights are gathered one layer after another."""
+
+    def message_s(self, rank: int, neighbour: int) -> float:
+        """One activation message between two ranks that are neighbours in the pipeline."""
+        if isinstance(self.send_s, Sequence):
+            return self.send_s[rank if neighbour == (rank + 1) % len(self.send_s) else neighbour]
+        return self.send_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,8 @@ class Program:
 
     tasks: list[Task] = field(default_factory=list)
     contention: Contention = NO_CONTENTION
+    first_rank: int = 0
+    """Where the ranks of the copy start that is being written down; more than one where copies are unlike."""
 
     def add(
         self,
@@ -102,7 +111,8 @@ class Program:
         chunk: int = -1,
     ) -> int:
         """Append a task and return its number."""
-        self.tasks.append(Task(rank, stream, kind, micro_batch, chunk, duration_s, tuple(after)))
+        place = self.first_rank + rank
+        self.tasks.append(Task(place, stream, kind, micro_batch, chunk, duration_s, tuple(after)))
         return len(self.tasks) - 1
 
 
@@ -112,12 +122,28 @@ def build(cost: StepCost, options: Options) -> Program:
     Dependencies only point to what must come first: a pass waits for its input from the neighbouring (virtual) stage,
     a rank's passes follow one another, the update waits for every gradient (the global norm needs them all).
     """
-    program = Program(contention=options.contention)
-    loads = _loads(program, cost, options)
-    gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
-    ends = _passes(program, cost, options, loads, gathers)
-    reduced = _reductions(program, cost, options, ends, gathers)
-    _updates(program, cost, options, reduced)
+    return build_together([(cost, options)])
+
+
+def build_together(copies: Sequence[tuple[StepCost, Options]]) -> Program:
+    """The program of copies of one model on unlike devices: a reduction starts when every copy has what it reduces.
+
+    The ranks of a copy follow those of the copy before. All copies have the same stages and chunks; they may differ in
+    durations and in micro-batches.
+    """
+    program = Program(contention=copies[0][1].contention)
+    finished = []
+    for number, (cost, options) in enumerate(copies):
+        program.first_rank = number * options.stages
+        loads = _loads(program, cost, options)
+        gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
+        ends = _passes(program, cost, options, loads, gathers)
+        finished.append(_finished(program, cost, options, ends, gathers))
+    reduced = []
+    for number, (cost, options) in enumerate(copies):
+        program.first_rank = number * options.stages
+        reduced.append(_reductions(program, cost, options, finished))
+    _updates(program, copies, reduced)
     return program
 
 
@@ -134,6 +160,7 @@ def _passes(
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
     stages = [stages_of(options.schedule, p, rank, v) for rank in range(p)]
     last = max(map(max, stages))
+    holder = {stage: rank for rank, held in enumerate(stages) for stage in held}
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
     final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
     opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
@@ -169,7 +196,8 @@ def _passes(
                     neighbour = stages[rank][step.chunk] + (1 if phase == FORWARD else -1)
                     if 0 <= neighbour <= last:
                         key = (phase, neighbour, step.micro_batch)
-                        arrival[key] = _send(program, rank, step, cost.send_s, task, options)
+                        seconds = cost.message_s(rank, holder[neighbour])
+                        arrival[key] = _send(program, rank, step, seconds, task, options)
                 position[rank] += len(together)
                 progress = True
             if position[rank] == len(order):
@@ -272,50 +300,81 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
     return sent
 
 
-def _reductions(
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the reduction of one chunk's gradients waits for in one copy of the model."""
+
+    chunk: int
+    ready: int
+    """The task that completes the gradients (and the wait for slower copies of the same kind)."""
+    early: int | None
+    """The task after which all buckets but the last are complete; None = they are not sent early."""
+
+
+def _finished(
     program: Program,
     cost: StepCost,
     options: Options,
     ends: Sequence[Sequence[int]],
     gathers: Sequence[Gathers],
-) -> list[list[int]]:
-    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one.
+) -> list[list[Finished]]:
+    """By rank, in the order of the reductions: a chunk's after its last backward, or all after the rank's last one.
 
-    Where other copies are slower, each starts so much later: all copies take part in a reduction.
+    Where other copies are slower, each is ready so much later: all copies take part in a reduction.
     """
-    reduced: list[list[int]] = []
+    found: list[list[Finished]] = []
     for rank, mine in enumerate(ends):
-        tasks = []
+        chunks = []
         for chunk in sorted(range(len(mine)), key=mine.__getitem__):
-            seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
             ready = mine[chunk] if options.overlap_gradients else max(mine)
             if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
                 stream = f"stragglers {chunk}"
                 ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
-            early = gathers[rank].early.get(chunk)
-            if seconds > 0 and early is not None:  # all buckets but the last
+            chunks.append(Finished(chunk, ready, gathers[rank].early.get(chunk)))
+        found.append(chunks)
+    return found
+
+
+def _reductions(
+    program: Program, cost: StepCost, options: Options, finished: Sequence[Sequence[Sequence[Finished]]]
+) -> list[list[int]]:
+    """Gradient reductions of one copy, by rank; ``finished`` says for every copy when it can take part."""
+    reduced: list[list[int]] = []
+    for rank in range(options.stages):
+        tasks = []
+        for alike in zip(*(copy[rank] for copy in finished), strict=True):
+            chunk = alike[0].chunk
+            seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
+            waits = [one.ready for one in alike]
+            early = [one.early for one in alike if one.early is not None]
+            if seconds > 0 and len(early) == len(alike):  # all buckets but the last
                 share = 1 - 1 / options.gradient_buckets
-                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
-                waits: tuple[int, ...] = (ready, sent)
+                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, early, chunk=chunk)
+                waits.append(sent)
                 seconds *= 1 - share
-            else:
-                waits = (ready,)
             if seconds > 0:
-                ready = program.add(rank, GRADIENTS, "gradients", seconds, waits, chunk=chunk)
-            tasks.append(ready)
+                waits = [program.add(rank, GRADIENTS, "gradients", seconds, waits, chunk=chunk)]
+            tasks += waits
         reduced.append(tasks)
     return reduced
 
 
-def _updates(program: Program, cost: StepCost, options: Options, reduced: Sequence[Sequence[int]]) -> None:
-    if not cost.optimizer_s:
-        for rank, tasks in enumerate(reduced):
-            program.add(rank, COMPUTE, "join", 0.0, tasks)
-        return
-    every = sorted({task for tasks in reduced for task in tasks})
-    ready = program.add(0, GRADIENTS, "norm", 0.0, every)
-    for rank in range(options.stages):
-        update = program.add(rank, COMPUTE, "optimizer", cost.optimizer_s[rank], (ready,))
-        if cost.parameters_s and cost.parameters_s[rank] > 0:
-            gathered = program.add(rank, GRADIENTS, "parameters", cost.parameters_s[rank], (update,))
-            program.add(rank, COMPUTE, "join", 0.0, (gathered,))
+def _updates(
+    program: Program, copies: Sequence[tuple[StepCost, Options]], reduced: Sequence[Sequence[Sequence[int]]]
+) -> None:
+    """Updates of every rank once the norm over all gradients is known."""
+    program.first_rank = 0
+    ready = -1
+    if any(cost.optimizer_s for cost, _ in copies):
+        every = sorted({task for copy in reduced for tasks in copy for task in tasks})
+        ready = program.add(0, GRADIENTS, "norm", 0.0, every)
+    for number, (cost, options) in enumerate(copies):
+        program.first_rank = number * options.stages
+        for rank in range(options.stages):
+            if not cost.optimizer_s:
+                program.add(rank, COMPUTE, "join", 0.0, reduced[number][rank])
+                continue
+            update = program.add(rank, COMPUTE, "optimizer", cost.optimizer_s[rank], (ready,))
+            if cost.parameters_s and cost.parameters_s[rank] > 0:
+                gathered = program.add(rank, GRADIENTS, "parameters", cost.parameters_s[rank], (update,))
+                program.add(rank, COMPUTE, "join", 0.0, (gathered,))
