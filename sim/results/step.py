@@ -18,6 +18,8 @@ class MemoryUse:
     parts_bytes: Mapping[str, float]
     capacity_bytes: float
     usable_bytes: float
+    pool: str = ""
+    """Where the device is, on a cluster of several pools."""
 
     @property
     def total_bytes(self) -> float:
@@ -44,6 +46,20 @@ class Use:
     lower_bound_s: float
     leans_on: str
     fit: Fit | None
+    pool: str = ""
+    """Where it runs, on a cluster of several pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One rank of the timeline: a pipeline stage of one kind of copy, and where it runs."""
+
+    pool: str
+    devices: int
+    """Devices that do the same."""
+    layers: int
+    samples: int
+    """Of the global batch, those that pass through these devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,8 @@ class StepResult:
     uses: tuple[Use, ...]
     overheads: Mapping[str, Constant]
     """Overhead constants of the software stack; empty where none apply."""
+    stages: tuple[Stage, ...] = ()
+    """By rank of the timeline."""
     run: RunResult | None = None
     """The run of many steps, where the scenario asks for one."""
 

@@ -76,8 +76,10 @@ class Timeline:
         return busy
 
 
-def account(timeline: Timeline) -> dict[str, float]:
+def account(timeline: Timeline, devices: Sequence[int] | None = None) -> dict[str, float]:
     """Seconds by cause, averaged over ranks: the parts of one rank's step; they add up to the step time.
+
+    Ranks count by their ``devices`` where these are given.
 
     A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
     task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
@@ -85,7 +87,11 @@ def account(timeline: Timeline) -> dict[str, float]:
     wait for slower copies before them. What follows a rank's last task is bubble too.
     """
     ranks = account_ranks(timeline)
-    return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
+    weights = devices or [1] * len(ranks)
+    return {
+        cause: sum(n * parts[cause] for n, parts in zip(weights, ranks, strict=True)) / sum(weights)
+        for cause in CAUSES
+    }
 
 
 def account_ranks(timeline: Timeline) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, quantity, switch
+from sim.spec.fields import choice, count, counts, fraction, quantity, switch, texts
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
@@ -47,6 +47,14 @@ class Plan:
 
     tensor: int = count("tensor parallel degree: ranks that share each layer's matrices", 1)
     pipeline: int = count("pipeline stages", 1)
+    stages: tuple[str, ...] = texts(
+        "pool of each pipeline stage, by name, where the stages of a copy sit on unlike pools; left out: every pool "
+        "holds whole copies"
+    )
+    layers_per_stage: tuple[int, ...] = counts(
+        "layers of each pipeline stage; left out: as even as can be, or on unlike pools so that the slowest stage is "
+        "fastest and each fits into its memory"
+    )
     context: int = count("context parallel degree: ranks that share each sequence", 1)
     context_exchange: str = choice(
         CONTEXT_EXCHANGES,

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from sim.spec.fields import choice, count, named, quantity, text
+from sim.spec.fields import choice, count, fraction, named, quantity, text
 from sim.spec.hardware import Accelerator, System
 from sim.spec.workload import Training
 
@@ -53,6 +53,11 @@ class Pool:
     accelerator: Accelerator = named("device in the nodes; the system's own where left out", "accelerator")
     nodes: int = count("nodes in the pool")
     name: str = text("label in tables", "pool")
+    efficiency_frac: float = fraction(
+        "share of the datasheet's rates that kernels reach, where you know better than the calibration or there is "
+        "none; 0 = as calibrated",
+        0.0,
+    )
 
     @property
     def devices(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, named, quantity, switch
+from sim.spec.fields import choice, count, counts, fraction, named, quantity, switch
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
@@ -100,6 +100,9 @@ class Training:
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)
     masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)
+    shares: tuple[int, ...] = counts(
+        "samples of the global batch for each pool, in the order of the pools; left out: in proportion to speed"
+    )
     frames: int = count("images (video frames) a sample has", 1, high=100_000)
     lora_rank: int = count(
         "rank of low-rank adapters, all else of a transformer frozen; 0 = train everything",

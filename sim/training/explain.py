@@ -23,6 +23,7 @@ from sim.training.interval import step_interval
 from sim.training.layers import network
 from sim.training.memory import memory_use
 from sim.training.shorter import is_long, played_passes, quick_step_s
+from sim.training.step import alike_ranks, predict_step
 
 MIN_GAIN_FRAC = 0.01
 """A suggestion gains at least this share of the step."""
@@ -108,16 +109,17 @@ class Work:
         return True
 
 
-def scenario_memory(scenario: Scenario) -> tuple[MemoryUse, ...]:
+def scenario_memory(scenario: Scenario, fits: Sequence[Fit]) -> tuple[MemoryUse, ...]:
     """Peak memory by pipeline rank without simulating the step; empty for a model known only by its FLOP."""
     training = scenario.training
     if training is None or isinstance(training.model, SampleModel):
         return ()
-    plan = training.plan
-    copies = data_parallel(scenario.cluster, training) * (2 if plan.schedule == "dualpipe" else 1)
+    if len(scenario.cluster.pools) > 1:  # who gets what is only known when the step is priced
+        return predict_step(scenario, fits).memory
+    ranks = alike_ranks(training, data_parallel(scenario.cluster, training))
     capacity = scenario.cluster.pools[0].accelerator.device().memory_bytes
     count = micro_batches(scenario.cluster, training)
-    return memory_use(network(training.model, training), training, count, copies * plan.context, capacity)
+    return memory_use(network(training.model, training), training, count, ranks, capacity)
 
 
 def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dict[str, Any]]:
@@ -126,11 +128,11 @@ def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
     Of each kind of change the smallest that fits; those whose step was simulated first, cheapest in device time first.
     """
     ladders = list(_fit_ladders(result.scenario))
-    found = [_first_that_fits(result.scenario, ladder) for ladder in ladders]
+    found = [_first_that_fits(result.scenario, ladder, fits) for ladder in ladders]
     best = [entry for entry in found if entry is not None]
     if not best:
         pairs = [
-            _first_that_fits(result.scenario, [a.plus(b) for a in one for b in other])
+            _first_that_fits(result.scenario, [a.plus(b) for a in one for b in other], fits)
             for one, other in combinations(ladders, 2)
         ]
         best = [entry for entry in pairs if entry is not None]
@@ -157,13 +159,13 @@ def _device_time(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def _first_that_fits(
-    scenario: Scenario, ladder: Sequence[Change]
+    scenario: Scenario, ladder: Sequence[Change], fits: Sequence[Fit]
 ) -> tuple[Change, Scenario, tuple[MemoryUse, ...]] | None:
     for change in ladder:
         changed = change.apply(scenario)
         if changed is None:
             continue
-        memory = scenario_memory(changed)
+        memory = scenario_memory(changed, fits)
         if all(use.fits for use in memory):
             return change, changed, memory
     return None
@@ -208,7 +210,7 @@ def suggestions(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for kind, change in _plan_changes(training):
         changed = change.apply(result.scenario)
-        if changed is None or not all(use.fits for use in scenario_memory(changed)):
+        if changed is None or not all(use.fits for use in scenario_memory(changed, fits)):
             continue
         if not work.pay(_price(result, changed)):
             continue

@@ -36,19 +36,20 @@ def better(name: str, result: StepResult, fits: Sequence[Fit]) -> tuple[Scenario
     Efficiencies stay what they are: a chip with a tenth more FLOP/s reaches the same share of them.
     """
     scenario = result.scenario
-    pool = scenario.cluster.pools[0]
+    pools = scenario.cluster.pools
     if name in _CONSTANTS:
         changed = _better_constant(_CONSTANTS[name], result, fits)
         return None if changed is None else (scenario, changed)
     if name == "data":
         return _better_data(scenario, fits)
     if name == "network":
-        pool = replace(
-            pool, system=replace(pool.system, nic_bytes_per_s=pool.system.nic_bytes_per_s * BETTER)
+        pools = tuple(
+            replace(pool, system=replace(pool.system, nic_bytes_per_s=pool.system.nic_bytes_per_s * BETTER))
+            for pool in pools
         )
     else:
-        pool = replace(pool, accelerator=_better_device(pool.accelerator, name))
-    return replace(scenario, cluster=replace(scenario.cluster, pools=(pool,))), fits
+        pools = tuple(replace(pool, accelerator=_better_device(pool.accelerator, name)) for pool in pools)
+    return replace(scenario, cluster=replace(scenario.cluster, pools=pools)), fits
 
 
 def _better_device(device: Accelerator, name: str) -> Accelerator:

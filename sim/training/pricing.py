@@ -46,6 +46,8 @@ class Pricer:
     ideal: bool = False
     engines: Mapping[str, str] = field(default_factory=dict)
     """Preferred backend by op (``gemm``, ``attention``, ``memory_bound``)."""
+    stated_frac: float = 0.0
+    """Share of the datasheet's rates that kernels reach as the scenario states it; 0 = as calibrated."""
 
     def price(self, op: Op) -> Estimate:
         """Seconds of one op, with its lower bound and the profile entry it leans on."""
@@ -54,6 +56,9 @@ class Pricer:
         found = self._kernel(op)
         if self.ideal:
             return Estimate(found.lower_bound_s, found.lower_bound_s, None, "lower bound by assumption")
+        if self.stated_frac > 0:
+            seconds = np.asarray(found.lower_bound_s / self.stated_frac)
+            return Estimate(seconds, found.lower_bound_s, None, "efficiency stated in the scenario")
         return found
 
     def seconds(self, ops: Iterable[Op]) -> float:

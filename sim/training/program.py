@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from sim.results.timeline import Task
 from sim.training.contention import Contention
 from sim.training.cut_pass import Gathers, add_cut_pass
+from sim.training.finish import add_reductions, add_updates, finished_chunks
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
 COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
@@ -138,12 +139,12 @@ def build_together(copies: Sequence[tuple[StepCost, Options]]) -> Program:
         loads = _loads(program, cost, options)
         gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
         ends = _passes(program, cost, options, loads, gathers)
-        finished.append(_finished(program, cost, options, ends, gathers))
+        finished.append(finished_chunks(program, cost, options, ends, gathers))
     reduced = []
     for number, (cost, options) in enumerate(copies):
         program.first_rank = number * options.stages
-        reduced.append(_reductions(program, cost, options, finished))
-    _updates(program, copies, reduced)
+        reduced.append(add_reductions(program, cost, options, finished))
+    add_updates(program, copies, reduced)
     return program
 
 
@@ -298,83 +299,3 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
     if not options.overlap_pipeline:
         program.add(rank, COMPUTE, "join", 0.0, (sent,), micro_batch, chunk)
     return sent
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What the reduction of one chunk's gradients waits for in one copy of the model."""
-
-    chunk: int
-    ready: int
-    """The task that completes the gradients (and the wait for slower copies of the same kind)."""
-    early: int | None
-    """The task after which all buckets but the last are complete; None = they are not sent early."""
-
-
-def _finished(
-    program: Program,
-    cost: StepCost,
-    options: Options,
-    ends: Sequence[Sequence[int]],
-    gathers: Sequence[Gathers],
-) -> list[list[Finished]]:
-    """By rank, in the order of the reductions: a chunk's after its last backward, or all after the rank's last one.
-
-    Where other copies are slower, each is ready so much later: all copies take part in a reduction.
-    """
-    found: list[list[Finished]] = []
-    for rank, mine in enumerate(ends):
-        chunks = []
-        for chunk in sorted(range(len(mine)), key=mine.__getitem__):
-            ready = mine[chunk] if options.overlap_gradients else max(mine)
-            if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
-                stream = f"stragglers {chunk}"
-                ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
-            chunks.append(Finished(chunk, ready, gathers[rank].early.get(chunk)))
-        found.append(chunks)
-    return found
-
-
-def _reductions(
-    program: Program, cost: StepCost, options: Options, finished: Sequence[Sequence[Sequence[Finished]]]
-) -> list[list[int]]:
-    """Gradient reductions of one copy, by rank; ``finished`` says for every copy when it can take part."""
-    reduced: list[list[int]] = []
-    for rank in range(options.stages):
-        tasks = []
-        for alike in zip(*(copy[rank] for copy in finished), strict=True):
-            chunk = alike[0].chunk
-            seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
-            waits = [one.ready for one in alike]
-            early = [one.early for one in alike if one.early is not None]
-            if seconds > 0 and len(early) == len(alike):  # all buckets but the last
-                share = 1 - 1 / options.gradient_buckets
-                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, early, chunk=chunk)
-                waits.append(sent)
-                seconds *= 1 - share
-            if seconds > 0:
-                waits = [program.add(rank, GRADIENTS, "gradients", seconds, waits, chunk=chunk)]
-            tasks += waits
-        reduced.append(tasks)
-    return reduced
-
-
-def _updates(
-    program: Program, copies: Sequence[tuple[StepCost, Options]], reduced: Sequence[Sequence[Sequence[int]]]
-) -> None:
-    """Updates of every rank once the norm over all gradients is known."""
-    program.first_rank = 0
-    ready = -1
-    if any(cost.optimizer_s for cost, _ in copies):
-        every = sorted({task for copy in reduced for tasks in copy for task in tasks})
-        ready = program.add(0, GRADIENTS, "norm", 0.0, every)
-    for number, (cost, options) in enumerate(copies):
-        program.first_rank = number * options.stages
-        for rank in range(options.stages):
-            if not cost.optimizer_s:
-                program.add(rank, COMPUTE, "join", 0.0, reduced[number][rank])
-                continue
-            update = program.add(rank, COMPUTE, "optimizer", cost.optimizer_s[rank], (ready,))
-            if cost.parameters_s and cost.parameters_s[rank] > 0:
-                gathered = program.add(rank, GRADIENTS, "parameters", cost.parameters_s[rank], (update,))
-                program.add(rank, COMPUTE, "join", 0.0, (gathered,))

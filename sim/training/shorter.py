@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.copies import replicas
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
@@ -25,6 +26,10 @@ def is_long(scenario: Scenario) -> bool:
     """Whether two short steps are cheaper than the step, and tell as much (a loader's waits would not shrink along)."""
     training = scenario.training
     if training is None or training.loader is not None or training.speed_spread_frac or training.jitter_frac:
+        return False
+    if (
+        len(replicas(scenario.cluster, training.plan)) > 1
+    ):  # unlike copies have unlike numbers of micro-batches
         return False
     return micro_batches(scenario.cluster, training) >= LONG * _round(training.plan)
 

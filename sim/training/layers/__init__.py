@@ -33,7 +33,7 @@ from sim.training.layers.encoder import (
     patches,
     token_embedding,
 )
-from sim.training.layers.network import Network, layers_by_rank
+from sim.training.layers.network import Network, dealt_layers, layers_by_rank
 from sim.training.layers.parts import activation_dtype
 from sim.training.layers.recommender import dense_blocks, table_block
 from sim.training.layers.two_stacks import both_embeddings, stacks, writer_head
@@ -42,6 +42,7 @@ __all__ = [
     "Network",
     "activation_dtype",
     "boundary_bytes",
+    "dealt_layers",
     "embedding",
     "head",
     "layers_by_rank",

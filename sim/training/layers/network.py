@@ -38,7 +38,7 @@ class Network:
     def chunks(self, plan: Plan) -> list[list[list[Block]]]:
         """Blocks by pipeline rank and chunk; layers are dealt out along the virtual stages."""
         stages, virtual = plan.pipeline, plan.virtual_stages
-        counts = layers_by_rank(len(self.layers), stages, virtual)
+        counts = dealt_layers(len(self.layers), plan)
         dealt: list[list[list[Block]]] = [[] for _ in range(stages)]
         start = 0
         for chunk in range(virtual):
@@ -49,6 +49,13 @@ class Network:
         dealt[0][0].insert(0, self.first)
         dealt[-1][-1].append(self.last)
         return dealt
+
+
+def dealt_layers(layers: int, plan: Plan) -> list[list[int]]:
+    """Layers of each chunk of each rank: as the plan says, or as even as can be."""
+    if not plan.layers_per_stage:
+        return layers_by_rank(layers, plan.pipeline, plan.virtual_stages)
+    return [layers_by_rank(own, 1, plan.virtual_stages)[0] for own in plan.layers_per_stage]
 
 
 def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
