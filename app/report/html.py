@@ -17,7 +17,9 @@ from app.report.terminal import (
     machine_words,
     not_tried_words,
     plan_words,
+    rank_words,
     share_words,
+    work_words,
 )
 from sim import units
 from sim.results.timeline import Timeline
@@ -74,5 +76,7 @@ def environment() -> Environment:
         "count": units.format_count,
         "flop_per_s": units.format_flop_per_s,
         "calibration": calibration_words,
+        "work": work_words,
+        "rank_name": rank_words,
     }
     return env

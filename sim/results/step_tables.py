@@ -9,6 +9,7 @@ from importlib.metadata import version
 from math import isfinite
 from typing import Any
 
+from sim.results.pool_tables import peak_flop_per_s, pools_table
 from sim.results.step import RunResult, StepResult, Use
 from sim.spec.flop_count import Attention
 from sim.spec.model import Model
@@ -66,6 +67,7 @@ def step_document(result: StepResult) -> dict[str, Any]:
         ],
         "memory": _memory(result),
         "cluster": _cluster(result),
+        "pools": pools_table(result, training),
         "plan": as_document(training.plan) | {"data": result.data, "micro_batches": result.micro_batches},
         "published": [
             {
@@ -91,8 +93,9 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
     """MFU and HFU, each with the convention it follows."""
     if not isinstance(training.model, Model):
         return []
-    device = result.scenario.cluster.pools[0].accelerator.device()
-    budget = result.step_s * result.devices * device.peak(training.precision)
+    budget = result.step_s * sum(
+        pool.devices * peak_flop_per_s(pool, training.precision) for pool in result.scenario.cluster.pools
+    )
     conventions: tuple[tuple[str, str, Attention, bool], ...] = (
         ("MFU", "forward + backward, full attention square (PaLM, Megatron papers)", "full", False),
         ("MFU, causal", "forward + backward, half the attention square (Megatron-LM log)", "causal", False),
@@ -130,29 +133,36 @@ def _bound_by(result: StepResult) -> str:
 def _memory(result: StepResult) -> dict[str, Any]:
     if not result.memory:
         return {"fits": True, "ranks": [], "worst_rank": None}
-    worst = max(result.memory, key=lambda use: use.total_bytes)
+    worst = max(result.memory, key=lambda use: use.total_bytes / use.usable_bytes)
     return {
         "fits": all(use.fits for use in result.memory),
         "capacity_bytes": worst.capacity_bytes,
         "usable_bytes": worst.usable_bytes,
         "usable_frac": worst.usable_bytes / worst.capacity_bytes,
         "worst_rank": worst.rank,
+        "worst_pool": worst.pool,
         "worst_total_bytes": worst.total_bytes,
         "binding_part": worst.largest_part,
         "ranks": [
-            {"rank": use.rank, "total_bytes": use.total_bytes, "parts_bytes": dict(use.parts_bytes)}
+            {
+                "rank": use.rank,
+                "pool": use.pool,
+                "total_bytes": use.total_bytes,
+                "usable_bytes": use.usable_bytes,
+                "parts_bytes": dict(use.parts_bytes),
+            }
             for use in result.memory
         ],
     }
 
 
 def _cluster(result: StepResult) -> dict[str, Any]:
-    pool = result.scenario.cluster.pools[0]
+    pools = result.scenario.cluster.pools
     return {
         "devices": result.devices,
-        "nodes": pool.nodes,
-        "system": pool.system.name,
-        "accelerator": pool.accelerator.name,
+        "nodes": sum(pool.nodes for pool in pools),
+        "system": " + ".join(dict.fromkeys(pool.system.name for pool in pools)),
+        "accelerator": " + ".join(dict.fromkeys(pool.accelerator.name for pool in pools)),
     }
 
 
@@ -190,7 +200,7 @@ def _streams(result: StepResult) -> list[dict[str, Any]]:
 def _use(use: Use) -> dict[str, Any]:
     error = use.fit.error if use.fit else None
     return {
-        "name": use.name,
+        "name": f"{use.name} ({use.pool})" if use.pool else use.name,
         "seconds": use.seconds,
         "lower_bound_s": use.lower_bound_s,
         "efficiency_frac": use.lower_bound_s / use.seconds if use.seconds > 0 else None,

@@ -128,11 +128,12 @@ def _memory(
     if whole is None:
         return ()
     found: list[MemoryUse] = []
+    several = len({place.pool.name for at in seats for place in at}) > 1
     for share, at in zip(mine, seats, strict=True):
         sizes = [place.pricer.device.memory_bytes for place in at]
         uses = memory_use(whole, training, share.micro_batches, replicas, sizes)
         found += [
-            replace(use, rank=len(found) + use.rank, pool=place.pool.name)
+            replace(use, rank=len(found) + use.rank, pool=place.pool.name if several else "")
             for use, place in zip(uses, at, strict=True)
         ]
     return tuple(found)
