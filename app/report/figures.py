@@ -23,6 +23,7 @@ COLOURS = {
     "stragglers": "#8B4513",
     "bubble": "#999999",
     "loader": "#F0E442",
+    "offload": "#882255",
 }
 MEMORY_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#D55E00")
 MAX_BARS = 4000

@@ -27,6 +27,7 @@ PARTS = {
     "stragglers": "waiting for slower devices",
     "bubble": "pipeline bubble and waiting",
     "loader": "waiting for data",
+    "offload": "waiting for the host link",
 }
 """Cause in the books -> words for people."""
 
@@ -60,7 +61,7 @@ def step_document(result: StepResult) -> dict[str, Any]:
         "tokens_per_s": tokens / step,
         "tokens_per_s_per_device": tokens / step / result.devices,
         "utilisation": _utilisation(result, training),
-        "bound_by": _bound_by(result),
+        "bound_by": _bound_by(result, training),
         "parts": [
             {"cause": cause, "words": PARTS[cause], "seconds": seconds, "share_frac": seconds / step}
             for cause, seconds in result.parts_s.items()
@@ -109,8 +110,11 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
         conventions = (("MFU", "forward + backward", "full", False),)
     rows = []
     for name, convention, attention, hardware in conventions:
-        again = training.plan.recompute if hardware else "none"
-        flop = training.global_batch * training_flop_per_sample(training.model, training, attention, again)
+        each = training_flop_per_sample(training.model, training, attention, "none")
+        if hardware:
+            again = training_flop_per_sample(training.model, training, attention, training.plan.recompute)
+            each += (again - each) * _recomputed_frac(result, training)
+        flop = training.global_batch * each
         rows.append(
             {
                 "name": name,
@@ -123,11 +127,23 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
     return rows
 
 
-def _bound_by(result: StepResult) -> str:
+def _recomputed_frac(result: StepResult, training: Training) -> float:
+    """Share of the layers that recomputation applies to."""
+    plan = training.plan
+    if plan.recompute_layers is None:
+        return 1.0
+    again = sum(min(plan.recompute_layers * plan.virtual_stages, stage.layers) for stage in result.stages)
+    return again / max(sum(stage.layers for stage in result.stages), 1)
+
+
+def _bound_by(result: StepResult, training: Training) -> str:
     parts = dict(result.parts_s)
     compute = parts.pop("forward") + parts.pop("backward")
     worst = max(parts, key=lambda cause: parts[cause])
-    return "compute" if compute >= parts[worst] else PARTS[worst]
+    if compute < parts[worst]:
+        return PARTS[worst]
+    rows = pools_table(result, training)
+    return f"compute on {max(rows, key=lambda row: row['busy_frac'])['pool']}" if rows else "compute"
 
 
 def _memory(result: StepResult) -> dict[str, Any]:

@@ -23,11 +23,13 @@ CAUSES = (
     "stragglers",
     "bubble",
     "loader",
+    "offload",
 )
 """Where a second of a rank may go."""
 
 _WAIT = {"tensor": "tensor communication", "send": "pipeline communication", "gradients": "data communication",
-         "parameters": "data communication", "stragglers": "stragglers", "load": "loader"}  # fmt: skip
+         "parameters": "data communication", "stragglers": "stragglers", "load": "loader",
+         "offload": "offload"}  # fmt: skip
 _QUEUED = ("norm", "gradients", "stragglers")
 """What stands in line before an update; a gap is followed through the whole line."""
 
@@ -40,7 +42,8 @@ class Task(NamedTuple):
     stream: str
     kind: str
     """``forward``, ``backward`` (whole, or the input gradient alone), ``weight`` (gradient), ``tensor``, ``send``,
-    ``gradients``, ``optimizer``, ``parameters``, ``load``; ``stragglers``, ``join`` and ``norm`` only wait."""
+    ``gradients``, ``optimizer``, ``parameters``, ``load``, ``offload``; ``stragglers``, ``join`` and ``norm`` only
+    wait."""
     micro_batch: int
     chunk: int
     duration_s: float

@@ -90,6 +90,11 @@ class Plan:
     recompute: str = choice(
         RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
     )
+    recompute_layers: int | None = count(
+        "layers of each chunk that recompute applies to, the first ones; left out: all of them",
+        None,
+        low=0,
+    )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     skip_masked: bool = switch("the fused attention kernel skips the masked half of a causal square", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
@@ -105,6 +110,10 @@ class Plan:
         high=1000,
     )
     offload_optimizer: bool = switch("optimizer state in host memory, updated there", False)
+    offload_activations: float = fraction(
+        "share of the activations that wait for their backward pass in host memory; copied beside the passes",
+        0.0,
+    )
     local_steps: int = count("steps between exchanges (local SGD, DiLoCo); 1 = every step", 1)
     compression: Compression = field(default_factory=Compression)
     parameter_server: ParameterServer | None = None

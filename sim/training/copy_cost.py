@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sim.cost.optimizer import HOST_PARAMETERS
+from sim.cost.parameters import complete
 from sim.results.step import Use
 from sim.spec.ops import Block, Conv, Gemm, Message, Op
 from sim.spec.scenario import Pool
@@ -108,10 +110,30 @@ def pass_costs(whole: Network, training: Training, places: Sequence[Place]) -> l
             priced[place.pool.name] = {
                 block.name: _block_cost(block, place.pricer, place.extra, sent) for block in whole.kinds
             }
+    share = training.plan.offload_activations
     return [
-        [_sum_of([priced[place.pool.name][block.name] for block in blocks]) for blocks in rank]
+        [
+            replace(
+                _sum_of([priced[place.pool.name][block.name] for block in blocks]),
+                offload_s=_copy_s(whole, blocks, share, place.pricer),
+            )
+            for blocks in rank
+        ]
         for place, rank in zip(places, whole.chunks(training.plan), strict=True)
     ]
+
+
+def _copy_s(whole: Network, blocks: Sequence[Block], share: float, pricer: Pricer) -> float:
+    """Seconds in which ``share`` of what the blocks keep for backward crosses the host link, one way.
+
+    Copies of a layer run beside the next one (Rajbhandari et al. 2021, arXiv 2104.07857, section 5.1): a pass takes the
+    longer of its kernels and its copies. The last layer's logits are used at once and stay.
+    """
+    size = share * sum(block.kept_bytes for block in blocks if block is not whole.last)
+    if size <= 0:
+        return 0.0
+    reached = 1.0 if pricer.ideal else complete(HOST_PARAMETERS, {})["host_link_frac"]
+    return float(size / (pricer.device.host_bytes_per_s * reached))
 
 
 def _sends_s(whole: Network, places: Sequence[Place]) -> float | list[float]:

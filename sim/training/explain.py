@@ -191,6 +191,7 @@ def _fit_ladders(scenario: Scenario) -> Iterator[list[Change]]:
     yield more("context", 64)
     yield more("expert", min(experts or 1, 256)) if plan.expert > 1 or experts else []
     yield [] if plan.offload_optimizer else [Change({_PLAN + "offload_optimizer": True})]
+    yield [] if plan.offload_activations else [Change({_PLAN + "offload_activations": n}) for n in (0.5, 1.0)]
     nodes = scenario.cluster.pools[0].nodes
     yield [Change({_NODES: nodes * factor}) for factor in (2, 4, 8, 16)]
 

@@ -86,6 +86,9 @@ def _parts_bytes(
     activations = sum(block.kept_bytes for block in inner) * micro
     if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
         activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
+    if plan.offload_activations:  # a layer under way to the host and one in use
+        buffers = 2 * max((block.kept_bytes for block in inner), default=0.0)
+        activations -= plan.offload_activations * max(activations - buffers, 0.0)
     parts = {
         **_state(held_parameters(held), len(inner), training, data),
         "activations": activations,

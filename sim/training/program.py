@@ -15,13 +15,14 @@ from sim.training.cut_pass import Gathers, add_cut_pass
 from sim.training.finish import add_reductions, add_updates, finished_chunks
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
-COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
+COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER, HOST = (
     "compute",
     "tensor",
     "send forward",
     "send backward",
     "gradients",
     "loader",
+    "host link",
 )
 
 
@@ -40,6 +41,8 @@ class ChunkCost:
     """Tensor-parallel messages that nothing hides."""
     weight_s: float = 0.0
     """Part of ``backward_s`` that only makes weight gradients: a split backward may put it off."""
+    offload_s: float = 0.0
+    """Copying activations of one micro-batch to the host in forward, and back in backward: each beside its pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +266,16 @@ def _one_pass(
 ) -> int:
     """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end.
 
+    Nor can it before the pass's activations are with the host, or back from there: layer by layer, beside the pass.
     ``ends`` says whether it is its chunk's first forward and whether it is its last backward.
     """
     (first, last), once = ends, options.gather_once
-    return add_cut_pass(
+    copy_s, copied = cost.chunks[rank][step.chunk].offload_s, -1
+    if copy_s > 0:
+        gate = program.add(rank, COMPUTE, "join", 0.0, after, step.micro_batch, step.chunk)
+        copied = program.add(rank, HOST, "offload", copy_s, (gate,), step.micro_batch, step.chunk)
+        after = ()
+    task = add_cut_pass(
         program,
         rank,
         step,
@@ -277,6 +286,10 @@ def _one_pass(
         layers=cost.layers[rank][step.chunk] if cost.layers else 1,
         buckets=options.gradient_buckets if last and options.overlap_gradients else 1,
     )
+    if copied < 0:
+        return task
+    ready = program.add(rank, COMPUTE, "join", 0.0, (task, copied), step.micro_batch, step.chunk)
+    return task if step.phase == FORWARD else ready
 
 
 def _compute_s(step: Pass, cost: ChunkCost) -> float:

@@ -63,8 +63,11 @@ def network(model: Model, training: Training) -> Network:
     if (sound := conformers().get(model.key)) is not None:
         middle = conformer_layers(model, sound, job)
         return Network(front(model, sound, job), middle, transducer(model, sound, job), 0.0)
-    first, layers, last = _blocks(model, job)
-    return Network(first, layers, last, boundary_bytes(model, job))
+    whole = Network(*_blocks(model, job), boundary_bytes(model, job))
+    if job.plan.recompute_layers is None:
+        return whole
+    without = replace(job, plan=replace(job.plan, recompute="none"))
+    return whole.spared(_blocks(model, without)[1], job.plan)
 
 
 def _blocks(model: Model, job: Training) -> tuple[Block, tuple[Block, ...], Block]:
