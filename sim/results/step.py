@@ -46,8 +46,8 @@ class Use:
     lower_bound_s: float
     leans_on: str
     fit: Fit | None
-    pool: str = ""
-    """Where it runs, on a cluster of several pools."""
+    part: str = ""
+    """Where it runs on a cluster of several pools, or the task it belongs to where a step has several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sim.results.step import RunResult, StepResult, Use
 from sim.spec.flop_count import Attention
 from sim.spec.model import Model
 from sim.spec.scenario import as_document
+from sim.spec.tasks import task_jobs
 from sim.spec.training_flop import training_flop_per_sample
 from sim.spec.workload import Training
 
@@ -47,7 +48,7 @@ def step_document(result: StepResult) -> dict[str, Any]:
     scenario, training = result.scenario, result.scenario.training
     assert training is not None  # a StepResult exists only for a training section
     step = result.step_s
-    tokens = training.global_batch * training.source_tokens
+    tokens = sum(job.global_batch * job.source_tokens for job in task_jobs(training))
     document: dict[str, Any] = {
         "rackcast": version("rackcast"),
         "scenario": {
@@ -110,11 +111,10 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
         conventions = (("MFU", "forward + backward", "full", False),)
     rows = []
     for name, convention, attention, hardware in conventions:
-        each = training_flop_per_sample(training.model, training, attention, "none")
-        if hardware:
-            again = training_flop_per_sample(training.model, training, attention, training.plan.recompute)
-            each += (again - each) * _recomputed_frac(result, training)
-        flop = training.global_batch * each
+        flop = sum(
+            job.global_batch * _flop_per_sample(result, job, attention, hardware=hardware)
+            for job in task_jobs(training)
+        )
         rows.append(
             {
                 "name": name,
@@ -125,6 +125,17 @@ def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def _flop_per_sample(result: StepResult, job: Training, attention: Attention, *, hardware: bool) -> float:
+    """FLOP of one sample of the model; with ``hardware`` what is recomputed too."""
+    if not isinstance(job.model, Model):
+        return 0.0
+    once = training_flop_per_sample(job.model, job, attention, "none")
+    if not hardware:
+        return once
+    again = training_flop_per_sample(job.model, job, attention, job.plan.recompute)
+    return once + (again - once) * _recomputed_frac(result, job)
 
 
 def _recomputed_frac(result: StepResult, training: Training) -> float:
@@ -216,7 +227,7 @@ def _streams(result: StepResult) -> list[dict[str, Any]]:
 def _use(use: Use) -> dict[str, Any]:
     error = use.fit.error if use.fit else None
     return {
-        "name": f"{use.name} ({use.pool})" if use.pool else use.name,
+        "name": f"{use.name} ({use.part})" if use.part else use.name,
         "seconds": use.seconds,
         "lower_bound_s": use.lower_bound_s,
         "efficiency_frac": use.lower_bound_s / use.seconds if use.seconds > 0 else None,

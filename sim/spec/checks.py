@@ -16,6 +16,7 @@ from sim.spec.model import Model
 from sim.spec.pool_checks import pool_faults
 from sim.spec.recommender import recommenders
 from sim.spec.scenario import Cluster
+from sim.spec.tasks import task_faults, task_jobs
 from sim.spec.workload import SampleModel, Training
 
 MAX_TASKS = 500_000
@@ -44,6 +45,9 @@ def cross_faults(cluster: Cluster | None, training: Training | None, where: str)
     if training is None:
         return faults
     faults += _plan_faults(training, where)
+    for number, job in enumerate(task_jobs(training)[1:]):
+        for fault in _shape_faults(job, job.model, where) if isinstance(job.model, Model) else ():
+            faults.append(fault._replace(path=f"training.tasks.{number} ({fault.path})"))
     if cluster is not None and cluster.pools:
         faults += pool_faults(cluster, training, where) or list(_fit_faults(cluster, training, where))
     return faults
@@ -264,6 +268,7 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         )
         return
     copies = devices // plan.model_ranks
+    yield from task_faults(training, copies, where)
     if plan.shard_ranks and copies % plan.shard_ranks:
         text = f"expected a divisor of data parallel {copies:,}"
         yield Fault(where, "training.plan.shard_ranks", plan.shard_ranks, text)

@@ -98,6 +98,9 @@ def _copy_faults(cluster: Cluster, training: Training, where: str) -> Iterator[F
                     f"expected a divisor of the {ranks:,} ranks of pool {pool.name}: experts stay in a pool"
                 )
                 yield Fault(where, "training.plan.expert", plan.expert, text)
+    if training.tasks and len(cluster.pools) > 1:
+        text = "of one step are modelled on one pool: expected none, or one pool"
+        yield Fault(where, "training.tasks", len(training.tasks), text)
     if plan.parameter_server is not None and len(cluster.pools) > 1:
         text = "serves workers of one pool: expected none, or one pool"
         yield Fault(where, "training.plan.parameter_server", plan.parameter_server.servers, text)

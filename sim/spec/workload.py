@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, counts, fraction, named, quantity, switch
+from sim.spec.fields import choice, count, counts, fraction, named, quantity, switch, text
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
@@ -89,6 +89,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A further task that shares the training step: another head's batches, or a second model's."""
+
+    name: str = text("label in tables")
+    samples: int = count("samples of the global batch that are this task's")
+    model: Model | None = named(
+        "what it trains, with weights of its own; left out: the main model", "model", None
+    )
+    sequence: int = count("tokens of a sequence; 0 = as the main model", 0, low=0)
+    frames: int = count("images a sample has; 0 = as the main model", 0, low=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training job."""
 
@@ -120,6 +133,7 @@ class Training:
         "spread of device speed (standard deviation over mean) that stays from step to step", 0.0
     )
     jitter_frac: float = fraction("spread of a micro-batch's time (standard deviation over mean)", 0.0)
+    tasks: tuple[Task, ...] = ()
     plan: Plan = field(default_factory=Plan)
     loader: Loader | None = None
     run: Run | None = None

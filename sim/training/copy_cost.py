@@ -258,17 +258,17 @@ def _sum_of(costs: Sequence[ChunkCost]) -> ChunkCost:
     )
 
 
-def uses_of(whole: Network, place: Place, name: str = "") -> list[Use]:
-    """How every kind of op was priced at a place; ``name`` is that of the pool where there are several."""
-    return [use for block in whole.kinds for use in _uses(block, place.pricer, name)]
+def uses_of(whole: Network, place: Place, part: str = "") -> list[Use]:
+    """How every kind of op was priced at a place; ``part`` names the pool or the task where there are several."""
+    return [use for block in whole.kinds for use in _uses(block, place.pricer, part)]
 
 
-def _uses(block: Block, pricer: Pricer, pool: str) -> list[Use]:
+def _uses(block: Block, pricer: Pricer, part: str) -> list[Use]:
     uses: dict[str, Use] = {}
     for op in block.forward + block.recompute + block.backward:
         found = pricer.price(op)
         name = f"{block.name}: {op.name}"
-        use = Use(name, float(found.seconds), float(found.lower_bound_s), found.leans_on, found.fit, pool)
+        use = Use(name, float(found.seconds), float(found.lower_bound_s), found.leans_on, found.fit, part)
         earlier = uses.get(name)
         if earlier is not None:
             use = replace(

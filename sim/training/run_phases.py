@@ -24,6 +24,7 @@ from sim.results.step import RunResult
 from sim.spec.model import Model
 from sim.spec.parameter_count import weights
 from sim.spec.scenario import Cluster
+from sim.spec.tasks import own_weights, task_jobs
 from sim.spec.workload import Run, Training
 from sim.training.data_parallel import matrix_side
 from sim.training.loading import file_system, step_wait_s
@@ -106,7 +107,7 @@ def run_result(
     run = training.run
     if run is None:
         return None
-    batch_tokens = training.global_batch * training.sequence
+    batch_tokens = sum(job.global_batch * job.sequence for job in task_jobs(training))
     steps = run.steps or math.ceil(run.tokens / batch_tokens)
     size = checkpoint_bytes(training)
     write, copy = checkpoint_s(training, run, cluster, data, size)
@@ -140,9 +141,13 @@ def evaluation_batch_s(
 
 def checkpoint_bytes(training: Training) -> float:
     """Bytes of one checkpoint: 16-bit weights and the optimizer's state of every parameter, once."""
-    model, side = training.model, matrix_side(training)
-    parameters = float(weights(model).total) if isinstance(model, Model) else model.parameters
-    return parameters * (WEIGHT_BYTES + float(RULES[training.optimizer].kept_bytes(side, side)))
+    total = 0.0
+    for job, brings in zip(task_jobs(training), own_weights(training), strict=True):
+        model, side = job.model, matrix_side(job)
+        parameters = float(weights(model).total) if isinstance(model, Model) else model.parameters
+        each = WEIGHT_BYTES + float(RULES[training.optimizer].kept_bytes(side, side))
+        total += parameters * each if brings else 0.0
+    return total
 
 
 def checkpoint_s(

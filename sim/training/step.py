@@ -12,14 +12,16 @@ from dataclasses import replace
 from sim.results.step import MemoryUse, Stage, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel
+from sim.spec.model import Model
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
+from sim.spec.tasks import task_jobs
 from sim.spec.workload import SampleModel, Training
 from sim.training.contention import Contention
 from sim.training.copy_cost import Place, copy_cost, uses_of
 from sim.training.data_parallel import buckets, gathers_once, overlaps
 from sim.training.engine import play
-from sim.training.layers import Network, dealt_layers
+from sim.training.layers import Network, dealt_layers, network
 from sim.training.loading import serial_s, step_wait_s, with_wait
 from sim.training.memory import memory_use
 from sim.training.mixed import Share, dealt, in_step, places, shares
@@ -27,6 +29,7 @@ from sim.training.pricing import Group
 from sim.training.program import Options, StepCost, build_together
 from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s
+from sim.training.tasks import tasks_cost, tasks_memory
 
 
 def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
@@ -46,7 +49,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     replicas = alike_ranks(training, data)
     costs = in_step(
         [
-            copy_cost(training, whole, at, replicas, share.micro_batches)
+            tasks_cost(training, at, replicas, data)
+            if training.tasks
+            else copy_cost(training, whole, at, replicas, share.micro_batches)
             for share, at in zip(mine, seats, strict=True)
         ]
     )
@@ -71,10 +76,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         scenario,
         timeline,
         parts_s,
-        _memory(training, whole, mine, seats, replicas),
+        _memory(training, whole, mine, seats, replicas, data),
         data,
         mine[0].micro_batches,
-        _uses(whole, by_pool),
+        _uses(training, whole, by_pool),
         next(iter(by_pool.values())).extra.constants,
         stages,
         run,
@@ -123,10 +128,13 @@ def _memory(
     mine: Sequence[Share],
     seats: Sequence[Sequence[Place]],
     replicas: int,
+    data: int,
 ) -> tuple[MemoryUse, ...]:
     """Peak use of every rank of the timeline; none for a model known only by its arithmetic."""
     if whole is None:
         return ()
+    if training.tasks:
+        return tasks_memory(training, replicas, data, seats[0][0].pricer.device.memory_bytes)
     found: list[MemoryUse] = []
     several = len({place.pool.name for at in seats for place in at}) > 1
     for share, at in zip(mine, seats, strict=True):
@@ -139,9 +147,16 @@ def _memory(
     return tuple(found)
 
 
-def _uses(whole: Network | None, by_pool: dict[str, Place]) -> tuple[Use, ...]:
+def _uses(training: Training, whole: Network | None, by_pool: dict[str, Place]) -> tuple[Use, ...]:
     if whole is None:
         return ()
+    if training.tasks:
+        (place,) = by_pool.values()
+        names = ("main", *(task.name for task in training.tasks))
+        blocks = [network(job.model, job) for job in task_jobs(training) if isinstance(job.model, Model)]
+        return tuple(
+            use for own, name in zip(blocks, names, strict=True) for use in uses_of(own, place, name)
+        )
     several = len(by_pool) > 1
     return tuple(
         use for name, place in by_pool.items() for use in uses_of(whole, place, name if several else "")
