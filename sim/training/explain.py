@@ -8,7 +8,7 @@ memory and step time come from the same functions as the answer itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -22,6 +22,7 @@ from sim.training.inputs import INPUTS, better
 from sim.training.interval import step_interval
 from sim.training.layers import network
 from sim.training.memory import memory_use
+from sim.training.pricing import Prices
 from sim.training.shorter import is_long, played_passes, quick_step_s
 from sim.training.step import alike_ranks, predict_step
 
@@ -99,6 +100,8 @@ class Work:
 
     left: float
     refused: int = 0
+    known: Prices = field(default_factory=dict)
+    """Prices of kernels found on the way."""
 
     def pay(self, price: float) -> bool:
         """Take ``price`` if it is there."""
@@ -148,7 +151,7 @@ def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
             "step_time_s": None,
         }
         if work.pay(_price(result, scenario)):
-            row["step_time_s"] = quick_step_s(scenario, fits)
+            row["step_time_s"] = quick_step_s(scenario, fits, work.known)
         rows.append(row)
     return sorted(rows, key=_device_time)
 
@@ -215,7 +218,7 @@ def suggestions(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
             continue
         if not work.pay(_price(result, changed)):
             continue
-        step_s = quick_step_s(changed, fits)
+        step_s = quick_step_s(changed, fits, work.known)
         gain = 1 - step_s / result.step_s
         if gain < MIN_GAIN_FRAC or (kind in best and best[kind][0] >= gain):
             continue
@@ -285,9 +288,9 @@ def sensitivities(result: StepResult, fits: Sequence[Fit], work: Work) -> list[d
     long = is_long(result.scenario)
     if not work.pay((len(changes) + long) * _price(result, result.scenario)):
         return []
-    now_s = quick_step_s(result.scenario, fits) if long else result.step_s
+    now_s = quick_step_s(result.scenario, fits, work.known) if long else result.step_s
     rows = [
-        {"input": name, "words": INPUTS[name], "change_frac": quick_step_s(*changed) / now_s - 1}
+        {"input": name, "words": INPUTS[name], "change_frac": quick_step_s(*changed, work.known) / now_s - 1}
         for name, changed in changes.items()
     ]
     return sorted(rows, key=lambda row: row["change_frac"])

@@ -18,7 +18,7 @@ from sim.training.layers import Network, network
 from sim.training.memory import most_layers
 from sim.training.overheads import overheads
 from sim.training.placement import groups
-from sim.training.pricing import Pricer
+from sim.training.pricing import Pricer, Prices
 from sim.training.program import StepCost
 from sim.training.system_links import system_links
 from sim.training.uneven import pool_split, split_layers
@@ -38,19 +38,20 @@ class Share:
     """Of the global batch, over all these copies."""
 
 
-def places(scenario: Scenario, training: Training, fits: Sequence[Fit], data: int) -> dict[str, Place]:
+def places(
+    scenario: Scenario, training: Training, fits: Sequence[Fit], data: int, known: Prices
+) -> dict[str, Place]:
     """Every pool of the cluster with its prices; groups of gradients reach over all ``data`` copies."""
-    return {
-        pool.name: _place(pool, scenario, training, fits, data, len(scenario.cluster.pools) > 1)
-        for pool in scenario.cluster.pools
-    }
+    return {pool.name: _place(pool, scenario, training, fits, data, known) for pool in scenario.cluster.pools}
 
 
 def _place(
-    pool: Pool, scenario: Scenario, training: Training, fits: Sequence[Fit], data: int, mixed: bool
+    pool: Pool, scenario: Scenario, training: Training, fits: Sequence[Fit], data: int, known: Prices
 ) -> Place:
     plan, device = training.plan, pool.accelerator.device()
-    if mixed and training.precision not in device.flop_per_s:  # computed in a wider format, as checks allow
+    if (
+        len(scenario.cluster.pools) > 1 and training.precision not in device.flop_per_s
+    ):  # computed in a wider format, as checks allow
         rate = device.flop_per_s[computes_in(pool, training.precision) or "fp32"]
         device = replace(device, flop_per_s={**device.flop_per_s, training.precision: rate})
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
@@ -68,6 +69,7 @@ def _place(
         ideal=ideal,
         engines=TRAINING_ENGINES,
         stated_frac=0.0 if ideal else pool.efficiency_frac,
+        known=known,
     )
     extra = overheads(fits, training.stack, device.generation, ideal=ideal)
     return Place(pool, pricer, extra)
@@ -157,7 +159,7 @@ def _slowest(tables: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
 
 
 def dealt(
-    scenario: Scenario, training: Training, fits: Sequence[Fit], data: int
+    scenario: Scenario, training: Training, fits: Sequence[Fit], data: int, known: Prices
 ) -> tuple[Training, Network | None]:
     """The job as it is run, layers dealt out, with its blocks."""
     if isinstance(training.model, SampleModel):
@@ -166,7 +168,7 @@ def dealt(
     kind = replicas(scenario.cluster, training.plan)[0]
     if len({pool.name for pool in kind.pools}) == 1 or training.plan.layers_per_stage:
         return training, whole
-    by_pool = places(scenario, training, fits, data)
+    by_pool = places(scenario, training, fits, data, known)
     seats = [by_pool[pool.name] for pool in kind.pools]
     count = training.global_batch // (kind.copies * training.plan.micro_batch)
     settled = with_layers(training, whole, seats, data * training.plan.context, count)

@@ -116,7 +116,10 @@ class Program:
     ) -> int:
         """Append a task and return its number."""
         place = self.first_rank + rank
-        self.tasks.append(Task(place, stream, kind, micro_batch, chunk, duration_s, tuple(after)))
+        fields = (place, stream, kind, micro_batch, chunk, duration_s, tuple(after))
+        self.tasks.append(
+            tuple.__new__(Task, fields)
+        )  # half the time of Task(*fields), for half a million of them
         return len(self.tasks) - 1
 
 

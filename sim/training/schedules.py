@@ -7,6 +7,7 @@ note lasts.
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import NamedTuple
 
 FORWARD, BACKWARD, INPUT, WEIGHT = "forward", "backward", "input", "weight"
@@ -174,6 +175,7 @@ def stages_of(schedule: str, stages: int, rank: int, chunks: int) -> list[int]:
     return [chunk * stages + rank for chunk in range(chunks)]
 
 
+@cache
 def in_flight(schedule: str, stages: int, micro_batches: int, rank: int, chunks: int) -> float:
     """Most micro-batches whose activations rank holds at once, in units of one copy of the rank's share of layers.
 

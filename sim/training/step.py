@@ -7,10 +7,10 @@ The stations are always the same: write down the work (``layers``), price it (``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sim.results.step import MemoryUse, Stage, StepResult, Use
-from sim.results.timeline import account
+from sim.results.timeline import Timeline, account
 from sim.spec.checks import data_parallel
 from sim.spec.model import Model
 from sim.spec.profile import Fit
@@ -25,15 +25,56 @@ from sim.training.layers import Network, dealt_layers, network
 from sim.training.loading import serial_s, step_wait_s, with_wait
 from sim.training.memory import memory_use
 from sim.training.mixed import Share, dealt, in_step, places, shares
-from sim.training.pricing import Group
+from sim.training.pricing import Group, Prices
 from sim.training.program import Options, StepCost, build_together
 from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s
 from sim.training.tasks import tasks_cost, tasks_memory
 
 
-def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A step that was played, and what it was made of."""
+
+    training: Training
+    """The job, layers dealt out."""
+    whole: Network | None
+    by_pool: dict[str, Place]
+    mine: Sequence[Share]
+    """What each kind of copy works through."""
+    timeline: Timeline
+
+
+def predict_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> StepResult:
     """Simulate one step of the scenario's training job.
+
+    ``known`` are prices of kernels under the same profile, filled as they are found: hand the same one to every plan
+    that is tried.
+
+    Raises:
+        ValueError: the scenario has no training section.
+    """
+    step = play_step(scenario, fits, known)
+    cluster, training = scenario.cluster, step.training
+    data = data_parallel(cluster, training)
+    stages = _stages(training, step.whole, step.mine)
+    parts_s = account(step.timeline, [stage.devices for stage in stages])
+    return StepResult(
+        scenario,
+        step.timeline,
+        parts_s,
+        _memory(step, data),
+        data,
+        step.mine[0].micro_batches,
+        _uses(training, step.whole, step.by_pool),
+        next(iter(step.by_pool.values())).extra.constants,
+        stages,
+        run_result(training, cluster, data, step.timeline.step_s, parts_s),
+    )
+
+
+def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> Played:
+    """The timeline of a step without its books; see :func:`predict_step`.
 
     Raises:
         ValueError: the scenario has no training section.
@@ -42,48 +83,28 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     if asked is None:
         raise ValueError("the scenario has no [training] section")
     cluster, data = scenario.cluster, data_parallel(scenario.cluster, asked)
-    training, whole = dealt(scenario, asked, fits, data)
-    by_pool = places(scenario, training, fits, data)
+    known = {} if known is None else known
+    training, whole = dealt(scenario, asked, fits, data, known)
+    by_pool = places(scenario, training, fits, data, known)
     mine = shares(cluster, training, whole, by_pool)
-    seats = [[by_pool[pool.name] for pool in share.replica.pools] for share in mine]
     replicas = alike_ranks(training, data)
-    costs = in_step(
-        [
-            tasks_cost(training, at, replicas, data)
-            if training.tasks
-            else copy_cost(training, whole, at, replicas, share.micro_batches)
-            for share, at in zip(mine, seats, strict=True)
-        ]
-    )
-    load_s = serial_s(training, data)
-    played = [
-        (
-            replace(
-                cost, load_s=load_s, straggler_s=_straggler_s(scenario, cost, training, share.micro_batches)
-            ),
-            _options(training, by_pool, share.micro_batches),
-        )
-        for cost, share in zip(costs, mine, strict=True)
-    ]
+    costs = []
+    for share in mine:
+        at = [by_pool[pool.name] for pool in share.replica.pools]
+        if training.tasks:
+            costs.append(tasks_cost(training, at, replicas, data))
+        else:
+            costs.append(copy_cost(training, whole, at, replicas, share.micro_batches))
+    played = []
+    for cost, share in zip(in_step(costs), mine, strict=True):
+        late_s = _straggler_s(scenario, cost, training, share.micro_batches)
+        cost = replace(cost, load_s=serial_s(training, data), straggler_s=late_s)
+        played.append((cost, _options(training, by_pool, share.micro_batches)))
     timeline = play(build_together(played))
     wait_s = step_wait_s(training, cluster, data, timeline.step_s)
     if wait_s > 0:
         timeline = play(build_together([with_wait(*copy, wait_s) for copy in played]))
-    stages = _stages(training, whole, mine)
-    parts_s = account(timeline, [stage.devices for stage in stages])
-    run = run_result(training, cluster, data, timeline.step_s, parts_s)
-    return StepResult(
-        scenario,
-        timeline,
-        parts_s,
-        _memory(training, whole, mine, seats, replicas, data),
-        data,
-        mine[0].micro_batches,
-        _uses(training, whole, by_pool),
-        next(iter(by_pool.values())).extra.constants,
-        stages,
-        run,
-    )
+    return Played(training, whole, by_pool, mine, timeline)
 
 
 def alike_ranks(training: Training, data: int) -> int:
@@ -122,27 +143,22 @@ def _stages(training: Training, whole: Network | None, mine: Sequence[Share]) ->
     )
 
 
-def _memory(
-    training: Training,
-    whole: Network | None,
-    mine: Sequence[Share],
-    seats: Sequence[Sequence[Place]],
-    replicas: int,
-    data: int,
-) -> tuple[MemoryUse, ...]:
+def _memory(step: Played, data: int) -> tuple[MemoryUse, ...]:
     """Peak use of every rank of the timeline; none for a model known only by its arithmetic."""
-    if whole is None:
+    training, several = step.training, len(step.by_pool) > 1
+    if step.whole is None:
         return ()
-    if training.tasks:
-        return tasks_memory(training, replicas, data, seats[0][0].pricer.device.memory_bytes)
+    replicas = alike_ranks(training, data)
     found: list[MemoryUse] = []
-    several = len({place.pool.name for at in seats for place in at}) > 1
-    for share, at in zip(mine, seats, strict=True):
-        sizes = [place.pricer.device.memory_bytes for place in at]
-        uses = memory_use(whole, training, share.micro_batches, replicas, sizes)
+    for share in step.mine:
+        pools = share.replica.pools
+        sizes = [step.by_pool[pool.name].pricer.device.memory_bytes for pool in pools]
+        if training.tasks:
+            return tasks_memory(training, replicas, data, sizes[0])
+        uses = memory_use(step.whole, training, share.micro_batches, replicas, sizes)
         found += [
-            replace(use, rank=len(found) + use.rank, pool=place.pool.name if several else "")
-            for use, place in zip(uses, at, strict=True)
+            replace(use, rank=len(found) + use.rank, pool=pool.name if several else "")
+            for use, pool in zip(uses, pools, strict=True)
         ]
     return tuple(found)
 
