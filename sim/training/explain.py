@@ -29,10 +29,10 @@ from sim.training.step import alike_ranks, predict_step
 MIN_GAIN_FRAC = 0.01
 """A suggestion gains at least this share of the step."""
 SUGGESTIONS = 3
-WORK_LIMIT = 500_000
-"""Work that explaining may cost, in simulated tasks (a few seconds): a count, not a clock, so that the same
+WORK_LIMIT = 250_000
+"""Work that explaining may cost, in simulated tasks (about two seconds): a count, not a clock, so that the same
 scenario gives the same bytes everywhere."""
-TASKS_AN_OP = 200
+TASKS_AN_OP = 60
 """Pricing an op of a layer costs about as much as simulating so many tasks."""
 
 _PLAN = "training.plan."

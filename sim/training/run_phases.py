@@ -22,7 +22,7 @@ from sim.cost.security import (
 from sim.cost.storage import write_s
 from sim.results.step import RunResult
 from sim.spec.model import Model
-from sim.spec.parameter_count import weights
+from sim.spec.parameter_count import NotCountable, weights
 from sim.spec.scenario import Cluster
 from sim.spec.tasks import own_weights, task_jobs
 from sim.spec.workload import Run, Training
@@ -144,10 +144,18 @@ def checkpoint_bytes(training: Training) -> float:
     total = 0.0
     for job, brings in zip(task_jobs(training), own_weights(training), strict=True):
         model, side = job.model, matrix_side(job)
-        parameters = float(weights(model).total) if isinstance(model, Model) else model.parameters
+        parameters = _parameters(model) if isinstance(model, Model) else model.parameters
         each = WEIGHT_BYTES + float(RULES[training.optimizer].kept_bytes(side, side))
         total += parameters * each if brings else 0.0
     return total
+
+
+def _parameters(model: Model) -> float:
+    """Weights of a model; as published where its shape does not tell (convolutions, embedding tables)."""
+    try:
+        return float(weights(model).total)
+    except NotCountable:
+        return float(model.params_total)
 
 
 def checkpoint_s(
