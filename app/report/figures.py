@@ -70,13 +70,24 @@ def memory(document: dict[str, Any]) -> go.Figure:
     figure.update_layout(
         barmode="stack", height=320, xaxis_title="pipeline rank", yaxis_title="GiB a device", xaxis_dtick=1
     )
+    if names := rank_names(document):
+        figure.update_xaxes(tickvals=[rank["rank"] for rank in ranks], ticktext=names, title="")
     if len(ranks) > 24:
         figure.update_layout(xaxis_dtick=4)
     return _styled(figure)
 
 
-def timeline(log: Timeline) -> go.Figure:
-    """Gantt chart of the pipeline ranks: forward and backward passes, messages beside them."""
+def rank_names(document: dict[str, Any]) -> list[str] | None:
+    """Names of the ranks on a cluster of several pools: number and pool; None where there is one pool."""
+    ranks = document["memory"]["ranks"]
+    return [f"{rank['pool']} · {rank['rank']}" for rank in ranks] if document.get("pools") and ranks else None
+
+
+def timeline(log: Timeline, names: list[str] | None = None) -> go.Figure:
+    """Gantt chart of the pipeline ranks: forward and backward passes, messages beside them.
+
+    ``names`` label the ranks where their numbers say too little.
+    """
     figure = go.Figure()
     shown = [n for n in range(len(log.tasks)) if log.end_s[n] > log.start_s[n]]
     shown = sorted(shown, key=lambda n: log.start_s[n])[:MAX_BARS]
@@ -105,6 +116,8 @@ def timeline(log: Timeline) -> go.Figure:
         barmode="overlay", height=height, xaxis_title="seconds", yaxis_title="pipeline rank", bargap=0.1
     )
     figure.update_yaxes(autorange="reversed", dtick=max(1, log.ranks // 16))
+    if names and len(names) <= 32:
+        figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, title="")
     return _styled(figure)
 
 

@@ -27,7 +27,7 @@ from sim.results.timeline import Timeline
 
 def step_report(document: dict[str, Any], log: Timeline) -> str:
     """The report of one training step as HTML text."""
-    charts = {"breakdown": figures.breakdown(document), "timeline": figures.timeline(log)}
+    charts = {"breakdown": figures.breakdown(document), "timeline": figures.timeline(log, figures.rank_names(document))}
     if document["memory"]["ranks"]:
         charts["memory"] = figures.memory(document)
     if document["kernels"]:

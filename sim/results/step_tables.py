@@ -219,8 +219,9 @@ def _run(run: RunResult) -> dict[str, Any]:
 def _streams(result: StepResult) -> list[dict[str, Any]]:
     """Busy share of each stream, averaged over pipeline ranks."""
     shares: dict[str, float] = {}
+    whole_s = result.step_s * result.timeline.ranks
     for (_, stream), seconds in result.timeline.busy_s().items():
-        shares[stream] = shares.get(stream, 0.0) + seconds / result.step_s / result.timeline.ranks
+        shares[stream] = shares.get(stream, 0.0) + seconds / whole_s
     return [{"stream": stream, "busy_frac": share} for stream, share in shares.items()]
 
 

@@ -71,11 +71,11 @@ class Timeline:
     def busy_s(self) -> dict[tuple[int, str], float]:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
         busy: dict[tuple[int, str], float] = {}
-        for task, seconds in zip(self.tasks, self.end_s - self.start_s, strict=True):
+        for task, seconds in zip(self.tasks, (self.end_s - self.start_s).tolist(), strict=True):
             if task.kind == "stragglers":
                 continue
             key = (task.rank, task.stream)
-            busy[key] = busy.get(key, 0.0) + float(seconds)
+            busy[key] = busy.get(key, 0.0) + seconds
         return busy
 
 

@@ -157,6 +157,8 @@ def build_together(copies: Sequence[tuple[StepCost, Options]]) -> Program:
 def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
     if cost.load_s <= 0:
         return []
+    if not options.prefetch:  # the whole batch first: one wait, so that the books know what it was for
+        return [program.add(0, LOADER, "load", cost.load_s * options.micro_batches)]
     return [program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)]
 
 

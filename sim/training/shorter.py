@@ -28,9 +28,8 @@ def is_long(scenario: Scenario) -> bool:
     training = scenario.training
     if training is None or training.loader is not None or training.speed_spread_frac or training.jitter_frac:
         return False
-    if (
-        len(replicas(scenario.cluster, training.plan)) > 1
-    ):  # unlike copies have unlike numbers of micro-batches
+    unlike = len(replicas(scenario.cluster, training.plan)) > 1 or bool(training.tasks)
+    if unlike:  # copies or tasks with numbers of micro-batches of their own would not shrink alike
         return False
     return micro_batches(scenario.cluster, training) >= LONG * _round(training.plan)
 
