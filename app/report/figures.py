@@ -30,8 +30,8 @@ MAX_BARS = 4000
 """Tasks a timeline draws; a longer step shows its first part, and says so."""
 
 
-def breakdown(document: dict[str, Any]) -> go.Figure:
-    """One bar: where the step's time goes."""
+def breakdown(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
+    """One bar: where the step's time goes; without ``legend`` a table beside it shows the colours."""
     figure = go.Figure()
     for part in document["parts"]:
         if part["share_frac"] < 5e-4:
@@ -49,6 +49,8 @@ def breakdown(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
         )
     figure.update_layout(barmode="stack", height=230, xaxis_title="seconds of one step", yaxis_visible=False)
+    if not legend:
+        figure.update_layout(showlegend=False, height=130)
     return _styled(figure)
 
 
@@ -66,7 +68,9 @@ def memory(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{name}<br>rank %{{x}}: %{{y:.1f}} GiB<extra></extra>",
         )
     usable = document["memory"]["usable_bytes"] / gib
-    figure.add_hline(y=usable, line_dash="dash", annotation_text=f"usable {usable:.0f} GiB")
+    figure.add_hline(
+        y=usable, line_dash="dash", line_color="#888", annotation_text=f"usable {usable:.0f} GiB"
+    )
     figure.update_layout(
         barmode="stack", height=320, xaxis_title="pipeline rank", yaxis_title="GiB a device", xaxis_dtick=1
     )

@@ -27,7 +27,10 @@ from sim.results.timeline import Timeline
 
 def step_report(document: dict[str, Any], log: Timeline) -> str:
     """The report of one training step as HTML text."""
-    charts = {"breakdown": figures.breakdown(document), "timeline": figures.timeline(log, figures.rank_names(document))}
+    charts = {
+        "breakdown": figures.breakdown(document, legend=False),
+        "timeline": figures.timeline(log, figures.rank_names(document)),
+    }
     if document["memory"]["ranks"]:
         charts["memory"] = figures.memory(document)
     if document["kernels"]:
@@ -48,6 +51,7 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             shown_bars=min(len(log.tasks), figures.MAX_BARS),
             tasks=len(log.tasks),
             plotly=get_plotlyjs(),
+            colours=figures.COLOURS,
             charts={
                 name: figure.to_html(
                     full_html=False,

@@ -91,6 +91,9 @@ def plan_words(document: dict[str, Any]) -> str:
     words.append(f"recompute {plan['recompute']}")
     if plan["zero_stage"]:
         words.append(f"ZeRO {plan['zero_stage']}")
+    if document.get("tasks"):
+        each = (f"{row['samples']:,} samples of {row['name']} ({row['model']})" for row in document["tasks"])
+        words.append(" + ".join(each))
     return ", ".join(words)
 
 

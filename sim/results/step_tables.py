@@ -69,6 +69,7 @@ def step_document(result: StepResult) -> dict[str, Any]:
         ],
         "memory": _memory(result),
         "cluster": _cluster(result),
+        "tasks": _tasks(training),
         "pools": pools_table(result, training),
         "plan": as_document(training.plan) | {"data": result.data, "micro_batches": result.micro_batches},
         "published": [
@@ -89,6 +90,17 @@ def step_document(result: StepResult) -> dict[str, Any]:
     if result.run is not None:
         document["run"] = _run(result.run)
     return document
+
+
+def _tasks(training: Training) -> list[dict[str, Any]]:
+    """The tasks that share a step, the main model first; empty where there is one."""
+    if not training.tasks:
+        return []
+    names = ("main", *(task.name for task in training.tasks))
+    return [
+        {"name": name, "model": job.model.name, "samples": job.global_batch}
+        for name, job in zip(names, task_jobs(training), strict=True)
+    ]
 
 
 def _utilisation(result: StepResult, training: Training) -> list[dict[str, Any]]:
