@@ -180,13 +180,18 @@ def _uses(training: Training, whole: Network | None, by_pool: dict[str, Place]) 
 
 
 def _straggler_s(scenario: Scenario, cost: StepCost, training: Training, count: int) -> float:
-    """How much later the slowest copy ends its passes than the one that is played."""
+    """How much later the slowest copy ends its passes than the one that is played.
+
+    Copies that meet every H steps (local SGD) wait once for H steps' worth of jitter, which averages over them.
+    """
     passes = count / 2 if training.plan.schedule == "dualpipe" else count  # half of them in each direction
     compute_s = passes * max(
         sum(chunk.forward_s + chunk.backward_s for chunk in rank) for rank in cost.chunks
     )
     spreads = (training.speed_spread_frac, training.jitter_frac)
-    return float(straggler_wait_s(compute_s, scenario.cluster.devices, count, *spreads))
+    return float(
+        straggler_wait_s(compute_s, scenario.cluster.devices, count * training.plan.local_steps, *spreads)
+    )
 
 
 def _leaves_domain(group: Group) -> bool:
