@@ -217,6 +217,10 @@ def _run(run: dict[str, Any]) -> Table:
     for row in run["phases"]:
         if row["seconds"] > 0:
             table.add_row(row["words"], format_seconds(row["seconds"]), share_words(row["share_frac"]))
+    for row in run["protection"]:
+        table.add_row(
+            f"  of it {row['words']}", format_seconds(row["seconds"]), share_words(row["share_frac"])
+        )
     table.add_row("whole run", format_seconds(run["wall_s"]), "")
     table.add_row("goodput", "", share_words(run["goodput_frac"]))
     if run["checkpoint_bytes"]:

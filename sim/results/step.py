@@ -72,6 +72,8 @@ class RunResult:
     """They add up to the wall time; infinite where failures never let the run end."""
     checkpoint_bytes: float
     checkpoint_write_s: float
+    protection_s: Mapping[str, float]
+    """What each kind of protection adds to the phases (those that are asked for)."""
 
     @property
     def wall_s(self) -> float:

@@ -34,7 +34,7 @@ PARTS = {
 
 PHASES = {
     "training": "training steps",
-    "security": "encryption, confidential mode, watermark",
+    "security": "confidential mode, watermark",
     "evaluation": "evaluation",
     "checkpoint": "waiting for checkpoints",
     "lost": "work lost to failures",
@@ -216,6 +216,11 @@ def _run(run: RunResult) -> dict[str, Any]:
         "goodput_frac": run.goodput_frac if ends else 0.0,
         "checkpoint_bytes": run.checkpoint_bytes,
         "checkpoint_write_s": run.checkpoint_write_s,
+        "protection": [
+            {"words": words, "seconds": seconds, "share_frac": seconds / run.wall_s}
+            for words, seconds in run.protection_s.items()
+            if ends
+        ],
         "phases": [
             {
                 "phase": phase,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,22 +111,33 @@ def run_result(
     batch_tokens = sum(job.global_batch * job.sequence for job in task_jobs(training))
     steps = run.steps or math.ceil(run.tokens / batch_tokens)
     size = checkpoint_bytes(training)
-    write, copy = checkpoint_s(training, run, cluster, data, size)
-    parts = phases_s(
-        steps,
-        step_s,
-        toll_s=security_s(training, run, cluster, data, step_s),
-        evaluate_every=run.evaluate_every,
-        evaluation_s=run.evaluate_batches * evaluation_batch_s(training, cluster, data, step_s, parts_s),
-        checkpoint_every=run.checkpoint_every,
-        write_s=write,
-        copy_s=copy,
-        asynchronous=run.checkpoint == "asynchronous",
-        mean_time_between_failures_s=run.mean_time_between_failures_s or float("inf"),
-        restart_s=run.restart_s,
-    )
-    seconds = {name: float(value) for name, value in parts.items()}
-    return RunResult(steps, steps * batch_tokens, seconds, size, write)
+    tolls = protection_s(training, run, cluster, data, step_s)
+    evaluation = evaluation_batch_s(training, cluster, data, step_s, parts_s)
+
+    def phases(how: Run) -> dict[str, float]:
+        write, copy = checkpoint_s(training, how, cluster, data, size)
+        parts = phases_s(
+            steps,
+            step_s,
+            toll_s=sum(tolls.values()),
+            evaluate_every=run.evaluate_every,
+            evaluation_s=run.evaluate_batches * evaluation,
+            checkpoint_every=run.checkpoint_every,
+            write_s=write,
+            copy_s=copy,
+            asynchronous=run.checkpoint == "asynchronous",
+            mean_time_between_failures_s=run.mean_time_between_failures_s or float("inf"),
+            restart_s=run.restart_s,
+        )
+        return {name: float(value) for name, value in parts.items()}
+
+    seconds = phases(run)
+    protection = {name: toll * steps for name, toll in tolls.items()}
+    if run.security.encrypted_storage:
+        plain = phases(replace(run, security=replace(run.security, encrypted_storage=False)))
+        protection["encryption at rest: checkpoints"] = seconds["checkpoint"] - plain["checkpoint"]
+    write, _ = checkpoint_s(training, run, cluster, data, size)
+    return RunResult(steps, steps * batch_tokens, seconds, size, write, protection)
 
 
 def evaluation_batch_s(
@@ -173,24 +185,25 @@ def checkpoint_s(
     return float(write_s(storage, size_bytes / nodes, nodes)), copy
 
 
-def security_s(training: Training, run: Run, cluster: Cluster, data: int, step_s: float) -> float:
-    """Seconds that protection adds to a step: confidential mode, trigger samples, marked weights."""
+def protection_s(
+    training: Training, run: Run, cluster: Cluster, data: int, step_s: float
+) -> dict[str, float]:
+    """Seconds that each kind of protection adds to a step: confidential mode, trigger samples, marked weights."""
     wanted, loader = run.security, training.loader
     known = complete(SECURITY_PARAMETERS, {})
     device = cluster.pools[0].accelerator.device()
-    total = 0.0
+    parts = {}
     if wanted.confidential:
         sent = (loader.sample_device_bytes if loader else 0.0) * training.global_batch / data
         crossings = 2 * training.global_batch / (data * training.plan.micro_batch)  # batch down, loss up
         names = ("compute_frac", "crossing_s", "bounce_bytes_per_s")
         guarded = confidential_step_s(step_s, sent, crossings, **{name: known[name] for name in names})
-        total += float(guarded) - step_s
-    total += float(watermark_trigger_s(step_s, wanted.watermark_samples, training.global_batch))
+        parts["confidential mode"] = float(guarded) - step_s
+    if wanted.watermark_samples:
+        extra = watermark_trigger_s(step_s, wanted.watermark_samples, training.global_batch)
+        parts["watermark: trigger samples"] = float(extra)
     if wanted.watermark_weights > 0:
-        rate = device.peak(training.precision)
-        total += float(
-            watermark_regulariser_s(
-                wanted.watermark_weights, wanted.watermark_bits, device.memory_bytes_per_s, rate
-            )
-        )
-    return total
+        rate, bits = device.peak(training.precision), wanted.watermark_bits
+        marked = watermark_regulariser_s(wanted.watermark_weights, bits, device.memory_bytes_per_s, rate)
+        parts["watermark: marked weights"] = float(marked)
+    return parts
