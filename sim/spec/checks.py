@@ -12,6 +12,7 @@ from sim.spec.conformer import conformers
 from sim.spec.copies import computes_in
 from sim.spec.faults import Fault
 from sim.spec.layer_graph import layer_graphs
+from sim.spec.memory_checks import memory_faults
 from sim.spec.model import Model
 from sim.spec.pool_checks import pool_faults
 from sim.spec.recommender import recommenders
@@ -80,7 +81,7 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     if plan.overlap_tensor and not plan.sequence_parallel:
         wanted = "needs sequence_parallel: an all-reduce cannot travel in chunks beside a product"
         yield Fault(where, "training.plan.overlap_tensor", True, wanted)
-    yield from _memory_faults(training, where)
+    yield from memory_faults(training, where)
     yield from _exchange_faults(training, where)
     yield from _run_faults(training, where)
     if isinstance(model, SampleModel):
@@ -89,29 +90,6 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
             yield Fault(where, "training.plan", plan.model_ranks, wanted)
         return
     yield from _shape_faults(training, model, where)
-
-
-def _memory_faults(training: Training, where: str) -> Iterator[Fault]:
-    """Ways to save memory that do not go with the model or the schedule."""
-    plan, model = training.plan, training.model
-    share, again = plan.offload_activations, plan.recompute_layers
-    if share and plan.schedule not in ("1f1b", "gpipe"):
-        wanted = f"{plan.schedule} with activations in host memory is not modelled: expected 1f1b or gpipe"
-        yield Fault(where, "training.plan.schedule", plan.schedule, wanted)
-    if share and isinstance(model, SampleModel):
-        wanted = "expected 0: a model known only by its FLOP has no activations"
-        yield Fault(where, "training.plan.offload_activations", share, wanted)
-    if again is None:
-        return
-    path = "training.plan.recompute_layers"
-    if plan.recompute == "none":
-        yield Fault(where, path, again, "expected none where nothing is recomputed")
-    if isinstance(model, SampleModel) or model.key in {*layer_graphs(), *recommenders(), *conformers()}:
-        yield Fault(where, path, again, "expected none: only the layers of a transformer are counted")
-        return
-    most = -(-model.layers // (plan.pipeline * plan.virtual_stages))
-    if again > most and not plan.layers_per_stage:
-        yield Fault(where, path, again, f"expected at most the {most} layers of a chunk")
 
 
 def _run_faults(training: Training, where: str) -> Iterator[Fault]:

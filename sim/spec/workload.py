@@ -110,6 +110,11 @@ class Training:
     sequence: int = count("tokens of a sequence", 1)
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
+    autocast: bool = switch(
+        "weights in fp32, cast to the 16-bit format anew for every micro-batch (automatic mixed precision), instead of "
+        "16-bit weights with an fp32 copy in the optimizer",
+        False,
+    )
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)
     masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)

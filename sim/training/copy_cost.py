@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sim.cost.optimizer import HOST_PARAMETERS
+from sim.cost.optimizer import HOST_PARAMETERS, MASTER_BYTES, WEIGHT_BYTES
 from sim.cost.parameters import complete
 from sim.results.step import Use
 from sim.spec.ops import Block, Conv, Gemm, Message, Op
@@ -111,16 +111,32 @@ def pass_costs(whole: Network, training: Training, places: Sequence[Place]) -> l
                 block.name: _block_cost(block, place.pricer, place.extra, sent) for block in whole.kinds
             }
     share = training.plan.offload_activations
-    return [
-        [
-            replace(
-                _sum_of([priced[place.pool.name][block.name] for block in blocks]),
-                offload_s=_copy_s(whole, blocks, share, place.pricer),
-            )
-            for blocks in rank
-        ]
-        for place, rank in zip(places, whole.chunks(training.plan), strict=True)
-    ]
+    chunks = []
+    for place, rank in zip(places, whole.chunks(training.plan), strict=True):
+        costs = [_sum_of([priced[place.pool.name][block.name] for block in blocks]) for blocks in rank]
+        chunks.append(
+            [
+                replace(
+                    cost,
+                    forward_s=cost.forward_s + _cast_s(training, blocks, place),
+                    offload_s=_copy_s(whole, blocks, share, place.pricer),
+                )
+                for cost, blocks in zip(costs, rank, strict=True)
+            ]
+        )
+    return chunks
+
+
+def _cast_s(training: Training, blocks: Sequence[Block], place: Place) -> float:
+    """Seconds in which autocast makes 16-bit copies of the blocks' weights: 4 bytes read and 2 written, at the
+    bandwidth of a fused update. PyTorch keeps a cast weight until the pass through the model has ended (torch.autocast,
+    cache_enabled), so this happens once a micro-batch.
+    """
+    if not training.autocast:
+        return 0.0
+    reached = place.pricer.stated_frac or place.extra.optimizer_bandwidth_frac
+    size = (MASTER_BYTES + WEIGHT_BYTES) * held_parameters(blocks).total
+    return size / (place.pricer.device.memory_bytes_per_s * (1.0 if place.pricer.ideal else reached))
 
 
 def _copy_s(whole: Network, blocks: Sequence[Block], share: float, pricer: Pricer) -> float:

@@ -13,7 +13,15 @@ from sim.training.layers import network
 from sim.training.memory import memory_use
 from sim.training.program import ChunkCost, StepCost
 
-STATE = ("weights", "gradients", "optimizer state", "tables", "compression error", "outer optimizer")
+STATE = (
+    "weights",
+    "cast weights",
+    "gradients",
+    "optimizer state",
+    "tables",
+    "compression error",
+    "outer optimizer",
+)
 """Parts of memory that every model keeps; of the others the largest task's count."""
 
 

@@ -115,3 +115,24 @@ def test_the_first_layers_of_every_chunk_are_recomputed() -> None:
 def test_what_does_not_go_together_is_refused(plan: str, told: str) -> None:
     with pytest.raises(ScenarioError, match=told):
         loads(JOB.format(plan=plan))
+
+
+@pytest.mark.parametrize("plan", ["", "zero_stage = 3", "tensor = 2"])
+def test_autocast_moves_the_master_copy_and_casts_every_micro_batch(plan: str) -> None:
+    """18 bytes a parameter as with a master copy (4 + 2 + 4 + 8), and 6 bytes a parameter moved a micro-batch."""
+    text = JOB.format(plan=plan)
+    plain, cast = (sim.run(loads(text, overrides=[f"training.autocast={on}"])) for on in ("false", "true"))
+    assert cast.memory[0].total_bytes == pytest.approx(plain.memory[0].total_bytes)
+    parts = cast.memory[0].parts_bytes
+    assert parts["weights"] == pytest.approx(2 * parts["cast weights"])
+    held = plain.overheads["optimizer_bandwidth_frac"].value * 2.039e12
+    ranks = 2 if "tensor" in plan else 1
+    extra = cast.parts_s["forward"] - plain.parts_s["forward"]
+    batches = plain.micro_batches
+    assert extra == pytest.approx(batches * 6 * 1.3158e9 / ranks / held, rel=0.01)
+
+
+def test_autocast_is_refused_where_weights_are_not_cast() -> None:
+    for changes in (["training.precision=fp32"], ["training.plan.zero_stage=1"]):
+        with pytest.raises(ScenarioError, match="expected false"):
+            loads(JOB.format(plan=""), overrides=["training.autocast=true", *changes])
