@@ -23,14 +23,15 @@ COLOURS = {
     "stragglers": "#8B4513",
     "bubble": "#999999",
     "loader": "#F0E442",
+    "offload": "#882255",
 }
 MEMORY_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#D55E00")
 MAX_BARS = 4000
 """Tasks a timeline draws; a longer step shows its first part, and says so."""
 
 
-def breakdown(document: dict[str, Any]) -> go.Figure:
-    """One bar: where the step's time goes."""
+def breakdown(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
+    """One bar: where the step's time goes; without ``legend`` a table beside it shows the colours."""
     figure = go.Figure()
     for part in document["parts"]:
         if part["share_frac"] < 5e-4:
@@ -48,6 +49,8 @@ def breakdown(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
         )
     figure.update_layout(barmode="stack", height=230, xaxis_title="seconds of one step", yaxis_visible=False)
+    if not legend:
+        figure.update_layout(showlegend=False, height=130)
     return styled(figure)
 
 
@@ -129,17 +132,30 @@ def memory(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{name}<br>rank %{{x}}: %{{y:.1f}} GiB<extra></extra>",
         )
     usable = document["memory"]["usable_bytes"] / gib
-    figure.add_hline(y=usable, line_dash="dash", annotation_text=f"usable {usable:.0f} GiB")
+    figure.add_hline(
+        y=usable, line_dash="dash", line_color="#888", annotation_text=f"usable {usable:.0f} GiB"
+    )
     figure.update_layout(
         barmode="stack", height=320, xaxis_title="pipeline rank", yaxis_title="GiB a device", xaxis_dtick=1
     )
+    if names := rank_names(document):
+        figure.update_xaxes(tickvals=[rank["rank"] for rank in ranks], ticktext=names, title="")
     if len(ranks) > 24:
         figure.update_layout(xaxis_dtick=4)
     return styled(figure)
 
 
-def timeline(log: Timeline) -> go.Figure:
-    """Gantt chart of the pipeline ranks: forward and backward passes, messages beside them."""
+def rank_names(document: dict[str, Any]) -> list[str] | None:
+    """Names of the ranks on a cluster of several pools: number and pool; None where there is one pool."""
+    ranks = document["memory"]["ranks"]
+    return [f"{rank['pool']} · {rank['rank']}" for rank in ranks] if document.get("pools") and ranks else None
+
+
+def timeline(log: Timeline, names: list[str] | None = None) -> go.Figure:
+    """Gantt chart of the pipeline ranks: forward and backward passes, messages beside them.
+
+    ``names`` label the ranks where their numbers say too little.
+    """
     figure = go.Figure()
     shown = [n for n in range(len(log.tasks)) if log.end_s[n] > log.start_s[n]]
     shown = sorted(shown, key=lambda n: log.start_s[n])[:MAX_BARS]
@@ -168,6 +184,8 @@ def timeline(log: Timeline) -> go.Figure:
         barmode="overlay", height=height, xaxis_title="seconds", yaxis_title="pipeline rank", bargap=0.1
     )
     figure.update_yaxes(autorange="reversed", dtick=max(1, log.ranks // 16))
+    if names and len(names) <= 32:
+        figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, title="")
     return styled(figure)
 
 

@@ -18,7 +18,9 @@ from app.report.terminal import (
     machine_words,
     not_tried_words,
     plan_words,
+    rank_words,
     share_words,
+    work_words,
 )
 from sim import units
 from sim.results.timeline import Timeline
@@ -26,7 +28,10 @@ from sim.results.timeline import Timeline
 
 def step_report(document: dict[str, Any], log: Timeline) -> str:
     """The report of one training step as HTML text."""
-    charts = {"breakdown": figures.breakdown(document), "timeline": figures.timeline(log)}
+    charts = {
+        "breakdown": figures.breakdown(document, legend=False),
+        "timeline": figures.timeline(log, figures.rank_names(document)),
+    }
     if document["memory"]["ranks"]:
         charts["memory"] = figures.memory(document)
     if document["kernels"]:
@@ -47,6 +52,7 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             shown_bars=min(len(log.tasks), figures.MAX_BARS),
             tasks=len(log.tasks),
             plotly=get_plotlyjs(),
+            colours=figures.COLOURS,
             charts={
                 name: figure.to_html(
                     full_html=False,
@@ -85,5 +91,7 @@ def environment() -> Environment:
         "count": units.format_count,
         "flop_per_s": units.format_flop_per_s,
         "calibration": calibration_words,
+        "work": work_words,
+        "rank_name": rank_words,
     }
     return env

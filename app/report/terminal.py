@@ -21,7 +21,7 @@ def print_step(document: dict[str, Any], console: Console | None = None) -> None
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:
         out.print(scenario["shows"], style="dim", highlight=False)
-    machines = f"{document['cluster']['devices']:,} x {machine_words(document)}"
+    machines = machine_words(document)
     out.print(f"{machines}; {plan_words(document)}", highlight=False)
     out.print()
     for table in _tables(document):
@@ -47,6 +47,8 @@ def _tables(document: dict[str, Any]) -> Iterator[Table]:
         yield _fit_changes(document)
     if document.get("run"):
         yield _run(document["run"])
+    if document.get("pools"):
+        yield _pools(document)
     yield _parts(document)
     if leading_inputs(document):
         yield _inputs(document)
@@ -59,12 +61,18 @@ def _tables(document: dict[str, Any]) -> Iterator[Table]:
 
 
 def machine_words(document: dict[str, Any]) -> str:
-    """What the devices are and what they sit in."""
+    """How many devices, what they are and what they sit in."""
+    if document.get("pools"):
+        each = ", ".join(
+            f"{row['devices']:,} {row['accelerator']} in {row['nodes']:,} x {row['system']}"
+            for row in document["pools"]
+        )
+        return f"{document['cluster']['devices']:,} devices: {each}"
     cluster = document["cluster"]
     inside = f"{cluster['nodes']:,} x {cluster['system']}"
     if cluster["system"] == WRITTEN_OUT:
         inside = f"{cluster['nodes']:,} node{'s' if cluster['nodes'] != 1 else ''}"
-    return f"{cluster['accelerator']} in {inside}"
+    return f"{cluster['devices']:,} x {cluster['accelerator']} in {inside}"
 
 
 def has_tokens(document: dict[str, Any]) -> bool:
@@ -83,6 +91,9 @@ def plan_words(document: dict[str, Any]) -> str:
     words.append(f"recompute {plan['recompute']}")
     if plan["zero_stage"]:
         words.append(f"ZeRO {plan['zero_stage']}")
+    if document.get("tasks"):
+        each = (f"{row['samples']:,} samples of {row['name']} ({row['model']})" for row in document["tasks"])
+        words.append(" + ".join(each))
     return ", ".join(words)
 
 
@@ -90,10 +101,23 @@ def fit_words(document: dict[str, Any]) -> str:
     """What binds memory, in one sentence."""
     memory = document["memory"]
     return (
-        f"Pipeline rank {memory['worst_rank']} needs {format_bytes(memory['worst_total_bytes'])} a device where "
+        f"{rank_words(memory)} needs {format_bytes(memory['worst_total_bytes'])} a device where "
         f"{format_bytes(memory['usable_bytes'])} of {format_bytes(memory['capacity_bytes'])} are usable; the largest "
         f"part is {memory['binding_part']}. {change_words(document)}"
     ).rstrip()
+
+
+def rank_words(memory: dict[str, Any]) -> str:
+    """The fullest rank, and its pool where there are several."""
+    where = f" (pool {memory['worst_pool']})" if memory["worst_pool"] else ""
+    return f"Pipeline rank {memory['worst_rank']}{where}"
+
+
+def work_words(row: dict[str, Any]) -> str:
+    """What a pool got: layers of a stage, or samples."""
+    if len(row["stages"]) and row["samples_share_frac"] == 1:
+        return f"{', '.join(map(str, row['layers']))} layers"
+    return f"{row['samples']:,} samples"
 
 
 def share_words(frac: float) -> str:
@@ -193,11 +217,30 @@ def _run(run: dict[str, Any]) -> Table:
     for row in run["phases"]:
         if row["seconds"] > 0:
             table.add_row(row["words"], format_seconds(row["seconds"]), share_words(row["share_frac"]))
+    for row in run["protection"]:
+        table.add_row(
+            f"  of it {row['words']}", format_seconds(row["seconds"]), share_words(row["share_frac"])
+        )
     table.add_row("whole run", format_seconds(run["wall_s"]), "")
     table.add_row("goodput", "", share_words(run["goodput_frac"]))
     if run["checkpoint_bytes"]:
         size, write = format_bytes(run["checkpoint_bytes"]), format_seconds(run["checkpoint_write_s"])
         table.add_row(f"one checkpoint: {size}", write, "")
+    return table
+
+
+def _pools(document: dict[str, Any]) -> Table:
+    table = _table("pool", "devices", "got", "busy", "MFU", "memory of a device", "", numeric=5, first=1)
+    for row in document["pools"]:
+        table.add_row(
+            row["pool"],
+            f"{row['devices']:,}",
+            work_words(row),
+            share_words(row["busy_frac"]),
+            "" if row["mfu_frac"] is None else share_words(row["mfu_frac"]),
+            "" if row["memory_bytes"] is None else format_bytes(row["memory_bytes"]),
+            "" if row["fits"] else "does not fit",
+        )
     return table
 
 

@@ -92,6 +92,8 @@ each rule touches with an fp32 master copy (Micikevicius et al. 2018, arXiv 1710
 
 WEIGHT_BYTES = 2.0
 """Bytes of a 16-bit weight."""
+MASTER_BYTES = 4.0
+"""Bytes of an fp32 weight: the master copy that is part of every rule's state."""
 GRADIENT_BYTES = 4.0
 """Megatron-LM keeps an fp32 main gradient."""
 

@@ -18,6 +18,8 @@ class MemoryUse:
     parts_bytes: Mapping[str, float]
     capacity_bytes: float
     usable_bytes: float
+    pool: str = ""
+    """Where the device is, on a cluster of several pools."""
 
     @property
     def total_bytes(self) -> float:
@@ -44,6 +46,20 @@ class Use:
     lower_bound_s: float
     leans_on: str
     fit: Fit | None
+    part: str = ""
+    """Where it runs on a cluster of several pools, or the task it belongs to where a step has several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One rank of the timeline: a pipeline stage of one kind of copy, and where it runs."""
+
+    pool: str
+    devices: int
+    """Devices that do the same."""
+    layers: int
+    samples: int
+    """Of the global batch, those that pass through these devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,8 @@ class RunResult:
     """They add up to the wall time; infinite where failures never let the run end."""
     checkpoint_bytes: float
     checkpoint_write_s: float
+    protection_s: Mapping[str, float]
+    """What each kind of protection adds to the phases (those that are asked for)."""
 
     @property
     def wall_s(self) -> float:
@@ -82,6 +100,8 @@ class StepResult:
     uses: tuple[Use, ...]
     overheads: Mapping[str, Constant]
     """Overhead constants of the software stack; empty where none apply."""
+    stages: tuple[Stage, ...] = ()
+    """By rank of the timeline."""
     run: RunResult | None = None
     """The run of many steps, where the scenario asks for one."""
 

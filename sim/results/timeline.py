@@ -23,11 +23,13 @@ CAUSES = (
     "stragglers",
     "bubble",
     "loader",
+    "offload",
 )
 """Where a second of a rank may go."""
 
 _WAIT = {"tensor": "tensor communication", "send": "pipeline communication", "gradients": "data communication",
-         "parameters": "data communication", "stragglers": "stragglers", "load": "loader"}  # fmt: skip
+         "parameters": "data communication", "stragglers": "stragglers", "load": "loader",
+         "offload": "offload"}  # fmt: skip
 _QUEUED = ("norm", "gradients", "stragglers")
 """What stands in line before an update; a gap is followed through the whole line."""
 
@@ -40,7 +42,8 @@ class Task(NamedTuple):
     stream: str
     kind: str
     """``forward``, ``backward`` (whole, or the input gradient alone), ``weight`` (gradient), ``tensor``, ``send``,
-    ``gradients``, ``optimizer``, ``parameters``, ``load``; ``stragglers``, ``join`` and ``norm`` only wait."""
+    ``gradients``, ``optimizer``, ``parameters``, ``load``, ``offload``; ``stragglers``, ``join`` and ``norm`` only
+    wait."""
     micro_batch: int
     chunk: int
     duration_s: float
@@ -68,16 +71,18 @@ class Timeline:
     def busy_s(self) -> dict[tuple[int, str], float]:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
         busy: dict[tuple[int, str], float] = {}
-        for task, seconds in zip(self.tasks, self.end_s - self.start_s, strict=True):
+        for task, seconds in zip(self.tasks, (self.end_s - self.start_s).tolist(), strict=True):
             if task.kind == "stragglers":
                 continue
             key = (task.rank, task.stream)
-            busy[key] = busy.get(key, 0.0) + float(seconds)
+            busy[key] = busy.get(key, 0.0) + seconds
         return busy
 
 
-def account(timeline: Timeline) -> dict[str, float]:
+def account(timeline: Timeline, devices: Sequence[int] | None = None) -> dict[str, float]:
     """Seconds by cause, averaged over ranks: the parts of one rank's step; they add up to the step time.
+
+    Ranks count by their ``devices`` where these are given.
 
     A rank's compute stream is walked from start to end. Busy time is booked under its task. A gap is booked by the
     task whose end it was waiting for: the part of the gap in which that task itself ran is its communication, the
@@ -85,7 +90,11 @@ def account(timeline: Timeline) -> dict[str, float]:
     wait for slower copies before them. What follows a rank's last task is bubble too.
     """
     ranks = account_ranks(timeline)
-    return {cause: sum(parts[cause] for parts in ranks) / len(ranks) for cause in CAUSES}
+    weights = devices or [1] * len(ranks)
+    return {
+        cause: sum(n * parts[cause] for n, parts in zip(weights, ranks, strict=True)) / sum(weights)
+        for cause in CAUSES
+    }
 
 
 def account_ranks(timeline: Timeline) -> list[dict[str, float]]:

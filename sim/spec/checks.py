@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 
 from sim.spec.catalog import load_catalog
 from sim.spec.conformer import conformers
+from sim.spec.copies import computes_in
 from sim.spec.faults import Fault
 from sim.spec.layer_graph import layer_graphs
+from sim.spec.memory_checks import memory_faults
 from sim.spec.model import Model
+from sim.spec.pool_checks import pool_faults
 from sim.spec.recommender import recommenders
 from sim.spec.scenario import Cluster
+from sim.spec.tasks import task_faults, task_jobs
 from sim.spec.workload import SampleModel, Training
 
 MAX_TASKS = 500_000
@@ -37,20 +41,18 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
 def cross_faults(cluster: Cluster | None, training: Training | None, where: str) -> list[Fault]:
     """Faults between the cluster and the training section; a section that is itself faulty is None and not used."""
     faults: list[Fault] = []
-    if cluster is not None:
-        if not cluster.pools:
-            faults.append(Fault(where, "cluster.pools", None, "is required: at least one pool"))
-        if len(cluster.pools) > 1 and training is not None:
-            faults.append(
-                Fault(where, "cluster.pools", len(cluster.pools), "a training step runs on one pool")
-            )
+    if cluster is not None and not cluster.pools:
+        faults.append(Fault(where, "cluster.pools", None, "is required: at least one pool"))
     if training is None:
         return faults
     if training.auto_plan:  # the search asks again with each plan
         return faults
     faults += _plan_faults(training, where)
-    if cluster is not None and len(cluster.pools) == 1:
-        faults += _fit_faults(cluster, training, where)
+    for number, job in enumerate(task_jobs(training)[1:]):
+        for fault in _shape_faults(job, job.model, where) if isinstance(job.model, Model) else ():
+            faults.append(fault._replace(path=f"training.tasks.{number} ({fault.path})"))
+    if cluster is not None and cluster.pools:
+        faults += pool_faults(cluster, training, where) or list(_fit_faults(cluster, training, where))
     return faults
 
 
@@ -81,6 +83,7 @@ def _plan_faults(training: Training, where: str) -> Iterator[Fault]:
     if plan.overlap_tensor and not plan.sequence_parallel:
         wanted = "needs sequence_parallel: an all-reduce cannot travel in chunks beside a product"
         yield Fault(where, "training.plan.overlap_tensor", True, wanted)
+    yield from memory_faults(training, where)
     yield from _exchange_faults(training, where)
     yield from _run_faults(training, where)
     if isinstance(model, SampleModel):
@@ -236,7 +239,6 @@ def _context_faults(training: Training, model: Model, where: str) -> Iterator[Fa
 
 def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fault]:
     plan, devices = training.plan, cluster.devices
-    accelerator = cluster.pools[0].accelerator
     if devices % plan.model_ranks:
         yield Fault(
             where,
@@ -246,6 +248,7 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         )
         return
     copies = devices // plan.model_ranks
+    yield from task_faults(training, copies, where)
     if plan.shard_ranks and copies % plan.shard_ranks:
         text = f"expected a divisor of data parallel {copies:,}"
         yield Fault(where, "training.plan.shard_ranks", plan.shard_ranks, text)
@@ -254,7 +257,8 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
         wanted = f"expected a divisor of the {ranks:,} ranks that may share experts"
         yield Fault(where, "training.plan.expert", plan.expert, wanted)
     share = copies * plan.micro_batch
-    if training.global_batch % share:
+    unlike = len(cluster.pools) > 1 and not plan.stages
+    if training.global_batch % (plan.micro_batch if unlike else share) or training.global_batch < share:
         nearest = max(share, round(training.global_batch / share) * share)
         wanted = f"expected a multiple of data parallel {copies:,} x micro_batch {plan.micro_batch}"
         wanted += f"; nearest is {nearest:,}"
@@ -273,7 +277,9 @@ def _fit_faults(cluster: Cluster, training: Training, where: str) -> Iterator[Fa
     if count * plan.pipeline * plan.virtual_stages > MAX_TASKS:
         text = f"makes {count:,} micro-batches a copy, more than can be simulated; raise micro_batch or the devices"
         yield Fault(where, "training.global_batch", training.global_batch, text)
-    rates = accelerator.device().flop_per_s
-    if training.precision not in rates:
-        text = f"{accelerator.key} computes in {', '.join(sorted(rates))}"
-        yield Fault(where, "training.precision", training.precision, text)
+    for pool in cluster.pools:
+        rates = pool.accelerator.device().flop_per_s
+        alone = len(cluster.pools) == 1 and training.precision not in rates
+        if alone or computes_in(pool, training.precision) is None:
+            text = f"{pool.accelerator.key} computes in {', '.join(sorted(rates))}"
+            yield Fault(where, "training.precision", training.precision, text)

@@ -44,6 +44,16 @@ def count(meaning: str, default: Any = MISSING, *, low: int = 1, high: int = 10*
     return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "whole": True})
 
 
+def counts(meaning: str, *, low: int = 1, high: int = 10**9) -> Any:
+    """Whole numbers in a row; empty where left out."""
+    return field(default=(), metadata={"meaning": meaning, "low": low, "high": high, "whole": True})
+
+
+def texts(meaning: str) -> Any:
+    """Free texts in a row; empty where left out."""
+    return field(default=(), metadata={"meaning": meaning})
+
+
 def fraction(meaning: str, default: Any = MISSING) -> Any:
     """A share, 0..1 (never percent)."""
     return field(default=default, metadata={"meaning": meaning, "low": 0.0, "high": 1.0})

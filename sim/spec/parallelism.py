@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, quantity, switch
+from sim.spec.fields import choice, count, counts, fraction, quantity, switch, texts
 
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
@@ -47,6 +47,14 @@ class Plan:
 
     tensor: int = count("tensor parallel degree: ranks that share each layer's matrices", 1)
     pipeline: int = count("pipeline stages", 1)
+    stages: tuple[str, ...] = texts(
+        "pool of each pipeline stage, by name, where the stages of a copy sit on unlike pools; left out: every pool "
+        "holds whole copies"
+    )
+    layers_per_stage: tuple[int, ...] = counts(
+        "layers of each pipeline stage; left out: as even as can be, or on unlike pools so that the slowest stage is "
+        "fastest and each fits into its memory"
+    )
     context: int = count("context parallel degree: ranks that share each sequence", 1)
     context_exchange: str = choice(
         CONTEXT_EXCHANGES,
@@ -82,6 +90,11 @@ class Plan:
     recompute: str = choice(
         RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
     )
+    recompute_layers: int | None = count(
+        "layers of each chunk that recompute applies to, the first ones; left out: all of them",
+        None,
+        low=0,
+    )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     skip_masked: bool = switch("the fused attention kernel skips the masked half of a causal square", True)
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
@@ -97,6 +110,10 @@ class Plan:
         high=1000,
     )
     offload_optimizer: bool = switch("optimizer state in host memory, updated there", False)
+    offload_activations: float = fraction(
+        "share of the activations that wait for their backward pass in host memory; copied beside the passes",
+        0.0,
+    )
     local_steps: int = count("steps between exchanges (local SGD, DiLoCo); 1 = every step", 1)
     compression: Compression = field(default_factory=Compression)
     parameter_server: ParameterServer | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sim.spec.demand import Demand
-from sim.spec.fields import choice, count, named, quantity, text
+from sim.spec.fields import choice, count, fraction, named, quantity, text
 from sim.spec.hardware import Accelerator, System
 from sim.spec.mix import Jobs
 from sim.spec.prices import Prices
@@ -59,6 +59,11 @@ class Pool:
     accelerator: Accelerator = named("device in the nodes; the system's own where left out", "accelerator")
     nodes: int = count("nodes in the pool")
     name: str = text("label in tables", "pool")
+    efficiency_frac: float = fraction(
+        "share of the datasheet's rates that kernels reach, where you know better than the calibration or there is "
+        "none; 0 = as calibrated",
+        0.0,
+    )
 
     @property
     def devices(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, fraction, named, quantity, switch
+from sim.spec.fields import choice, count, counts, fraction, named, quantity, switch, text
 from sim.spec.model import Model
 from sim.spec.parallelism import Plan
 
@@ -89,6 +89,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A further task that shares the training step: another head's batches, or a second model's."""
+
+    name: str = text("label in tables")
+    samples: int = count("samples of the global batch that are this task's")
+    model: Model | None = named(
+        "what it trains, with weights of its own; left out: the main model", "model", None
+    )
+    sequence: int = count("tokens of a sequence; 0 = as the main model", 0, low=0)
+    frames: int = count("images a sample has; 0 = as the main model", 0, low=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training job."""
 
@@ -97,9 +110,17 @@ class Training:
     sequence: int = count("tokens of a sequence", 1)
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
+    autocast: bool = switch(
+        "weights in fp32, cast to the 16-bit format anew for every micro-batch (automatic mixed precision), instead of "
+        "16-bit weights with an fp32 copy in the optimizer",
+        False,
+    )
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)
     masked_tokens: int = count("positions a masked-LM head scores in a sequence; 0 = 15 %", 0, low=0)
+    shares: tuple[int, ...] = counts(
+        "samples of the global batch for each pool, in the order of the pools; left out: in proportion to speed"
+    )
     frames: int = count("images (video frames) a sample has", 1, high=100_000)
     lora_rank: int = count(
         "rank of low-rank adapters, all else of a transformer frozen; 0 = train everything",
@@ -117,6 +138,7 @@ class Training:
         "spread of device speed (standard deviation over mean) that stays from step to step", 0.0
     )
     jitter_frac: float = fraction("spread of a micro-batch's time (standard deviation over mean)", 0.0)
+    tasks: tuple[Task, ...] = ()
     plan: Plan = field(default_factory=Plan)
     auto_plan: bool = switch(
         'the plan is searched for when the scenario is run; written plan = "auto"', False

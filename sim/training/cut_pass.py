@@ -33,6 +33,18 @@ class Gathers:
     early: dict[int, int] = field(default_factory=dict)
     """Chunk -> task after which its first gradient buckets are complete."""
 
+    def passed(self, task: int, before_last: int | None) -> None:
+        """Note the end of a pass, and of the work before its last layer where it was cut there."""
+        if not self.limited:
+            self.ready = ()
+        elif not self.overlap:
+            self.ready = (task,)
+        elif before_last is not None:
+            self.ready = (before_last,)
+        else:  # a chunk of one layer: the next gather runs beside its only piece, which starts when the one before ends
+            self.ready = () if self.previous is None else (self.previous,)
+        self.previous = task
+
 
 def add_cut_pass(
     program: Program,
@@ -58,6 +70,10 @@ def add_cut_pass(
         layers: layers of the chunk.
         buckets: gradient buckets of a last backward, 1 for any other pass.
     """
+    if gather_s <= 0 and buckets <= 1:  # the usual pass has nothing to be cut for
+        task = _piece(program, rank, step, cost, 1.0, after)
+        state.passed(task, None)
+        return task
     layers = max(layers, 1)
     place = {"micro_batch": step.micro_batch, "chunk": step.chunk}
     first = rest = None
@@ -80,15 +96,7 @@ def add_cut_pass(
         done, waits = cut, []
         if buckets > 1 and cut == 1 / buckets:
             state.early[step.chunk] = task
-    if not state.limited:
-        state.ready = ()
-    elif not state.overlap:
-        state.ready = (task,)
-    elif before_last is not None:
-        state.ready = (before_last,)
-    else:  # a chunk of one layer: the next gather runs beside its only piece, which starts when the one before ends
-        state.ready = () if state.previous is None else (state.previous,)
-    state.previous = task
+    state.passed(task, before_last)
     return task
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.cost import compression as gist
-from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES
+from sim.cost.optimizer import GRADIENT_BYTES, MASTER_BYTES, RULES, WEIGHT_BYTES
 from sim.cost.parameter_server import (
     PARAMETER_SERVER_PARAMETERS,
     asynchronous_updates_per_s,
@@ -291,6 +291,11 @@ def state_bytes(parameters: float, layers: int, training: Training, data: int) -
         "gradients": GRADIENT_BYTES * parameters / (shard if plan.zero_stage >= 2 else 1),
         "optimizer state": 0.0 if plan.offload_optimizer or plan.parameter_server else state,
     }
+    if training.autocast:  # the fp32 copy is the weight; its cast lies beside it until backward is done
+        split = shard if plan.zero_stage >= 3 else 1
+        parts["optimizer state"] -= MASTER_BYTES * parameters / split
+        parts["cast weights"] = parts["weights"]
+        parts["weights"] = MASTER_BYTES * parameters / split
     if plan.zero_stage >= 3 and shard > 1:
         layer = parameters / max(layers, 1)
         parts["unsharded layers"] = (2 * WEIGHT_BYTES + GRADIENT_BYTES) * min(layer, parameters)

@@ -8,7 +8,7 @@ memory and step time come from the same functions as the answer itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -22,15 +22,17 @@ from sim.training.inputs import INPUTS, better
 from sim.training.interval import step_interval
 from sim.training.layers import network
 from sim.training.memory import memory_use
+from sim.training.pricing import Prices
 from sim.training.shorter import is_long, played_passes, quick_step_s
+from sim.training.step import alike_ranks, predict_step
 
 MIN_GAIN_FRAC = 0.01
 """A suggestion gains at least this share of the step."""
 SUGGESTIONS = 3
-WORK_LIMIT = 500_000
-"""Work that explaining may cost, in simulated tasks (a few seconds): a count, not a clock, so that the same
+WORK_LIMIT = 250_000
+"""Work that explaining may cost, in simulated tasks (about two seconds): a count, not a clock, so that the same
 scenario gives the same bytes everywhere."""
-TASKS_AN_OP = 200
+TASKS_AN_OP = 60
 """Pricing an op of a layer costs about as much as simulating so many tasks."""
 
 _PLAN = "training.plan."
@@ -98,6 +100,8 @@ class Work:
 
     left: float
     refused: int = 0
+    known: Prices = field(default_factory=dict)
+    """Prices of kernels found on the way."""
 
     def pay(self, price: float) -> bool:
         """Take ``price`` if it is there."""
@@ -108,16 +112,20 @@ class Work:
         return True
 
 
-def scenario_memory(scenario: Scenario) -> tuple[MemoryUse, ...]:
-    """Peak memory by pipeline rank without simulating the step; empty for a model known only by its FLOP."""
+def scenario_memory(scenario: Scenario, fits: Sequence[Fit] = ()) -> tuple[MemoryUse, ...]:
+    """Peak memory by pipeline rank without simulating the step; empty for a model known only by its FLOP.
+
+    ``fits`` matter on several pools alone, where prices decide who gets what.
+    """
     training = scenario.training
     if training is None or isinstance(training.model, SampleModel):
         return ()
-    plan = training.plan
-    copies = data_parallel(scenario.cluster, training) * (2 if plan.schedule == "dualpipe" else 1)
+    if len(scenario.cluster.pools) > 1:  # who gets what is only known when the step is priced
+        return predict_step(scenario, fits).memory
+    ranks = alike_ranks(training, data_parallel(scenario.cluster, training))
     capacity = scenario.cluster.pools[0].accelerator.device().memory_bytes
     count = micro_batches(scenario.cluster, training)
-    return memory_use(network(training.model, training), training, count, copies * plan.context, capacity)
+    return memory_use(network(training.model, training), training, count, ranks, capacity)
 
 
 def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dict[str, Any]]:
@@ -126,11 +134,11 @@ def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
     Of each kind of change the smallest that fits; those whose step was simulated first, cheapest in device time first.
     """
     ladders = list(_fit_ladders(result.scenario))
-    found = [_first_that_fits(result.scenario, ladder) for ladder in ladders]
+    found = [_first_that_fits(result.scenario, ladder, fits) for ladder in ladders]
     best = [entry for entry in found if entry is not None]
     if not best:
         pairs = [
-            _first_that_fits(result.scenario, [a.plus(b) for a in one for b in other])
+            _first_that_fits(result.scenario, [a.plus(b) for a in one for b in other], fits)
             for one, other in combinations(ladders, 2)
         ]
         best = [entry for entry in pairs if entry is not None]
@@ -146,7 +154,7 @@ def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
             "step_time_s": None,
         }
         if work.pay(_price(result, scenario)):
-            row["step_time_s"] = quick_step_s(scenario, fits)
+            row["step_time_s"] = quick_step_s(scenario, fits, work.known)
         rows.append(row)
     return sorted(rows, key=_device_time)
 
@@ -157,13 +165,13 @@ def _device_time(row: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def _first_that_fits(
-    scenario: Scenario, ladder: Sequence[Change]
+    scenario: Scenario, ladder: Sequence[Change], fits: Sequence[Fit]
 ) -> tuple[Change, Scenario, tuple[MemoryUse, ...]] | None:
     for change in ladder:
         changed = change.apply(scenario)
         if changed is None:
             continue
-        memory = scenario_memory(changed)
+        memory = scenario_memory(changed, fits)
         if all(use.fits for use in memory):
             return change, changed, memory
     return None
@@ -189,6 +197,7 @@ def _fit_ladders(scenario: Scenario) -> Iterator[list[Change]]:
     yield more("context", 64)
     yield more("expert", min(experts or 1, 256)) if plan.expert > 1 or experts else []
     yield [] if plan.offload_optimizer else [Change({_PLAN + "offload_optimizer": True})]
+    yield [] if plan.offload_activations else [Change({_PLAN + "offload_activations": n}) for n in (0.5, 1.0)]
     nodes = scenario.cluster.pools[0].nodes
     yield [Change({_NODES: nodes * factor}) for factor in (2, 4, 8, 16)]
 
@@ -208,11 +217,11 @@ def suggestions(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for kind, change in _plan_changes(training):
         changed = change.apply(result.scenario)
-        if changed is None or not all(use.fits for use in scenario_memory(changed)):
+        if changed is None or not all(use.fits for use in scenario_memory(changed, fits)):
             continue
         if not work.pay(_price(result, changed)):
             continue
-        step_s = quick_step_s(changed, fits)
+        step_s = quick_step_s(changed, fits, work.known)
         gain = 1 - step_s / result.step_s
         if gain < MIN_GAIN_FRAC or (kind in best and best[kind][0] >= gain):
             continue
@@ -282,9 +291,9 @@ def sensitivities(result: StepResult, fits: Sequence[Fit], work: Work) -> list[d
     long = is_long(result.scenario)
     if not work.pay((len(changes) + long) * _price(result, result.scenario)):
         return []
-    now_s = quick_step_s(result.scenario, fits) if long else result.step_s
+    now_s = quick_step_s(result.scenario, fits, work.known) if long else result.step_s
     rows = [
-        {"input": name, "words": INPUTS[name], "change_frac": quick_step_s(*changed) / now_s - 1}
+        {"input": name, "words": INPUTS[name], "change_frac": quick_step_s(*changed, work.known) / now_s - 1}
         for name, changed in changes.items()
     ]
     return sorted(rows, key=lambda row: row["change_frac"])

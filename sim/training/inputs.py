@@ -12,6 +12,7 @@ from sim.results.step import StepResult
 from sim.spec.hardware import Accelerator
 from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
+from sim.training.overheads import overheads
 
 BETTER = 1.10
 """Rates times this, times over this."""
@@ -36,19 +37,20 @@ def better(name: str, result: StepResult, fits: Sequence[Fit]) -> tuple[Scenario
     Efficiencies stay what they are: a chip with a tenth more FLOP/s reaches the same share of them.
     """
     scenario = result.scenario
-    pool = scenario.cluster.pools[0]
+    pools = scenario.cluster.pools
     if name in _CONSTANTS:
         changed = _better_constant(_CONSTANTS[name], result, fits)
         return None if changed is None else (scenario, changed)
     if name == "data":
         return _better_data(scenario, fits)
     if name == "network":
-        pool = replace(
-            pool, system=replace(pool.system, nic_bytes_per_s=pool.system.nic_bytes_per_s * BETTER)
+        pools = tuple(
+            replace(pool, system=replace(pool.system, nic_bytes_per_s=pool.system.nic_bytes_per_s * BETTER))
+            for pool in pools
         )
     else:
-        pool = replace(pool, accelerator=_better_device(pool.accelerator, name))
-    return replace(scenario, cluster=replace(scenario.cluster, pools=(pool,))), fits
+        pools = tuple(replace(pool, accelerator=_better_device(pool.accelerator, name)) for pool in pools)
+    return replace(scenario, cluster=replace(scenario.cluster, pools=pools)), fits
 
 
 def _better_device(device: Accelerator, name: str) -> Accelerator:
@@ -78,13 +80,16 @@ def _better_data(scenario: Scenario, fits: Sequence[Fit]) -> tuple[Scenario, Seq
 
 
 def _better_constant(name: str, result: StepResult, fits: Sequence[Fit]) -> Sequence[Fit] | None:
-    """The fits behind one of the stack that has this overhead a tenth smaller; None on an ideal machine."""
-    training, old = result.scenario.training, result.overheads.get(name)
-    if training is None or old is None:
+    """The fits behind those of the stack that have this overhead a tenth smaller; None on an ideal machine."""
+    training = result.scenario.training
+    if training is None or not result.overheads:
         return None
-    new = Constant(old.value / BETTER, old.unit, "assumed", f"{old.source}, 10 % better")
-    key = {
-        "stack": training.stack,
-        "generation": result.scenario.cluster.pools[0].accelerator.device().generation,
-    }
-    return (Fit("stack", key, {**result.overheads, name: new}), *fits)
+    devices = [pool.accelerator.device() for pool in result.scenario.cluster.pools]
+    changed = []
+    for generation in dict.fromkeys(device.generation for device in devices):
+        constants = overheads(fits, training.stack, generation).constants
+        old = constants[name]
+        new = Constant(old.value / BETTER, old.unit, "assumed", f"{old.source}, 10 % better")
+        key = {"stack": training.stack, "generation": generation}
+        changed.append(Fit("stack", key, {**constants, name: new}))
+    return (*changed, *fits)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sim.cost.parameters import complete
 from sim.cost.security import SECURITY_PARAMETERS, storage_goodput_bytes_per_s
 from sim.cost.storage import STORAGE_PARAMETERS, Loading, Storage, loader_wait_s, loading
+from sim.spec.copies import replicas
 from sim.spec.device import Device
 from sim.spec.scenario import Cluster
 from sim.spec.workload import Loader, Training
@@ -79,21 +80,22 @@ def serial_s(training: Training, data: int) -> float:
 def step_wait_s(training: Training, cluster: Cluster, data: int, step_s: float) -> float:
     """Seconds a step of ``step_s`` waits for data in a long run.
 
-    One device in each tensor group and first stage reads a copy's samples; so ``data`` clients share the storage.
+    One device in each tensor group and first stage reads a copy's samples; so ``data`` clients share the storage. Of
+    copies on unlike pools the latest decides; each is taken to read the mean share.
     """
     loader = training.loader
     if loader is None or not staged(loader):
         return 0.0
-    pool = cluster.pools[0]
-    device, together = (
-        pool.accelerator.device(),
-        max(pool.system.gpus_per_node // training.plan.model_ranks, 1),
-    )
     encrypted = training.run is not None and training.run.security.encrypted_storage
-    storage = file_system(cluster, together, encrypted=encrypted)
-    batch = device_batch(loader, storage, device, training.global_batch / data, data)
-    wait = loader_wait_s(step_s, batch, loader.prefetch, loader.hiccup_s, loader.steps_between_hiccups)
-    return float(wait)
+    waits = []
+    for kind in replicas(cluster, training.plan):
+        pool = kind.pools[0]
+        together = max(pool.system.gpus_per_node // training.plan.model_ranks, 1)
+        storage = file_system(cluster, together, encrypted=encrypted)
+        batch = device_batch(loader, storage, pool.accelerator.device(), training.global_batch / data, data)
+        wait = loader_wait_s(step_s, batch, loader.prefetch, loader.hiccup_s, loader.steps_between_hiccups)
+        waits.append(float(wait))
+    return max(waits)
 
 
 def with_wait(cost: StepCost, options: Options, wait_s: float) -> tuple[StepCost, Options]:

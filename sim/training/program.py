@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from sim.results.timeline import Task
 from sim.training.contention import Contention
 from sim.training.cut_pass import Gathers, add_cut_pass
+from sim.training.finish import add_reductions, add_updates, finished_chunks
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
-COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER = (
+COMPUTE, TENSOR, SEND_FORWARD, SEND_BACKWARD, GRADIENTS, LOADER, HOST = (
     "compute",
     "tensor",
     "send forward",
     "send backward",
     "gradients",
     "loader",
+    "host link",
 )
 
 
@@ -39,6 +41,8 @@ class ChunkCost:
     """Tensor-parallel messages that nothing hides."""
     weight_s: float = 0.0
     """Part of ``backward_s`` that only makes weight gradients: a split backward may put it off."""
+    offload_s: float = 0.0
+    """Copying activations of one micro-batch to the host in forward, and back in backward: each beside its pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,9 @@ class StepCost:
 
     chunks: Sequence[Sequence[ChunkCost]]
     """By pipeline rank, then chunk."""
-    send_s: float = 0.0
-    """One activation message between neighbouring stages."""
+    send_s: float | Sequence[float] = 0.0
+    """One activation message between neighbouring stages; by link where links are unlike: number r joins rank r and
+    the one after it (the last one and the first, where chunks are interleaved)."""
     gradients_s: Sequence[Sequence[float]] = ()
     """Gradient reduction by rank and chunk."""
     optimizer_s: Sequence[float] = ()
@@ -62,6 +67,12 @@ class StepCost:
     """Gathering a chunk's weights for one pass (ZeRO 3), by rank and chunk; empty where every rank holds them."""
     layers: Sequence[Sequence[int]] = ()
     """Layers by rank and chunk: weights are gathered one layer after another."""
+
+    def message_s(self, rank: int, neighbour: int) -> float:
+        """One activation message between two ranks that are neighbours in the pipeline."""
+        if isinstance(self.send_s, Sequence):
+            return self.send_s[rank if neighbour == (rank + 1) % len(self.send_s) else neighbour]
+        return self.send_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,8 @@ class Program:
 
     tasks: list[Task] = field(default_factory=list)
     contention: Contention = NO_CONTENTION
+    first_rank: int = 0
+    """Where the ranks of the copy start that is being written down; more than one where copies are unlike."""
 
     def add(
         self,
@@ -102,7 +115,11 @@ class Program:
         chunk: int = -1,
     ) -> int:
         """Append a task and return its number."""
-        self.tasks.append(Task(rank, stream, kind, micro_batch, chunk, duration_s, tuple(after)))
+        place = self.first_rank + rank
+        fields = (place, stream, kind, micro_batch, chunk, duration_s, tuple(after))
+        self.tasks.append(
+            tuple.__new__(Task, fields)
+        )  # half the time of Task(*fields), for half a million of them
         return len(self.tasks) - 1
 
 
@@ -112,18 +129,36 @@ def build(cost: StepCost, options: Options) -> Program:
     Dependencies only point to what must come first: a pass waits for its input from the neighbouring (virtual) stage,
     a rank's passes follow one another, the update waits for every gradient (the global norm needs them all).
     """
-    program = Program(contention=options.contention)
-    loads = _loads(program, cost, options)
-    gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
-    ends = _passes(program, cost, options, loads, gathers)
-    reduced = _reductions(program, cost, options, ends, gathers)
-    _updates(program, cost, options, reduced)
+    return build_together([(cost, options)])
+
+
+def build_together(copies: Sequence[tuple[StepCost, Options]]) -> Program:
+    """The program of copies of one model on unlike devices: a reduction starts when every copy has what it reduces.
+
+    The ranks of a copy follow those of the copy before. All copies have the same stages and chunks; they may differ in
+    durations and in micro-batches.
+    """
+    program = Program(contention=copies[0][1].contention)
+    finished = []
+    for number, (cost, options) in enumerate(copies):
+        program.first_rank = number * options.stages
+        loads = _loads(program, cost, options)
+        gathers = [Gathers(options.overlap_weights, not options.gather_once) for _ in range(options.stages)]
+        ends = _passes(program, cost, options, loads, gathers)
+        finished.append(finished_chunks(program, cost, options, ends, gathers))
+    reduced = []
+    for number, (cost, options) in enumerate(copies):
+        program.first_rank = number * options.stages
+        reduced.append(add_reductions(program, cost, options, finished))
+    add_updates(program, copies, reduced)
     return program
 
 
 def _loads(program: Program, cost: StepCost, options: Options) -> list[int]:
     if cost.load_s <= 0:
         return []
+    if not options.prefetch:  # the whole batch first: one wait, so that the books know what it was for
+        return [program.add(0, LOADER, "load", cost.load_s * options.micro_batches)]
     return [program.add(0, LOADER, "load", cost.load_s, micro_batch=m) for m in range(options.micro_batches)]
 
 
@@ -134,6 +169,7 @@ def _passes(
     p, v, m = options.stages, options.virtual_stages, options.micro_batches
     stages = [stages_of(options.schedule, p, rank, v) for rank in range(p)]
     last = max(map(max, stages))
+    holder = {stage: rank for rank, held in enumerate(stages) for stage in held}
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
     final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
     opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
@@ -169,7 +205,8 @@ def _passes(
                     neighbour = stages[rank][step.chunk] + (1 if phase == FORWARD else -1)
                     if 0 <= neighbour <= last:
                         key = (phase, neighbour, step.micro_batch)
-                        arrival[key] = _send(program, rank, step, cost.send_s, task, options)
+                        seconds = cost.message_s(rank, holder[neighbour])
+                        arrival[key] = _send(program, rank, step, seconds, task, options)
                 position[rank] += len(together)
                 progress = True
             if position[rank] == len(order):
@@ -234,10 +271,16 @@ def _one_pass(
 ) -> int:
     """Add one pass; its tensor messages sit between its kernels: the next pass cannot start before they end.
 
+    Nor can it before the pass's activations are with the host, or back from there: layer by layer, beside the pass.
     ``ends`` says whether it is its chunk's first forward and whether it is its last backward.
     """
     (first, last), once = ends, options.gather_once
-    return add_cut_pass(
+    copy_s, copied = cost.chunks[rank][step.chunk].offload_s, -1
+    if copy_s > 0:
+        gate = program.add(rank, COMPUTE, "join", 0.0, after, step.micro_batch, step.chunk)
+        copied = program.add(rank, HOST, "offload", copy_s, (gate,), step.micro_batch, step.chunk)
+        after = ()
+    task = add_cut_pass(
         program,
         rank,
         step,
@@ -248,6 +291,10 @@ def _one_pass(
         layers=cost.layers[rank][step.chunk] if cost.layers else 1,
         buckets=options.gradient_buckets if last and options.overlap_gradients else 1,
     )
+    if copied < 0:
+        return task
+    ready = program.add(rank, COMPUTE, "join", 0.0, (task, copied), step.micro_batch, step.chunk)
+    return task if step.phase == FORWARD else ready
 
 
 def _compute_s(step: Pass, cost: ChunkCost) -> float:
@@ -270,52 +317,3 @@ def _send(program: Program, rank: int, step: Pass, seconds: float, task: int, op
     if not options.overlap_pipeline:
         program.add(rank, COMPUTE, "join", 0.0, (sent,), micro_batch, chunk)
     return sent
-
-
-def _reductions(
-    program: Program,
-    cost: StepCost,
-    options: Options,
-    ends: Sequence[Sequence[int]],
-    gathers: Sequence[Gathers],
-) -> list[list[int]]:
-    """Gradient reductions: a chunk's starts with its last backward, or all after the rank's last one.
-
-    Where other copies are slower, each starts so much later: all copies take part in a reduction.
-    """
-    reduced: list[list[int]] = []
-    for rank, mine in enumerate(ends):
-        tasks = []
-        for chunk in sorted(range(len(mine)), key=mine.__getitem__):
-            seconds = cost.gradients_s[rank][chunk] if cost.gradients_s else 0.0
-            ready = mine[chunk] if options.overlap_gradients else max(mine)
-            if cost.straggler_s > 0:  # a stream of its own: waits for several chunks run side by side
-                stream = f"stragglers {chunk}"
-                ready = program.add(rank, stream, "stragglers", cost.straggler_s, (ready,), chunk=chunk)
-            early = gathers[rank].early.get(chunk)
-            if seconds > 0 and early is not None:  # all buckets but the last
-                share = 1 - 1 / options.gradient_buckets
-                sent = program.add(rank, GRADIENTS, "gradients", seconds * share, (early,), chunk=chunk)
-                waits: tuple[int, ...] = (ready, sent)
-                seconds *= 1 - share
-            else:
-                waits = (ready,)
-            if seconds > 0:
-                ready = program.add(rank, GRADIENTS, "gradients", seconds, waits, chunk=chunk)
-            tasks.append(ready)
-        reduced.append(tasks)
-    return reduced
-
-
-def _updates(program: Program, cost: StepCost, options: Options, reduced: Sequence[Sequence[int]]) -> None:
-    if not cost.optimizer_s:
-        for rank, tasks in enumerate(reduced):
-            program.add(rank, COMPUTE, "join", 0.0, tasks)
-        return
-    every = sorted({task for tasks in reduced for task in tasks})
-    ready = program.add(0, GRADIENTS, "norm", 0.0, every)
-    for rank in range(options.stages):
-        update = program.add(rank, COMPUTE, "optimizer", cost.optimizer_s[rank], (ready,))
-        if cost.parameters_s and cost.parameters_s[rank] > 0:
-            gathered = program.add(rank, GRADIENTS, "parameters", cost.parameters_s[rank], (update,))
-            program.add(rank, COMPUTE, "join", 0.0, (gathered,))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,8 +23,9 @@ from sim.cost.security import (
 from sim.cost.storage import write_s
 from sim.results.step import RunResult
 from sim.spec.model import Model
-from sim.spec.parameter_count import weights
+from sim.spec.parameter_count import NotCountable, weights
 from sim.spec.scenario import Cluster
+from sim.spec.tasks import own_weights, task_jobs
 from sim.spec.workload import Run, Training
 from sim.training.data_parallel import matrix_side
 from sim.training.loading import file_system, step_wait_s
@@ -106,25 +108,36 @@ def run_result(
     run = training.run
     if run is None:
         return None
-    batch_tokens = training.global_batch * training.sequence
+    batch_tokens = sum(job.global_batch * job.sequence for job in task_jobs(training))
     steps = run.steps or math.ceil(run.tokens / batch_tokens)
     size = checkpoint_bytes(training)
-    write, copy = checkpoint_s(training, run, cluster, data, size)
-    parts = phases_s(
-        steps,
-        step_s,
-        toll_s=security_s(training, run, cluster, data, step_s),
-        evaluate_every=run.evaluate_every,
-        evaluation_s=run.evaluate_batches * evaluation_batch_s(training, cluster, data, step_s, parts_s),
-        checkpoint_every=run.checkpoint_every,
-        write_s=write,
-        copy_s=copy,
-        asynchronous=run.checkpoint == "asynchronous",
-        mean_time_between_failures_s=run.mean_time_between_failures_s or float("inf"),
-        restart_s=run.restart_s,
-    )
-    seconds = {name: float(value) for name, value in parts.items()}
-    return RunResult(steps, steps * batch_tokens, seconds, size, write)
+    tolls = protection_s(training, run, cluster, data, step_s)
+    evaluation = evaluation_batch_s(training, cluster, data, step_s, parts_s)
+
+    def phases(how: Run) -> dict[str, float]:
+        write, copy = checkpoint_s(training, how, cluster, data, size)
+        parts = phases_s(
+            steps,
+            step_s,
+            toll_s=sum(tolls.values()),
+            evaluate_every=run.evaluate_every,
+            evaluation_s=run.evaluate_batches * evaluation,
+            checkpoint_every=run.checkpoint_every,
+            write_s=write,
+            copy_s=copy,
+            asynchronous=run.checkpoint == "asynchronous",
+            mean_time_between_failures_s=run.mean_time_between_failures_s or float("inf"),
+            restart_s=run.restart_s,
+        )
+        return {name: float(value) for name, value in parts.items()}
+
+    seconds = phases(run)
+    protection = {name: toll * steps for name, toll in tolls.items()}
+    if run.security.encrypted_storage:
+        plain = phases(replace(run, security=replace(run.security, encrypted_storage=False)))
+        protection["encryption at rest: checkpoints"] = seconds["checkpoint"] - plain["checkpoint"]
+    write, _ = checkpoint_s(training, run, cluster, data, size)
+    return RunResult(steps, steps * batch_tokens, seconds, size, write, protection)
 
 
 def evaluation_batch_s(
@@ -140,9 +153,21 @@ def evaluation_batch_s(
 
 def checkpoint_bytes(training: Training) -> float:
     """Bytes of one checkpoint: 16-bit weights and the optimizer's state of every parameter, once."""
-    model, side = training.model, matrix_side(training)
-    parameters = float(weights(model).total) if isinstance(model, Model) else model.parameters
-    return parameters * (WEIGHT_BYTES + float(RULES[training.optimizer].kept_bytes(side, side)))
+    total = 0.0
+    for job, brings in zip(task_jobs(training), own_weights(training), strict=True):
+        model, side = job.model, matrix_side(job)
+        parameters = _parameters(model) if isinstance(model, Model) else model.parameters
+        each = WEIGHT_BYTES + float(RULES[training.optimizer].kept_bytes(side, side))
+        total += parameters * each if brings else 0.0
+    return total
+
+
+def _parameters(model: Model) -> float:
+    """Weights of a model; as published where its shape does not tell (convolutions, embedding tables)."""
+    try:
+        return float(weights(model).total)
+    except NotCountable:
+        return float(model.params_total)
 
 
 def checkpoint_s(
@@ -160,24 +185,25 @@ def checkpoint_s(
     return float(write_s(storage, size_bytes / nodes, nodes)), copy
 
 
-def security_s(training: Training, run: Run, cluster: Cluster, data: int, step_s: float) -> float:
-    """Seconds that protection adds to a step: confidential mode, trigger samples, marked weights."""
+def protection_s(
+    training: Training, run: Run, cluster: Cluster, data: int, step_s: float
+) -> dict[str, float]:
+    """Seconds that each kind of protection adds to a step: confidential mode, trigger samples, marked weights."""
     wanted, loader = run.security, training.loader
     known = complete(SECURITY_PARAMETERS, {})
     device = cluster.pools[0].accelerator.device()
-    total = 0.0
+    parts = {}
     if wanted.confidential:
         sent = (loader.sample_device_bytes if loader else 0.0) * training.global_batch / data
         crossings = 2 * training.global_batch / (data * training.plan.micro_batch)  # batch down, loss up
         names = ("compute_frac", "crossing_s", "bounce_bytes_per_s")
         guarded = confidential_step_s(step_s, sent, crossings, **{name: known[name] for name in names})
-        total += float(guarded) - step_s
-    total += float(watermark_trigger_s(step_s, wanted.watermark_samples, training.global_batch))
+        parts["confidential mode"] = float(guarded) - step_s
+    if wanted.watermark_samples:
+        extra = watermark_trigger_s(step_s, wanted.watermark_samples, training.global_batch)
+        parts["watermark: trigger samples"] = float(extra)
     if wanted.watermark_weights > 0:
-        rate = device.peak(training.precision)
-        total += float(
-            watermark_regulariser_s(
-                wanted.watermark_weights, wanted.watermark_bits, device.memory_bytes_per_s, rate
-            )
-        )
-    return total
+        rate, bits = device.peak(training.precision), wanted.watermark_bits
+        marked = watermark_regulariser_s(wanted.watermark_weights, bits, device.memory_bytes_per_s, rate)
+        parts["watermark: marked weights"] = float(marked)
+    return parts

@@ -7,6 +7,7 @@ note lasts.
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import NamedTuple
 
 FORWARD, BACKWARD, INPUT, WEIGHT = "forward", "backward", "input", "weight"
@@ -74,13 +75,19 @@ def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list
     forward = [Pass(FORWARD, chunk, m) for chunk, m in table]
     backward = [Pass(BACKWARD, chunks - 1 - chunk, m) for chunk, m in table]
     total = len(table)
-    warm_up = min((stages - rank - 1) * 2 + (chunks - 1) * group, total)
-    if micro_batches == stages:
-        warm_up = total
+    warm_up = warm_up_of(stages, micro_batches, rank, chunks)
     order = forward[:warm_up]
     for k in range(total - warm_up):
         order += [forward[k + warm_up], backward[k]]
     return order + backward[total - warm_up :]
+
+
+def warm_up_of(stages: int, micro_batches: int, rank: int, chunks: int) -> int:
+    """Forwards of an interleaved rank before its first backward (megatron/core/pipeline_parallel/schedules.py)."""
+    total = micro_batches * chunks
+    if micro_batches == stages:
+        return total
+    return min((stages - rank - 1) * 2 + (chunks - 1) * interleaving_group(stages, micro_batches), total)
 
 
 def interleaving_group(stages: int, micro_batches: int) -> int:
@@ -177,8 +184,20 @@ def stages_of(schedule: str, stages: int, rank: int, chunks: int) -> list[int]:
 def in_flight(schedule: str, stages: int, micro_batches: int, rank: int, chunks: int) -> float:
     """Most micro-batches whose activations rank holds at once, in units of one copy of the rank's share of layers.
 
-    A split backward lets go of them with the weight gradient.
+    Under 1F1B a rank warms up and then holds one more: min(p - rank, m) (Narayanan et al. 2019, PipeDream), or with
+    chunks :func:`warm_up_of` of them. A split backward lets go of them with the weight gradient.
     """
+    if chunks > 1:
+        total = micro_batches * chunks
+        return min(warm_up_of(stages, micro_batches, rank, chunks) + 1, total) / chunks
+    if schedule in ("1f1b", "gpipe"):
+        return float(min(stages - rank, micro_batches) if schedule == "1f1b" else micro_batches)
+    return held_at_most(schedule, stages, micro_batches, rank, chunks)
+
+
+@cache
+def held_at_most(schedule: str, stages: int, micro_batches: int, rank: int, chunks: int) -> float:
+    """What :func:`in_flight` says, counted pass by pass."""
     held = worst = 0
     for step in order_of(schedule, stages, micro_batches, rank, chunks):
         held += {FORWARD: 1, INPUT: 0}.get(step.phase, -1)

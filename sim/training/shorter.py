@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sim.spec.checks import data_parallel, micro_batches
+from sim.spec.copies import replicas
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
-from sim.training.step import predict_step
+from sim.training.pricing import Prices
+from sim.training.step import play_step
 
 ROUNDS = (1, 2)
 """Rounds of the two short steps (micro-batches over pipeline stages); twice as many under DualPipe."""
@@ -25,6 +27,9 @@ def is_long(scenario: Scenario) -> bool:
     """Whether two short steps are cheaper than the step, and tell as much (a loader's waits would not shrink along)."""
     training = scenario.training
     if training is None or training.loader is not None or training.speed_spread_frac or training.jitter_frac:
+        return False
+    unlike = len(replicas(scenario.cluster, training.plan)) > 1 or bool(training.tasks)
+    if unlike:  # copies or tasks with numbers of micro-batches of their own would not shrink alike
         return False
     return micro_batches(scenario.cluster, training) >= LONG * _round(training.plan)
 
@@ -49,20 +54,24 @@ def played_passes(scenario: Scenario) -> int:
     return count * plan.pipeline * plan.virtual_stages
 
 
-def quick_step_s(scenario: Scenario, fits: Sequence[Fit]) -> float:
+def quick_step_s(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> float:
     """Step time, s: simulated, or for a long step the line through two steps of one and two rounds.
+
+    ``known``: see :func:`sim.training.step.play_step`.
 
     A schedule repeats itself every round of p micro-batches, so that a step is linear in its rounds once the pipeline
     has filled: exact to rounding for whole rounds, within a few tenths of a percent where some of a round is left over.
     """
     training = scenario.training
     if training is None or not is_long(scenario):
-        return predict_step(scenario, fits).step_s
+        return play_step(scenario, fits, known).timeline.step_s
     count = micro_batches(scenario.cluster, training)
     share = data_parallel(scenario.cluster, training) * training.plan.micro_batch
     shorts = _shorts(training.plan, count)
     first, second = (
-        predict_step(replace(scenario, training=replace(training, global_batch=m * share)), fits).step_s
+        play_step(
+            replace(scenario, training=replace(training, global_batch=m * share)), fits, known
+        ).timeline.step_s
         for m in shorts
     )
     return first + (second - first) * (count - shorts[0]) / (shorts[1] - shorts[0])

@@ -50,6 +50,39 @@ def proportional_split(batch: int, sample_s: ArrayLike, exchange_s: float = 0.0)
     return DataSplit(samples, float((samples * seconds).max()) + exchange_s)
 
 
+def pool_split(
+    batches: int, copies: Sequence[int], batch_s: Sequence[float], fixed_s: Sequence[float]
+) -> tuple[list[int], list[int]]:
+    """Micro-batches of each pool's busiest copy, and of the pool, that make the slowest fastest, max(m_i t_i + f_i).
+
+    The level T at which sum n_i (T - f_i) / t_i = batches gives each copy what it has done by then, rounded down; what
+    is left goes one by one to the copy that ends first with it (as :func:`proportional_split`). Every copy has one
+    micro-batch at least: it takes part in the exchange.
+
+    Args:
+        batches: micro-batches of the step over all copies, as many as copies at least.
+        copies: copies of the model in each pool, n_i.
+        batch_s: seconds a copy needs for one more micro-batch, t_i.
+        fixed_s: seconds of a copy whatever its micro-batches (filling its pipeline), f_i.
+    """
+    n, t, f = (np.asarray(values, dtype=float) for values in (copies, batch_s, fixed_s))
+    level = (batches + np.sum(n * f / t)) / np.sum(n / t)
+    mine = np.maximum(np.floor((level - f) / t * (1 - 1e-12)), 1).astype(np.int64)
+    done = int(np.sum(mine * n))
+    while done > batches:  # the minimum of one gave too much: take from the copies that end last
+        ends = np.where(mine > 1, mine * t + f, -np.inf)
+        mine[np.argmax(ends)] -= 1
+        done = int(np.sum(mine * n))
+    pool = 0
+    while done < batches:  # one more for (some of) the copies of the pool that ends first with it
+        pool = int(np.argmin((mine + 1) * t + f))
+        mine[pool] += 1
+        done += int(n[pool])
+    every = mine * n.astype(np.int64)
+    every[pool] -= done - batches
+    return mine.tolist(), every.tolist()
+
+
 def data_shards_step_s(shard_samples: ArrayLike, sample_s: ArrayLike, exchange_s: float = 0.0) -> float:
     """Step in which every device works through its own share of the samples: the largest time sets it."""
     times = np.asarray(shard_samples, dtype=float) * np.asarray(sample_s, dtype=float)

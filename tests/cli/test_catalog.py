@@ -14,7 +14,7 @@ def call(*arguments: str):
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize(("kind", "entries"), [("accelerators", 55), ("system", 54), ("Models", 153)])
+@pytest.mark.parametrize(("kind", "entries"), [("accelerators", 56), ("system", 54), ("Models", 153)])
 def test_list_prints_one_line_an_entry(kind, entries):
     answer = call("list", kind)
     assert answer.exit_code == 0
@@ -25,7 +25,7 @@ def test_list_prints_one_line_an_entry(kind, entries):
 def test_list_as_json_holds_everything():
     answer = json.loads(call("list", "--json").stdout)
     assert {part: len(entries) for part, entries in answer.items()} == {
-        "accelerators": 55,
+        "accelerators": 56,
         "systems": 54,
         "models": 153,
     }

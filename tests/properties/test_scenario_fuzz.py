@@ -24,7 +24,9 @@ from sim.spec.loader import loads, resolve
 BASE = tomllib.loads(
     (Path(__file__).parent / "small.toml").read_text() + '\n[training.loader]\nsample_serial_s = "1 ms"\n'
 )
-ORIGINAL = resolve(BASE)
+MIXED = tomllib.loads((Path(__file__).parent / "mixed.toml").read_text())
+TASKS = tomllib.loads((Path(__file__).parent / "tasks.toml").read_text())
+BASES = (BASE, MIXED, TASKS)
 MAX_PASSES = 3000
 """Accepted scenarios are run up to this size, so that the test stays quick."""
 
@@ -59,7 +61,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def mutations(draw: st.DrawFn) -> tuple[str, dict[str, Any], tuple[Any, ...], Any]:
     """(kind, document, place, new value)."""
-    document = copy.deepcopy(BASE)
+    document = copy.deepcopy(draw(st.sampled_from(BASES)))
     kind, path, value = "", (), None
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(places(document)))
@@ -103,9 +105,12 @@ def test_mutated_scenarios(mutation: tuple[str, dict[str, Any], tuple[Any, ...],
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(places(BASE)), ODD)
-def test_an_accepted_value_is_not_silently_replaced(path: tuple[Any, ...], value: Any) -> None:
-    document = copy.deepcopy(BASE)
+@given(st.sampled_from([(base, path) for base in BASES for path in places(base)]), ODD)
+def test_an_accepted_value_is_not_silently_replaced(
+    chosen: tuple[dict[str, Any], tuple[Any, ...]], value: Any
+) -> None:
+    base, path = chosen
+    document = copy.deepcopy(base)
     parent = document
     for key in path[:-1]:
         parent = parent[key]
@@ -115,7 +120,7 @@ def test_an_accepted_value_is_not_silently_replaced(path: tuple[Any, ...], value
         scenario = resolve(document)
     except ScenarioError:
         return
-    if scenario.content_hash == ORIGINAL.content_hash:
+    if scenario.content_hash == resolve(base).content_hash:
         assert same(value, before), f"{path}: {value!r} was accepted and had no effect"
 
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from sim.results.timeline import account
 from sim.training.engine import play
 from sim.training.program import ChunkCost, Options, StepCost, build
-from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, in_flight, interleaving_group, order_of
+from sim.training.schedules import (
+    BACKWARD,
+    FORWARD,
+    INPUT,
+    WEIGHT,
+    held_at_most,
+    in_flight,
+    interleaving_group,
+    order_of,
+)
 
 
 def step(
@@ -260,3 +269,18 @@ def test_a_synchronous_send_costs_the_sender_too() -> None:
     free = play(build(cost, Options(2, 4)))
     blocking = play(build(cost, Options(2, 4, overlap_pipeline=False)))
     assert blocking.step_s > free.step_s
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    schedule=st.sampled_from(["1f1b", "gpipe"]),
+    p=st.integers(1, 6),
+    m=st.integers(1, 20),
+    v=st.integers(1, 4),
+    rank=st.integers(0, 5),
+)
+def test_what_a_rank_holds_follows_from_its_warm_up(schedule: str, p: int, m: int, v: int, rank: int) -> None:
+    """The closed form of activations in flight is the count over the schedule's own passes."""
+    v = v if schedule == "1f1b" and p > 1 and m >= p else 1
+    rank = min(rank, p - 1)
+    assert in_flight(schedule, p, m, rank, v) == held_at_most(schedule, p, m, rank, v)

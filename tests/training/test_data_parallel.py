@@ -270,7 +270,7 @@ def test_asynchronous_servers_are_bound_by_the_cycle_or_by_what_servers_take() -
     assert many == pytest.approx(compute + 2 * M / card + 1e-4, rel=1e-6)
 
 
-def test_staleness_averages_jitter_over_its_bound() -> None:
+def test_staleness_lets_jitter_average_out() -> None:
     jitter = "training.plan.parameter_server.jitter_frac=0.5"
     free = "training.plan.parameter_server.asynchronous=true"
     wide = "training.plan.parameter_server.servers=64"
@@ -283,7 +283,8 @@ def test_staleness_averages_jitter_over_its_bound() -> None:
     even = run(wide, free).step_s
     assert run(jitter, free, wide).step_s == pytest.approx(even, rel=1e-6)
     excess = np.array(bound) - even
-    np.testing.assert_allclose(excess / excess[0], 1 / np.sqrt([1, 2, 4, 9]), rtol=1e-6)
+    assert (excess / excess[0] <= 1 / np.sqrt([1, 2, 4, 9]) + 1e-9).all()
+    assert excess[3] / excess[2] == pytest.approx(3 / 8)  # a pack held together by its bound: s^2 / b
 
 
 # -- local steps and compression --------------------------------------------------------------------------------------

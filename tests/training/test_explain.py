@@ -43,7 +43,7 @@ def overrides(text: str) -> list[str]:
 
 def test_memory_without_a_step_is_that_of_the_step(small: str) -> None:
     result = run(small)
-    assert scenario_memory(result.scenario) == result.memory
+    assert scenario_memory(result.scenario, FITS) == result.memory
 
 
 def test_changes_that_fit_do_fit_when_typed(tight: tuple[str, StepResult]) -> None:
@@ -67,7 +67,7 @@ def test_of_each_kind_the_smallest_change_is_told(tight: tuple[str, StepResult])
     assert len(stages) == 1
     smaller = int(stages[0][-1]) - 1
     below = Change({"training.plan.zero_stage": smaller}).apply(result.scenario)
-    assert below is None or not all(use.fits for use in scenario_memory(below))
+    assert below is None or not all(use.fits for use in scenario_memory(below, FITS))
     assert all(row["step_time_s"] is None for row in rows)
 
 

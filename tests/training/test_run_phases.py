@@ -177,3 +177,16 @@ def test_runs_that_cannot_be(small: str, text: str, path: str) -> None:
     with pytest.raises(ScenarioError) as refused:
         loads(f"{small}\n[training.run]\n{text}\n")
     assert path in [fault.path for fault in refused.value.faults]
+
+
+def test_each_kind_of_protection_is_told_apart(small: str) -> None:
+    """The kinds that toll a step add up to their phase; encryption at rest is what checkpoints take longer."""
+    kinds = ("confidential=true", "watermark_samples=2", "watermark_weights=1e6", "encrypted_storage=true")
+    guarded = run(small, "checkpoint_every=10", *(f"security.{kind}" for kind in kinds)).run
+    plain = run(small, "checkpoint_every=10").run
+    assert guarded is not None
+    assert plain is not None
+    at_rest = guarded.protection_s["encryption at rest: checkpoints"]
+    assert sum(guarded.protection_s.values()) - at_rest == pytest.approx(guarded.phases_s["security"])
+    assert at_rest == pytest.approx(guarded.phases_s["checkpoint"] - plain.phases_s["checkpoint"])
+    assert plain.protection_s == {}

@@ -22,8 +22,8 @@ from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.training.memory import USABLE_FRAC, state_parts
+from sim.training.mixed import TRAINING_ENGINES
 from sim.training.overheads import overheads
-from sim.training.step import TRAINING_ENGINES
 from sim.training.system_links import system_links
 
 Floats = NDArray[np.float64]

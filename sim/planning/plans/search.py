@@ -23,7 +23,8 @@ from sim.training.shorter import quick_step_s
 
 OBJECTIVES = ("step_time", "tokens_per_s_per_device", "memory")
 CLOSE_FRAC = 0.10
-"""Plans whose closed form is within this of the best one are played: its error is less in nine of ten plans (docs/sweeps.md)."""
+"""Plans whose closed form is within this of the best one are played: in nine of ten plans its error is less
+(docs/sweeps.md)."""
 NEAR_FRAC = 0.10
 """A near miss needs at most this much more memory than there is."""
 

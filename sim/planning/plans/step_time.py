@@ -15,10 +15,10 @@ from sim.spec.model import Model
 from sim.spec.ops import Message
 from sim.spec.parallelism import RECOMPUTE
 from sim.training.closed_form import Plans, step_s
+from sim.training.copy_cost import block_cost
 from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
 from sim.training.placement import groups
 from sim.training.pricing import Group
-from sim.training.step import block_cost
 from sim.training.stragglers import straggler_wait_s
 from sim.training.update import optimizer_s
 

@@ -33,7 +33,7 @@ from sim.training.layers.encoder import (
     patches,
     token_embedding,
 )
-from sim.training.layers.network import Network, layers_by_rank
+from sim.training.layers.network import Network, dealt_layers, layers_by_rank
 from sim.training.layers.parts import activation_dtype
 from sim.training.layers.recommender import dense_blocks, table_block
 from sim.training.layers.two_stacks import both_embeddings, stacks, writer_head
@@ -42,6 +42,7 @@ __all__ = [
     "Network",
     "activation_dtype",
     "boundary_bytes",
+    "dealt_layers",
     "embedding",
     "head",
     "layers_by_rank",
@@ -62,8 +63,11 @@ def network(model: Model, training: Training) -> Network:
     if (sound := conformers().get(model.key)) is not None:
         middle = conformer_layers(model, sound, job)
         return Network(front(model, sound, job), middle, transducer(model, sound, job), 0.0)
-    first, layers, last = _blocks(model, job)
-    return Network(first, layers, last, boundary_bytes(model, job))
+    whole = Network(*_blocks(model, job), boundary_bytes(model, job))
+    if job.plan.recompute_layers is None:
+        return whole
+    without = replace(job, plan=replace(job.plan, recompute="none"))
+    return whole.spared(_blocks(model, without)[1], job.plan)
 
 
 def _blocks(model: Model, job: Training) -> tuple[Block, tuple[Block, ...], Block]:

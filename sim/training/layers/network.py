@@ -6,7 +6,8 @@ parallelism uncouples it between wagons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sim.spec.ops import Block
 from sim.spec.parallelism import Plan
@@ -21,6 +22,22 @@ class Network:
     last: Block
     boundary_bytes: float
     """Activations that one pipeline stage hands to the next for a micro-batch, a rank."""
+
+    def spared(self, kept: Sequence[Block], plan: Plan) -> Network:
+        """The same network with the layers beyond the first ``recompute_layers`` of a chunk as in ``kept``.
+
+        Block recomputation of Megatron-LM (``--recompute-method block``, Korthikanti et al. 2022, section 5).
+        """
+        if plan.recompute_layers is None or plan.recompute == "none":
+            return self
+        counts = dealt_layers(len(self.layers), plan)
+        order = [counts[rank][chunk] for chunk in range(plan.virtual_stages) for rank in range(plan.pipeline)]
+        places = [place for count in order for place in range(count)]
+        layers = tuple(
+            own if place < plan.recompute_layers else replace(other, name=f"{other.name}, kept")
+            for own, other, place in zip(self.layers, kept, places, strict=True)
+        )
+        return replace(self, layers=layers)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -38,7 +55,7 @@ class Network:
     def chunks(self, plan: Plan) -> list[list[list[Block]]]:
         """Blocks by pipeline rank and chunk; layers are dealt out along the virtual stages."""
         stages, virtual = plan.pipeline, plan.virtual_stages
-        counts = layers_by_rank(len(self.layers), stages, virtual)
+        counts = dealt_layers(len(self.layers), plan)
         dealt: list[list[list[Block]]] = [[] for _ in range(stages)]
         start = 0
         for chunk in range(virtual):
@@ -49,6 +66,13 @@ class Network:
         dealt[0][0].insert(0, self.first)
         dealt[-1][-1].append(self.last)
         return dealt
+
+
+def dealt_layers(layers: int, plan: Plan) -> list[list[int]]:
+    """Layers of each chunk of each rank: as the plan says, or as even as can be."""
+    if not plan.layers_per_stage:
+        return layers_by_rank(layers, plan.pipeline, plan.virtual_stages)
+    return [layers_by_rank(own, 1, plan.virtual_stages)[0] for own in plan.layers_per_stage]
 
 
 def layers_by_rank(layers: int, stages: int, chunks: int) -> list[list[int]]:
