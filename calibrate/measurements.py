@@ -49,6 +49,14 @@ _TIMES = (
     Column("source", "text", "what measured it"),
 )
 TABLES: Mapping[str, tuple[Column, ...]] = {
+    "readings": (
+        Column("gpu", "text", "device"),
+        Column("quantity", "text", "what was read, e.g. matmul fp16 or host to device"),
+        Column("value", "number", "the figure, in SI"),
+        Column("unit", "text", "SI unit of the figure"),
+        Column("device", "optional", "number of the device in its node"),
+        Column("source", "text", "what measured it"),
+    ),
     "gemm": (
         Column("gpu", "text", "device, as its driver names it"),
         Column("generation", "optional", "architecture"),

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from app.cli import calibrate, catalog, run, validate, web
+from app.cli import calibrate, calibrate_tools, catalog, run, validate, web
 
 app = typer.Typer(
     help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.add_typer(validate.app, name="validate")
+calibrate_tools.add_to(calibrate.app)
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(catalog.app, name="catalog")
 app.command("app")(web.app_command)
