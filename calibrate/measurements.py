@@ -13,6 +13,7 @@ import difflib
 import json
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ def save(measurements: Measurements, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a crash, never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.draft")  # two nodes may share a folder
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
