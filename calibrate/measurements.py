@@ -161,7 +161,9 @@ def save(measurements: Measurements, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a crash, never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.draft")  # two nodes may share a folder
+    draft = path.with_name(
+        f".{path.name}.{platform.node()}.{os.getpid()}.draft"
+    )  # two nodes may share a folder
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)

@@ -119,7 +119,9 @@ class Draft:
 
     def settings(self) -> dict[str, Any]:
         """Options of the run and how far it has come."""
-        options = {name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")}
+        options = {
+            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
+        }
         return {**options, resume.HOST: resume.host_key(), resume.DONE: list(self.done)}
 
     def take_up(self, tell: Callable[[str], None], *, alone: bool) -> None:
