@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from app.cli import import_logs
+from app.cli import calibrate_report, import_logs
+from app.cli.common import refuse
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang the verbs on ``rackcast calibrate``."""
     app.command("import")(import_logs.import_logs)
+    app.command("report")(calibrate_report.report)
+    app.command("screen")(screen)
+    app.command("bundle")(bundle)
+
+
+def screen(
+    out: Annotated[Path, typer.Option(help="Measurement file of the node.")] = Path("node.json"),
+    devices: Annotated[str, typer.Option(help="torch devices, e.g. cuda:0,cuda:3; default: every GPU.")] = "",
+    budget: Annotated[str, typer.Option(help="Time for measuring each device.")] = "20s",
+    timeout: Annotated[str, typer.Option(help="A device that takes longer is killed.")] = "2m",
+    hostname: Annotated[bool, typer.Option("--hostname", help="Record this host's name.")] = False,
+) -> None:
+    """Probe each device of this node in a process of its own that can be killed; exit code 1 where one fails."""
+    from calibrate.tools import screen_here
+
+    raise typer.Exit(screen_here(out, devices, budget, timeout, hostname=hostname))
+
+
+def bundle(
+    out: Annotated[Path, typer.Option(help="The one file.")] = Path("rackcast-calibrate.pyz"),
+) -> None:
+    """Pack the measuring tool into one file for nodes with Python, torch and numpy alone."""
+    from calibrate.bundle import bundle as pack
+
+    try:
+        modules = pack(out)
+    except OSError as fault:
+        refuse(f"cannot write {out}: {fault.strerror or fault}")
+    typer.echo(f"{out}: {len(modules)} modules, {out.stat().st_size / 1e3:.0f} kB", err=True)
