@@ -11,7 +11,7 @@ from app.report.html import environment
 from sim import units
 
 Row = dict[str, Any]
-SHOWN_ON_TERMINAL = 20
+SHOWN_ON_TERMINAL = 12
 
 
 def print_fleet(document: Row, console: Console | None = None) -> None:
@@ -24,7 +24,8 @@ def print_fleet(document: Row, console: Console | None = None) -> None:
         out.print(f"  [red]{row['node']}[/red]  {'; '.join(row['reasons'])}", highlight=False)
     table = Table(title=f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}", title_justify="left")
     for name in ("quantity", "figures", "median", "lowest", "on", "of datasheet", "of profile", "marked"):
-        table.add_column(name, justify="left" if name in ("quantity", "on") else "right")
+        left = name in ("quantity", "on")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     for row in document["quantities"][:SHOWN_ON_TERMINAL]:
         table.add_row(*quantity_words(row))
     out.print(table)

@@ -18,7 +18,7 @@ from calibrate.importers.common import Hints, Imported, LogError, Row, imported,
 from calibrate.importers.superbench_logs import LOGS
 from sim.cost.collective_forms import bus_factor
 
-GB_PER_S, MS, GFLOPS = ("B/s", 1e9), ("s", 1e-3), ("FLOP/s", 1e9)
+GB_PER_S, MB_PER_S, MS, GFLOPS = ("B/s", 1e9), ("B/s", 1e6), ("s", 1e-3), ("FLOP/s", 1e9)
 METRICS: tuple[tuple[str, str, tuple[str, float]], ...] = (
     (r"gemm-flops/(\w+?)_TC", "matmul {0} matrix unit", GFLOPS),
     (r"gemm-flops/(\w+)", "matmul {0}", GFLOPS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calibrate.measurements import Measurements, Row
@@ -41,6 +41,8 @@ class Figure:
     """What the datasheet promises, same unit."""
     profile_ratio: float = math.nan
     """Median over the rows of measured rate / the rate the shipped profile predicts."""
+    gpu: str = ""
+    """Kind of device: only figures of one kind are peers."""
     between: str = ""
     """The two nodes of a pair test, joined by a comma."""
 
@@ -62,20 +64,20 @@ def figures(
         devices: datasheets by ``gpu`` name, of those that are known.
         fits: the shipped profile; empty leaves that comparison out.
     """
-    made = [*_rows(node, measurements, devices, fits)]
+    made = _rows(node, measurements, devices, fits)
     best: dict[tuple[str, str, str], list[Figure]] = {}
     for one in made:
         best.setdefault((one.device, one.quantity, one.between), []).append(one)
-    return [_together(group) for group in best.values()]
+    kinds = {str(row["gpu"]) for rows in measurements.tables.values() for row in rows}
+    gpu = " + ".join(sorted(kinds))
+    return [replace(_together(group), gpu=gpu) for group in best.values()]
 
 
 def _together(group: list[Figure]) -> Figure:
     top = max(group, key=lambda one: one.value)
     ratios = sorted(one.profile_ratio for one in group if not math.isnan(one.profile_ratio))
     middle = ratios[len(ratios) // 2] if ratios else math.nan
-    return Figure(
-        top.node, top.device, top.quantity, top.value, top.unit, top.link, top.datasheet, middle, top.between
-    )
+    return replace(top, profile_ratio=middle)
 
 
 def _rows(

@@ -10,7 +10,7 @@ from calibrate.measurements import write_text
 
 
 def write_lists(document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """passing_nodes.txt (one name a line, as ``srun --nodelist`` reads a file) and failing_nodes.txt (name # reason)."""
+    """passing_nodes.txt (a name a line, as ``srun --nodelist`` reads a file), failing_nodes.txt (name # reason)."""
     passing = [row["node"] for row in document["nodes"] if row["passes"]]
     failing = [
         f"{row['node']}  # {'; '.join(row['reasons'])}" for row in document["nodes"] if not row["passes"]

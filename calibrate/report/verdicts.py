@@ -8,6 +8,7 @@ docs/calibration.md.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from calibrate.report.figures import Figure
 
 DEVICE_FRAC, LINK_FRAC = 0.95, 0.9
 """Below this share of the fleet's median a device, a link, is suspect."""
-SIGMAS = 4.0
-"""And it must lie so many robust standard deviations below: of 1,000 healthy figures 0.03 do."""
+SIGMAS = 4.5
+"""And it must lie so many robust standard deviations below: of sixteen peers the deviation itself is known to a third
+only, so 3 would cry wolf."""
 LEAST_SPREAD_FRAC = 0.01
 """Spread assumed at the least: a fleet measured once each agrees by luck."""
 FEWEST_PEERS = 4
@@ -44,9 +46,9 @@ class Finding:
 
 def judge(found: Sequence[Figure]) -> list[Finding]:
     """Every figure with its verdict, in order of node, device and quantity."""
-    groups: dict[str, list[Figure]] = {}
+    groups: dict[tuple[str, str], list[Figure]] = {}
     for one in found:
-        groups.setdefault(one.quantity, []).append(one)
+        groups.setdefault((one.gpu, one.quantity), []).append(one)
     findings = []
     for group in groups.values():
         logs = sorted(math.log(one.value) for one in group)
@@ -144,7 +146,7 @@ def _quantities(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "marked": sum(bool(one.reason) for one in mine),
             }
         )
-    return sorted(rows, key=lambda row: str(row["quantity"]))
+    return sorted(rows, key=lambda row: (-row["marked"], row["datasheet_frac"] is None, str(row["quantity"])))
 
 
 def _row(one: Finding) -> dict[str, Any]:
@@ -175,8 +177,6 @@ def _median(ordered: Sequence[float]) -> float:
 
 def _natural(name: str) -> tuple[Any, ...]:
     """``node10`` after ``node9``."""
-    import re
-
     return tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
     )
