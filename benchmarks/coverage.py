@@ -132,9 +132,8 @@ def hits(hardware: Hardware, seed: int, trouble: Trouble | None = None) -> dict[
     """One draw: for each parameter, whether its stated 80 % interval, and that widened to 95 %, holds the truth."""
     rng = np.random.default_rng([seed, 4711])
     truth = draw(hardware, rng)
-    found = fit_parameters(
-        hardware.parameters, hardware.seconds, timed(hardware, truth, rng, trouble or Trouble()), "x"
-    )
+    seen = timed(hardware, truth, rng, trouble or Trouble())
+    found = fit_parameters(hardware.parameters, hardware.seconds, seen, "x")
     answer = {}
     for name, constant in found.items():
         low, high = (np.log(constant.low or np.nan), np.log(constant.high or np.nan))
@@ -159,7 +158,7 @@ def coverage(
 
 
 def main(draws: int = 200) -> int:
-    """Print the table; 1 where a 95 % interval holds its parameter in fewer than 88 % of draws (200: 2.5 sigma off 95)."""
+    """Print the table; 1 where a 95 % interval holds its parameter in fewer than 88 % of draws."""
     worst = 1.0
     for hardware in (memory_hardware(), product_hardware()):
         for name, (stated, wide) in coverage(hardware, draws).items():

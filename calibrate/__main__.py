@@ -7,7 +7,7 @@ without torch.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -150,7 +150,9 @@ def fit_file(
 
 
 def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
-    if importlib.util.find_spec("scipy") is None:
+    try:
+        importlib.import_module("scipy")
+    except ImportError:
         say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
         return
     fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)

@@ -13,7 +13,7 @@ HEALTHY = Trouble(straggler_prob=0, throttled_prob=0, outlier_prob=0)
 @pytest.mark.parametrize("trouble", [HEALTHY, Trouble()], ids=["healthy", "troubled"])
 @pytest.mark.parametrize("make", [memory_hardware, product_hardware], ids=["memory", "gemm"])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(make, trouble: Trouble) -> None:
-    """60 draws: an 80 % interval holds 0.8 +- 0.05 of them; three such deviations and the troubles' bias are allowed."""
+    """60 draws: an 80 % interval holds 0.8 +- 0.05 of them; three deviations and the troubles' bias are allowed."""
     for name, (stated, widened) in coverage(make(), 60, trouble).items():
         assert 0.62 <= stated <= 0.97, name
         assert widened >= 0.83, name
