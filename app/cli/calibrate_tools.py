@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli import calibrate_report, import_logs
-from app.cli.common import refuse
+from app.cli.common import Json, print_json, refuse
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("report")(calibrate_report.report)
     app.command("screen")(screen)
     app.command("bundle")(bundle)
+    app.command("trace")(trace)
 
 
 def screen(
@@ -43,3 +44,32 @@ def bundle(
     except OSError as fault:
         refuse(f"cannot write {out}: {fault.strerror or fault}")
     typer.echo(f"{out}: {len(modules)} modules, {out.stat().st_size / 1e3:.0f} kB", err=True)
+
+
+def trace(
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Workload file (TOML).")] = Path("workload.toml"),
+    json_: Json = False,
+) -> None:
+    """Record the kernels of a torch model on the meta device; FUNCTION returns (module, example inputs)."""
+    import sys
+
+    from calibrate.environment import TorchMissingError
+    from calibrate.measurements import write_text
+    from calibrate.trace import TraceError, load_target, summary, to_toml
+    from calibrate.trace import trace as record
+
+    sys.path.insert(0, str(Path.cwd()))  # a model's own file lies where the command is called
+    try:
+        traced = record(load_target(target), target)
+        write_text(out, to_toml(traced, target))
+    except (TraceError, TorchMissingError) as fault:
+        refuse(str(fault))
+    except OSError as fault:
+        refuse(f"cannot write {out}: {fault.strerror or fault}")
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if json_:
+        print_json({**summary(traced), "written": str(out)})
+    else:
+        typer.echo(f"{out}: {traced.parameters:,} parameters, {traced.flop:.4g} FLOP a forward pass")

@@ -1,0 +1,218 @@
+"""Any torch model as a list of kernels: a dress rehearsal on the meta device, where shapes flow and no value does.
+
+A dispatch mode sees every operation of one forward pass just above the kernels, writes down its sizes and counts its
+FLOP. Parameters are counted once however many modules share them. Nothing is allocated: a model of any size is traced
+in seconds on a laptop.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibrate.environment import import_torch
+
+PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2)}
+"""Operation -> which arguments are the factors."""
+FUSED_ATTENTION = ("scaled_dot_product", "_fused_sdp", "_flash_attention", "_efficient_attention")
+FREE = {
+    "view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "split", "unbind",
+    "alias", "detach", "unsqueeze", "squeeze", "as_strided", "arange", "empty", "empty_like", "split_with_sizes",
+    "chunk", "unfold", "zeros", "ones", "full", "scalar_tensor", "lift_fresh", "_to_copy", "_reshape_alias", "new_empty",
+}  # fmt: skip
+"""Operations that move no data (views, allocations) or only once per model (constants)."""
+
+
+class TraceError(ValueError):
+    """A model that cannot be traced; the message says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One kernel of the forward pass, by its sizes."""
+
+    kind: str
+    """``gemm``, ``conv``, ``attention``, ``lookup`` or ``pass`` (a pass over memory)."""
+    name: str
+    sizes: tuple[tuple[str, Any], ...]
+    """Named sizes: gemm batch, m, n, k; conv in_channels, out_channels, size, kernel, stride, padding, groups; ..."""
+    flop: float
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As a table of the workload file."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.sizes}
+        return {"kind": self.kind, "name": self.name, **plain, "flop": self.flop}
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What one forward pass consists of."""
+
+    name: str
+    parameters: int
+    """Trained weights; shared ones once."""
+    buffers: int
+    ops: tuple[tuple[Op, int], ...]
+    """Distinct kernels in order of their first call, each with the number of calls."""
+
+    @property
+    def flop(self) -> float:
+        """FLOP of the matrix products, convolutions and attention of one forward pass."""
+        return sum(op.flop * calls for op, calls in self.ops)
+
+
+def load_target(target: str) -> Any:
+    """The callable of ``module:function``.
+
+    Raises:
+        TraceError: not of that form, or the module or function is not there.
+    """
+    module, _, function = target.partition(":")
+    if not module or not function:
+        raise TraceError(f"{target!r}: expected module:function, such as mymodels.gpt:build")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as fault:
+        raise TraceError(f"{target!r}: {fault}") from None
+    except AttributeError:
+        raise TraceError(f"{target!r}: module {module} has no {function!r}") from None
+
+
+def trace(build: Any, name: str = "") -> Traced:
+    """Trace what ``build()`` returns: (module, example inputs), made and run on the meta device.
+
+    Raises:
+        TraceError: ``build`` returns something else, or the model looks at values (data-dependent shapes).
+        TorchMissingError: torch does not import.
+    """
+    torch = import_torch()
+    with torch.device("meta"):
+        made = build()
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module)):
+            raise TraceError(
+                f"{name or build}: expected (torch.nn.Module, inputs), found {type(made).__name__}"
+            )
+        model, inputs = made
+        model = model.to("meta")
+        recorder = _recorder(torch)
+        arguments = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        try:
+            with torch.no_grad(), recorder:
+                model(*arguments)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as fault:
+            first = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+            raise TraceError(
+                f"{name or build}: the forward pass does not run on the meta device: {first}"
+            ) from None
+    parameters = sum(p.numel() for p in model.parameters())
+    buffers = sum(b.numel() for b in model.buffers())
+    counts = Counter(recorder.ops)
+    return Traced(name or type(model).__name__, parameters, buffers, tuple(counts.items()))
+
+
+def _recorder(torch: Any) -> Any:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Recorder(TorchDispatchMode):  # type: ignore[misc]
+        """Writes down each operation that reaches the kernels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.ops: list[Op] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            del types
+            out = func(*args, **(kwargs or {}))
+            name = str(func.overloadpacket.__name__).rstrip("_")  # in place or not, the same kernel
+            self.ops += _seen(name, args, out, torch)
+            return out
+
+    return Recorder()
+
+
+def _seen(name: str, args: Sequence[Any], out: Any, torch: Any) -> Iterator[Op]:
+    """The kernel of one operation; none for views and allocations."""
+    if name in PRODUCTS:
+        a, b = (tuple(args[at].shape) for at in PRODUCTS[name])
+        batch, m, k, n = (a[0] if len(a) == 3 else 1), a[-2], a[-1], b[-1]
+        sizes = (("batch", batch), ("m", m), ("n", n), ("k", k))
+        yield Op("gemm", name, sizes, 2.0 * batch * m * n * k)
+    elif name == "convolution":
+        yield _convolution(args, out)
+    elif any(mark in name for mark in FUSED_ATTENTION):
+        query, key, value = (tuple(one.shape) for one in args[:3])
+        pairs = math.prod(query[:-1]) * key[-2]
+        sizes = (("query", query), ("key", key), ("value_dim", value[-1]))
+        yield Op("attention", name, sizes, 2.0 * pairs * (query[-1] + value[-1]))
+    elif name == "embedding":
+        rows, dim = tuple(args[0].shape)
+        yield Op("lookup", name, (("rows", rows), ("dim", dim), ("lookups", int(args[1].numel()))), 0.0)
+    elif name not in FREE:
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        written = (
+            out
+            if isinstance(out, torch.Tensor)
+            else next((o for o in out if isinstance(o, torch.Tensor)), None)
+        )
+        if written is not None and tensors:
+            moved = sum(one.numel() * one.element_size() for one in [*tensors, written])
+            yield Op("pass", name, (("values", int(written.numel())), ("bytes", int(moved))), 0.0)
+
+
+def _convolution(args: Sequence[Any], out: Any) -> Op:
+    """2 x taps x channels in (of a group) x values out; a transposed one is counted from its input."""
+    x, weight, _, stride, padding, _, transposed, _, groups = args[:9]
+    taps = math.prod(weight.shape[1:])
+    places = x.numel() if transposed else out.numel()
+    inside, outside = (int(x.shape[1]), int(out.shape[1]))
+    sizes = (
+        ("batch", int(x.shape[0])),
+        ("in_channels", inside),
+        ("out_channels", outside),
+        ("size", tuple(map(int, x.shape[2:]))),
+        ("kernel", tuple(map(int, weight.shape[2:]))),
+        ("stride", tuple(map(int, stride))),
+        ("padding", tuple(map(int, padding))),
+        ("groups", int(groups)),
+        ("transposed", bool(transposed)),
+    )
+    return Op("conv", "convolution", sizes, 2.0 * taps * places)
+
+
+def to_toml(traced: Traced, target: str) -> str:
+    """The trace as a workload file."""
+    head = {"name": traced.name, "source": f"traced from {target}", "parameters": traced.parameters}
+    head |= {"buffers": traced.buffers, "forward_flop": traced.flop}
+    lines = ["# One forward pass, kernel by kernel, as rackcast calibrate trace saw it.", "[trace]"]
+    lines += [f"{name} = {_toml(value)}" for name, value in head.items()]
+    for op, calls in traced.ops:
+        lines += ["", "[[ops]]", f"calls = {calls}", *(f"{n} = {_toml(v)}" for n, v in op.document.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, int)) else repr(float(value))
+
+
+def summary(traced: Traced) -> Mapping[str, Any]:
+    """Counts by kind, for people and for ``--json``."""
+    kinds = {kind: sum(calls for op, calls in traced.ops if op.kind == kind) for kind in _KINDS}
+    return {
+        "name": traced.name,
+        "parameters": traced.parameters,
+        "forward_flop": traced.flop,
+        "kernels": kinds,
+    }
+
+
+_KINDS = ("gemm", "conv", "attention", "lookup", "pass")
