@@ -119,11 +119,11 @@ def trace(build: Any, name: str = "") -> Traced:
 def _recorder(torch: Any) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Recorder(TorchDispatchMode):  # type: ignore[misc]
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Writes down each operation that reaches the kernels."""
 
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.ops: list[Op] = []
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -148,8 +148,8 @@ def _seen(name: str, args: Sequence[Any], out: Any, torch: Any) -> Iterator[Op]:
     elif any(mark in name for mark in FUSED_ATTENTION):
         query, key, value = (tuple(one.shape) for one in args[:3])
         pairs = math.prod(query[:-1]) * key[-2]
-        sizes = (("query", query), ("key", key), ("value_dim", value[-1]))
-        yield Op("attention", name, sizes, 2.0 * pairs * (query[-1] + value[-1]))
+        shapes = (("query", query), ("key", key), ("value_dim", value[-1]))
+        yield Op("attention", name, shapes, 2.0 * pairs * (query[-1] + value[-1]))
     elif name == "embedding":
         rows, dim = tuple(args[0].shape)
         yield Op("lookup", name, (("rows", rows), ("dim", dim), ("lookups", int(args[1].numel()))), 0.0)

@@ -77,7 +77,22 @@ def fleet_document(nodes: Mapping[str, Measurements]) -> dict[str, Any]:
     names = list(dict.fromkeys(name for measured in nodes.values() for name in gpu_names(measured)))
     devices, fits = catalogue_devices(names), fits_for("shipped")
     found = [one for node, measured in nodes.items() for one in figures(node, measured, devices, fits)]
-    return document(judge(found), {node: known_troubles(measured) for node, measured in nodes.items()})
+    named: dict[str, list[str]] = {}
+    for node, measured in nodes.items():
+        ends = tested_pairs(measured)
+        if ends:
+            named |= {end: named.get(end, []) for end in ends}
+        else:
+            named[node] = [*named.get(node, []), *known_troubles(measured)]
+    return document(judge(found), named)
+
+
+def tested_pairs(measured: Measurements) -> list[str]:
+    """The nodes that a file of pair tests is about; none where it has any other row: then it is of one node."""
+    rows = [row for table in measured.tables.values() for row in table]
+    if not rows or not all(row.get("between") for row in rows):
+        return []
+    return sorted({end.strip() for row in rows for end in str(row["between"]).split(",")})
 
 
 def known_troubles(measured: Measurements) -> list[str]:

@@ -112,6 +112,8 @@ def read(text: str, path: Path, hints: Hints | None = None) -> Imported:
         "fabric": hints.fabric,
         "collective": name,
     }
+    if len(hosts) == 2:
+        fixed["between"] = ",".join(hosts)  # a test of one pair: a report lays a slow one to node or link
     fixed |= {"nccl_version": header.version, "engine": header.library}
     rows = [row for line in good for row in _rows(line, fixed, header, ranks, path.name)]
     tool = f"{header.library}-tests"

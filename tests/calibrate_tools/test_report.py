@@ -170,3 +170,34 @@ def test_cut_runs_and_stopped_devices_fail_and_bad_files_are_refused(tmp_path: P
     done = call(tmp_path / "bad.json", tmp_path / "absent.json")
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 2
+
+
+def pair_log(a: int, b: int, share: float) -> str:
+    """An all-reduce between two hosts at ``share`` of 40 GB/s, as nccl-tests prints it."""
+    lines = ["# Using devices"]
+    lines += [
+        f"#  Rank {r} Group 0 Pid {r} on n{host} device 0 [0000:01:00] Acme X1"
+        for r, host in enumerate((a, b))
+    ]
+    lines.append("#  size  count  type  redop  root  time  algbw  busbw #wrong  time  algbw  busbw #wrong")
+    for size in (2**24, 2**26):
+        cells = f"{size / (4e4 * share):.2f} {40 * share:.2f} {40 * share:.2f} 0"
+        lines.append(f" {size} {size // 4} float sum -1 {cells} {cells}")
+    return "\n".join(lines)
+
+
+def test_logs_of_pairs_name_nodes_and_not_their_files(tmp_path: Path) -> None:
+    for a, b in combinations(range(6), 2):
+        (tmp_path / f"pair-{a}-{b}.log").write_text(pair_log(a, b, share=0.5 if 4 in (a, b) else 1.0))
+    words = [
+        "calibrate",
+        "import",
+        "nccl-tests",
+        *map(str, tmp_path.glob("*.log")),
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    answer = json.loads(call(*sorted((tmp_path / "m").glob("*.json")), "--json").stdout)
+    assert [row["node"] for row in answer["nodes"]] == [f"n{i}" for i in range(6)]
+    assert list(failing(answer)) == ["n4"]
