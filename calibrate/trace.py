@@ -23,9 +23,13 @@ FUSED_ATTENTION = ("scaled_dot_product", "_fused_sdp", "_flash_attention", "_eff
 FREE = {
     "view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "slice", "select", "split", "unbind",
     "alias", "detach", "unsqueeze", "squeeze", "as_strided", "arange", "empty", "empty_like", "split_with_sizes",
-    "chunk", "unfold", "zeros", "ones", "full", "scalar_tensor", "lift_fresh", "_to_copy", "_reshape_alias", "new_empty",
+    "chunk", "unfold", "zeros", "ones", "full", "scalar_tensor", "lift_fresh", "_to_copy", "_reshape_alias",
+    "new_empty",
 }  # fmt: skip
 """Operations that move no data (views, allocations) or only once per model (constants)."""
+
+
+GUESSED_BATCH = 64
 
 
 class TraceError(ValueError):
@@ -43,11 +47,11 @@ class Op:
     """Named sizes: gemm batch, m, n, k; conv in_channels, out_channels, size, kernel, stride, padding, groups; ..."""
     flop: float
 
-    @property
-    def document(self) -> dict[str, Any]:
-        """As a table of the workload file."""
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in self.sizes}
-        return {"kind": self.kind, "name": self.name, **plain, "flop": self.flop}
+    def row(self, calls: int) -> str:
+        """As a row of the workload file, in the words of ``sim.spec.kernel_list``."""
+        words = {name: value if isinstance(value, tuple) else (int(value),) for name, value in self.sizes}
+        sizes = " ".join(f"{name}={'x'.join(map(str, value))}" for name, value in words.items())
+        return f"{self.kind} calls={calls} {sizes} flop={self.flop!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Traced:
     parameters: int
     """Trained weights; shared ones once."""
     buffers: int
+    samples: int
+    """Samples of the example inputs: the first size of the first of them."""
     ops: tuple[tuple[Op, int], ...]
     """Distinct kernels in order of their first call, each with the number of calls."""
 
@@ -113,7 +119,9 @@ def trace(build: Any, name: str = "") -> Traced:
     parameters = sum(p.numel() for p in model.parameters())
     buffers = sum(b.numel() for b in model.buffers())
     counts = Counter(recorder.ops)
-    return Traced(name or type(model).__name__, parameters, buffers, tuple(counts.items()))
+    tensors = [one for one in arguments if isinstance(one, torch.Tensor) and one.dim()]
+    samples = int(tensors[0].shape[0]) if tensors else 1
+    return Traced(name or type(model).__name__, parameters, buffers, samples, tuple(counts.items()))
 
 
 def _recorder(torch: Any) -> Any:
@@ -185,23 +193,37 @@ def _convolution(args: Sequence[Any], out: Any) -> Op:
     return Op("conv", "convolution", sizes, 2.0 * taps * places)
 
 
-def to_toml(traced: Traced, target: str) -> str:
-    """The trace as a workload file."""
-    head = {"name": traced.name, "source": f"traced from {target}", "parameters": traced.parameters}
-    head |= {"buffers": traced.buffers, "forward_flop": traced.flop}
-    lines = ["# One forward pass, kernel by kernel, as rackcast calibrate trace saw it.", "[trace]"]
-    lines += [f"{name} = {_toml(value)}" for name, value in head.items()]
-    for op, calls in traced.ops:
-        lines += ["", "[[ops]]", f"calls = {calls}", *(f"{n} = {_toml(v)}" for n, v in op.document.items())]
-    return "\n".join(lines) + "\n"
+def to_toml(traced: Traced, target: str, system: str = "dgx-h100", nodes: int = 1) -> str:
+    """A scenario that trains the traced model: the model is what was traced, all else is a first guess to change."""
+    rows = "\n".join(f"  {json.dumps(op.row(calls))}," for op, calls in traced.ops)
+    return f"""\
+# The model is as traced; cluster, batch, optimizer and precision are first guesses to change.
+name = {json.dumps(f"{traced.name} on {system}")}
 
+[[cluster.pools]]
+name = "pool"
+system = {json.dumps(system)}
+nodes = {nodes}
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, int)) else repr(float(value))
+[training]
+global_batch = {GUESSED_BATCH}
+optimizer = "adamw"
+precision = "bf16"
+
+[training.plan]
+micro_batch = 1
+
+[training.model]
+kind = "kernels"
+name = {json.dumps(traced.name)}
+source = {json.dumps(f"traced from {target}")}
+params_total = {traced.parameters}
+kernel_samples = {traced.samples}
+# one forward pass of kernel_samples samples: {traced.flop:.6g} FLOP
+kernels = [
+{rows}
+]
+"""
 
 
 def summary(traced: Traced) -> Mapping[str, Any]:
