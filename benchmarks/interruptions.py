@@ -35,9 +35,9 @@ def killed_and_taken_up(seed: int) -> str:
     """One run killed at a random moment, then run again; "" or what went wrong."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "m.json"
-        command = tool(out, ",".join(PARTS), "3s")
+        command = tool(out, ",".join(PARTS), "6s")
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(random.Random(seed).uniform(0.5, 9.0))
+        time.sleep(random.Random(seed).uniform(0.5, 12.0))
         process.kill()
         process.wait()
         before = read(out)

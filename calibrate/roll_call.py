@@ -82,22 +82,27 @@ class RollCall:
         self.store.set(self._key(self.rank), f"{self._beats} {self.host}")
 
     def _go_on(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the store is gone with its host: nobody to call to
-            changed: dict[int, tuple[str, float]] = {}
-            while not self._stop.wait(self.beat_s):
-                self._call()
-                now, heard = time.monotonic(), self._heard()
-                changed |= {r: (t, now) for r, t in heard.items() if r not in changed or changed[r][0] != t}
-                silent = {
-                    rank: text.partition(" ")[2]
-                    for rank, (text, since) in changed.items()
-                    if rank != self.rank and not text.startswith(LEFT) and now - since > self.hang_s
-                }
-                if silent and not self._stop.is_set():
-                    named = ", ".join(f"rank {rank} on {host}" for rank, host in silent.items())
-                    self.end(
-                        f"error: collective: no word from {named} for {self.hang_s:.0f} s: the others hang and end"
-                    )
+        try:
+            self._watch()
+        except RuntimeError:  # the store is gone with its host
+            if not self._stop.wait(self.hang_s):
+                self.end(f"error: collective: the host that kept the roll is gone for {self.hang_s:.0f} s")
+
+    def _watch(self) -> None:
+        """Call and listen until this rank leaves."""
+        changed: dict[int, tuple[str, float]] = {}
+        while not self._stop.wait(self.beat_s):
+            self._call()
+            now, heard = time.monotonic(), self._heard()
+            changed |= {r: (t, now) for r, t in heard.items() if r not in changed or changed[r][0] != t}
+            silent = {
+                rank: text.partition(" ")[2]
+                for rank, (text, since) in changed.items()
+                if rank != self.rank and not text.startswith(LEFT) and now - since > self.hang_s
+            }
+            if silent and not self._stop.is_set():
+                named = ", ".join(f"rank {rank} on {host}" for rank, host in silent.items())
+                self.end(f"error: collective: no word from {named} for {self.hang_s:.0f} s: the others hang")
 
     @staticmethod
     def _key(rank: int) -> str:

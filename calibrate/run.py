@@ -237,7 +237,8 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             tell(f"error: {part}: {fault}")
             code = 1
         else:
-            draft.done.append(part)
+            if rows:  # a part that the budget never reached is not finished
+                draft.done.append(part)
         if rank == 0:
             draft.save()
             tell(f"{part}: {len(rows)} rows in {time.monotonic() - begin:.1f} s")

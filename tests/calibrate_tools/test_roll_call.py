@@ -72,6 +72,15 @@ def test_a_hang_is_ended_with_the_name_of_its_cause() -> None:
     assert "rank 2 on node2" in told[0]
 
 
+def test_a_rank_whose_store_is_gone_ends_too() -> None:
+    store, told, ended = Store(), [], threading.Event()
+    watching = roll(store, 1, hang_s=0.05, end=lambda text: (told.append(text), ended.set()))
+    watching.start()
+    store.gone = True
+    assert ended.wait(5)
+    assert "the host that kept the roll is gone" in told[0]
+
+
 def test_a_quiet_end_is_no_hang() -> None:
     store, told = Store(), []
     watching = roll(store, 0, hang_s=0.05, end=told.append)
