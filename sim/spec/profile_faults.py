@@ -76,7 +76,7 @@ def _constant(name: str, constant: Any, at: str) -> Iterator[str]:
         yield f"{at}.kind: found {_seen(constant.get('kind'))}, expected one of {', '.join(KINDS)}"
     if not isinstance(constant.get("source"), str) or not constant["source"]:
         yield f"{at}.source: expected where the value comes from, found {_seen(constant.get('source'))}"
-    if interval is not None:
+    if "interval" in constant:
         pair = isinstance(interval, list) and len(interval) == 2 and all(map(_number, interval))
         if not pair or (_number(value) and not interval[0] <= value <= interval[1]):
             yield f"{at}.interval: expected two numbers around the value, found {_seen(interval)}"
