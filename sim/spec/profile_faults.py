@@ -77,8 +77,9 @@ def _constant(name: str, constant: Any, at: str) -> Iterator[str]:
     if not isinstance(constant.get("source"), str) or not constant["source"]:
         yield f"{at}.source: expected where the value comes from, found {_seen(constant.get('source'))}"
     if "interval" in constant:
-        pair = isinstance(interval, list) and len(interval) == 2 and all(map(_number, interval))
-        if not pair or (_number(value) and not interval[0] <= value <= interval[1]):
+        bounds = interval if isinstance(interval, list) else []
+        pair = len(bounds) == 2 and all(map(_number, bounds))
+        if not pair or (_number(value) and not bounds[0] <= value <= bounds[1]):
             yield f"{at}.interval: expected two numbers around the value, found {_seen(interval)}"
 
 
