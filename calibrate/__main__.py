@@ -7,11 +7,13 @@ without torch.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from calibrate import tools
 
 if TYPE_CHECKING:
     from sim.spec.device import Device
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m calibrate", description="Measure this machine and fit a calibration profile."
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | fit")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | fit | screen")
     run = verbs.add_parser("run", help="measure matmul, memory, launch and collectives here")
     run.add_argument("--budget", default="1m", help="time for measuring, e.g. 45s, 5m (default: %(default)s)")
     run.add_argument("--out", type=Path, default=Path("measurements.json"), help="default: %(default)s")
@@ -53,12 +55,15 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--out", type=Path, help="default: beside the measurements, ending in .profile.json")
     fit.add_argument("--name", default="", help="of the profile")
     fit.add_argument("--prior", type=Path, help="profile to lean on where the measurements are thin")
+    tools.add_to(verbs)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0, 1 a part failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM."""
     given = parser().parse_args(arguments)
+    if given.verb in tools.VERBS:
+        return tools.call(vars(given))
     if given.verb == "fit":
         return fit_file(given.measurements, given.out, given.name, tell, prior=given.prior)
     return run_here(vars(given), tell)
@@ -145,7 +150,9 @@ def fit_file(
 
 
 def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
-    if importlib.util.find_spec("scipy") is None:
+    try:
+        importlib.import_module("scipy")
+    except ImportError:
         say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
         return
     fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)

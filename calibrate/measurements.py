@@ -13,6 +13,7 @@ import difflib
 import json
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,14 @@ _TIMES = (
     Column("source", "text", "what measured it"),
 )
 TABLES: Mapping[str, tuple[Column, ...]] = {
+    "readings": (
+        Column("gpu", "text", "device"),
+        Column("quantity", "text", "what was read, e.g. matmul fp16 or host to device"),
+        Column("value", "number", "the figure, in SI"),
+        Column("unit", "text", "SI unit of the figure"),
+        Column("device", "optional", "number of the device in its node"),
+        Column("source", "text", "what measured it"),
+    ),
     "gemm": (
         Column("gpu", "text", "device, as its driver names it"),
         Column("generation", "optional", "architecture"),
@@ -152,7 +161,9 @@ def save(measurements: Measurements, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a crash, never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = path.with_name(
+        f".{path.name}.{platform.node()}.{os.getpid()}.draft"
+    )  # two nodes may share a folder
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibrate import environment
+from calibrate import environment, resume
 from calibrate.environment import Machine
 from calibrate.measure import Warn
 from calibrate.measurements import Measurements, save
@@ -113,7 +113,29 @@ class Draft:
     environment: dict[str, Any]
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    """Parts that are finished, here or in the run that this one takes up."""
     saved_at_s: float = 0.0
+
+    def settings(self) -> dict[str, Any]:
+        """Options of the run and how far it has come."""
+        options = {
+            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
+        }
+        return {**options, resume.HOST: resume.host_key(), resume.DONE: list(self.done)}
+
+    def take_up(self, tell: Callable[[str], None], *, alone: bool) -> None:
+        """Keep what a killed run of the same campaign has finished; ranks of others cannot know of it."""
+        found = resume.kept(self.options.out, self.settings(), self.environment, TABLE_OF)
+        if found.why_not:
+            tell(f"note: {found.why_not}")
+        for part in found.parts:
+            if alone or part != "collective":
+                self.tables[TABLE_OF[part]] = [dict(row) for row in found.tables[TABLE_OF[part]]]
+                self.done.append(part)
+        if self.done:
+            self.warnings += found.warnings
+            tell(f"taking up {self.options.out}: {', '.join(self.done)} kept")
 
     def fair_copy(self, *, complete: bool) -> Measurements:
         """What has been measured so far."""
@@ -122,12 +144,9 @@ class Draft:
             memory_bytes = float(
                 self.environment.get("memory_bytes", memory_bytes)
             )  # all of it, not what is free
-        settings = {
-            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
-        }
         return Measurements(
             environment=self.environment,
-            settings=settings,
+            settings=self.settings(),
             tables={name: tuple(rows) for name, rows in self.tables.items()},
             warnings=tuple(self.warnings),
             devices=stand_in_devices(
@@ -164,6 +183,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
     if rank == 0:
+        draft.take_up(tell, alone=collective.launched_rank() is None)
         draft.save()  # a path that cannot be written is refused before an hour of measuring, not after
     code = 0
     try:
@@ -195,10 +215,11 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         draft.warnings.append(text)
         tell(f"warning: {text}")
 
-    order = [part for part in PARTS if part in draft.options.parts]
+    order = [part for part in PARTS if part in draft.options.parts and part not in draft.done]
     if collective.launched_rank() is not None and "collective" in order:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
-    end, code = time.monotonic() + draft.options.budget_s, 0
+    share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
+    end, code = time.monotonic() + draft.options.budget_s * share, 0
     for number, part in enumerate(order):
         left = sum(PARTS[later] for later in order[number:])
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
@@ -215,7 +236,11 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             draft.warnings.append(f"{part}: {fault}")
             tell(f"error: {part}: {fault}")
             code = 1
+        else:
+            if rows:  # a part that the budget never reached is not finished
+                draft.done.append(part)
         if rank == 0:
+            draft.save()
             tell(f"{part}: {len(rows)} rows in {time.monotonic() - begin:.1f} s")
     return code
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from app.cli import calibrate, catalog, compare, imports, plan, run, sweep, tune, validate, web
+from app.cli import calibrate, calibrate_tools, catalog, compare, imports, plan, run, sweep, tune, validate, web
 
 app = typer.Typer(
     help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",
@@ -26,6 +26,7 @@ app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.add_typer(validate.app, name="validate")
 app.command("import")(imports.import_command)
+calibrate_tools.add_to(calibrate.app)
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(catalog.app, name="catalog")
 app.command("app")(web.app_command)

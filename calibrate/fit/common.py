@@ -56,7 +56,7 @@ def fit_parameters(
     """Fit ``parameters`` so that ``predict(values)`` matches ``measured`` in the logarithm.
 
     A weak pull towards the start (``prior_weight`` per parameter, in units of the log error) keeps what the data do
-    not tell at its physical guess. Intervals are 80 %, from the curvature at the optimum.
+    not tell at its physical guess. Intervals are 80 %, from curvature and scatter at the optimum.
     """
     target = np.log(np.asarray(measured, dtype=float))
     row_weight = np.ones_like(target) if weights is None else np.sqrt(np.asarray(weights, dtype=float))
@@ -74,9 +74,7 @@ def fit_parameters(
     found = least_squares(
         residual, x0, bounds=(low, high), loss="soft_l1", f_scale=loss_scale, x_scale=spread
     )
-    noise = float(np.median(np.abs(residual(found.x)[: len(target)]))) * 1.4826
-    covariance = np.linalg.pinv(found.jac.T @ found.jac) * noise**2
-    sigma = np.sqrt(np.maximum(np.diag(covariance), 0))
+    sigma = _standard_errors(found.jac, residual(found.x), len(target), loss_scale)
     result = {}
     for p, x, s, lo, hi in zip(parameters, found.x, sigma, low, high, strict=True):
         interval = np.exp(np.clip([x - Z80 * s, x + Z80 * s], lo, hi))
@@ -89,6 +87,23 @@ def fit_parameters(
             _round(float(interval[1])),
         )
     return result
+
+
+def _standard_errors(jacobian: Floats, residuals: Floats, rows: int, loss_scale: float) -> Floats:
+    """Standard errors of a soft-L1 fit whose residuals need not be normal: H^-1 (sum of psi^2 J J^T) H^-1.
+
+    ``jacobian`` as scipy returns it, scaled so that J^T J is the Hessian H of the loss; the first ``rows`` residuals
+    are data, the rest is the pull towards the start, which has curvature and no scatter. Scaled by n / (n - p).
+    Source: Huber and Ronchetti, *Robust Statistics*, 2nd ed. (2009), section 7.6 (the sandwich).
+    """
+    t = 1 + (residuals / loss_scale) ** 2  # soft-L1: rho'(z) = t^-1/2, scipy scales rows by t^-3/4
+    scores = jacobian * (t**0.75 * residuals / np.sqrt(t))[:, None]
+    bread = np.linalg.pinv(jacobian.T @ jacobian)
+    free = max(rows - jacobian.shape[1], 1)
+    covariance = bread @ (scores[:rows].T @ scores[:rows]) @ bread * rows / free
+    # troubles of a machine only ever slow it: how far the fit is drawn from the middle residual is not scatter
+    drawn = bread @ (jacobian / t[:, None] ** 0.75)[:rows].sum(axis=0) * np.median(residuals[:rows])
+    return np.asarray(np.sqrt(np.maximum(np.diag(covariance), 0) + drawn**2))
 
 
 def fit_grid(

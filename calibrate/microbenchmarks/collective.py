@@ -18,6 +18,7 @@ from typing import Any
 from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
 from calibrate.measure import Block, Point, StopRule, Timing, Warn, sweep
 from calibrate.microbenchmarks.ranks import SILENCE_S, RankError, first_line, spawn
+from calibrate.roll_call import account, join
 from sim.cost.collective_forms import bus_factor
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast")
@@ -89,10 +90,16 @@ def measure(
     )
     if launched:
         rank = int(os.environ["RANK"])
+        roll = join(import_torch())
         try:
             yield from rank_rows(plan, rank, "env://", warn)
         except RuntimeError as fault:
-            raise RankError(f"rank {rank} failed: {first_line(fault)}") from None
+            if rank and roll:
+                roll.leave()  # another rank fell, this one goes of its own will
+            fallen = account(roll) if rank == 0 else ""
+            raise RankError(f"rank {rank} failed: {first_line(fault)}{fallen}") from None
+        if roll:
+            roll.leave()
     else:
         yield from spawn(ranks, rank_rows, plan, warn)
 

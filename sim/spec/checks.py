@@ -11,6 +11,7 @@ from sim.spec.catalog import load_catalog
 from sim.spec.conformer import conformers
 from sim.spec.copies import computes_in
 from sim.spec.faults import Fault
+from sim.spec.kernel_list import row_fault
 from sim.spec.layer_graph import layer_graphs
 from sim.spec.memory_checks import memory_faults
 from sim.spec.model import Model
@@ -139,6 +140,9 @@ def _exchange_faults(training: Training, where: str) -> Iterator[Fault]:
 def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
     """Whether the step knows the model's kind, whether its shape is whole, and whether the plan cuts it evenly."""
     plan = training.plan
+    if model.kind == "kernels":
+        yield from _listed_faults(training, model, where)
+        return
     if model.key in layer_graphs() or model.key in recommenders():
         yield from _graph_faults(training, model, where)
         return
@@ -193,6 +197,26 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
     if not plan.split_experts and plan.tensor > 1 and not plan.sequence_parallel:
         wanted = "expected true without sequence_parallel: tensor ranks have the same tokens"
         yield Fault(where, "training.plan.split_experts", False, wanted)
+
+
+def _listed_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:
+    """A list of kernels is trained data parallel alone: nobody knows where it could be cut."""
+    if not model.kernels or not model.params_total:
+        yield Fault(
+            where, "training.model", model.key, "a model of kind kernels needs kernels and params_total"
+        )
+    for number, text in enumerate(model.kernels):
+        if fault := row_fault(text):
+            yield Fault(where, f"training.model.kernels.{number}", None, fault)
+    if model.kernel_samples < 1:
+        yield Fault(where, "training.model.kernel_samples", model.kernel_samples, "expected 1 or more")
+    if training.plan.model_ranks > 1 or training.plan.expert > 1 or training.plan.sequence_parallel:
+        wanted = "a list of kernels is not cut: tensor = pipeline = context = expert = 1"
+        yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
+    if training.lora_rank:
+        yield Fault(
+            where, "training.lora_rank", training.lora_rank, "expected 0: a list of kernels has no adapters"
+        )
 
 
 def _graph_faults(training: Training, model: Model, where: str) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sim.spec.device import Device
-from sim.spec.profile import KINDS
+from sim.spec.profile_faults import KINDS
 
 NUMBER_FORMATS = ("fp64", "fp32", "fp32_matrix", "tf32", "fp16", "bf16", "fp8", "fp4", "int8")
 """Number formats an accelerator may state a peak for. ``fp32_matrix``: full fp32 on matrix units, where the

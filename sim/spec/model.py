@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 KINDS = (
     *("decoder", "moe", "mla-moe", "encoder", "encoder-decoder", "vit", "speech", "diffusion"),
-    *("cnn", "unet3d", "detector", "recommender"),
+    *("cnn", "unet3d", "detector", "recommender", "kernels"),
 )
 BIASES = ("none", "qkv", "qvo", "qkvo", "ffn", "all")
 """Which linear layers carry a bias: ``qkv`` those into attention, ``qvo`` all but the key (Whisper),
@@ -95,6 +95,10 @@ class Model:
     tolerance_frac: float = 0.01
     """How far a count from the shape may be from ``params_total``."""
     note: str = ""
+    kernels: tuple[str, ...] = ()
+    """Kind ``kernels``: the kernels of a forward pass, in the words of ``sim.spec.kernel_list``."""
+    kernel_samples: int = 1
+    """Samples that ``kernels`` are of."""
 
     def __post_init__(self) -> None:
         choices = (("kind", KINDS), ("bias", BIASES), ("norm", NORMS), ("position_kind", ("", *POSITIONS)))

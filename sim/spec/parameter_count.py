@@ -93,6 +93,8 @@ def total_parameters(model: Model) -> int:
     Raises:
         NotCountable: a network with neither.
     """
+    if model.kernels:
+        return model.params_total
     if (graph := layer_graphs().get(model.key)) is not None:
         return graph.parameters
     if (tables := recommenders().get(model.key)) is not None:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim.spec.profile_faults import KINDS, document_faults
+
 SCHEMA = 1
-KINDS = ("measured", "datasheet", "fitted", "assumed")
 
 
 class ProfileError(ValueError):
@@ -183,7 +184,7 @@ def from_json(text: str, where: str = "profile") -> Profile:
     """Read a profile document.
 
     Raises:
-        ProfileError: not a profile, or constants without unit, kind or source; every fault is listed.
+        ProfileError: not a profile, another schema, or bad fields (``profile_faults``); every fault is listed.
     """
     try:
         document = json.loads(text)
@@ -192,20 +193,11 @@ def from_json(text: str, where: str = "profile") -> Profile:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise ProfileError(f"{where}: expected a profile of schema {SCHEMA}, found {found!r}")
-    faults: list[str] = []
-    fits: list[Fit] = []
-    for number, entry in enumerate(document.get("fits", [])):
-        try:
-            fits.append(_fit_from(entry))
-        except (ProfileError, KeyError, TypeError, AttributeError) as fault:
-            faults.append(
-                f"{where}: fits[{number}]: {fault!r}"
-                if isinstance(fault, KeyError)
-                else f"{where}: fits[{number}]: {fault}"
-            )
+    faults = document_faults(document)
     if faults:
-        raise ProfileError("\n".join(faults))
-    return Profile(str(document.get("name", "")), tuple(fits), document.get("provenance", {}))
+        raise ProfileError("\n".join(f"{where}: {fault}" for fault in faults))
+    fits = tuple(map(_fit_from, document["fits"]))
+    return Profile(str(document.get("name", "")), fits, document.get("provenance", {}))
 
 
 def load(path: Path) -> Profile:

@@ -12,6 +12,7 @@ from sim.spec.flop_count import (
     forward_flop_per_token,
     training_flop_per_token,
 )
+from sim.spec.kernel_list import forward_flop, kernel_rows
 from sim.spec.layer_graph import layer_graphs
 from sim.spec.model import Model
 from sim.spec.recommender import recommenders
@@ -24,6 +25,9 @@ def training_flop_per_sample(model: Model, training: Training, attention: Attent
     ``full`` adds a forward pass of the layers, ``selective`` their attention core. Frozen weights (LoRA) have no
     weight gradient: 4 instead of 6 FLOP a parameter. A masked-LM head counts the masked positions.
     """
+    if model.kernels:
+        again_frac = 1.0 if recompute == "full" else 0.0
+        return (3.0 + again_frac) * forward_flop(kernel_rows(model.kernels)) / model.kernel_samples
     if (graph := layer_graphs().get(model.key)) is not None:
         again_frac = 1.0 if recompute == "full" else 0.0
         return (3.0 + again_frac) * graph.flop * training.frames

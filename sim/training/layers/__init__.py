@@ -33,6 +33,7 @@ from sim.training.layers.encoder import (
     patches,
     token_embedding,
 )
+from sim.training.layers.listed import listed_network
 from sim.training.layers.network import Network, dealt_layers, layers_by_rank
 from sim.training.layers.parts import activation_dtype
 from sim.training.layers.recommender import dense_blocks, table_block
@@ -54,6 +55,8 @@ __all__ = [
 def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
     job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
+    if model.kernels:
+        return listed_network(model, job)
     if (graph := layer_graphs().get(model.key)) is not None:
         first, *inner, last = graph_blocks(graph, job)
         return Network(first, tuple(inner), last, 0.0)

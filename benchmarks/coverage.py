@@ -1,0 +1,173 @@
+"""``python -m benchmarks.coverage``: on synthetic hardware of known parameters, how often do fits' intervals hold them?
+
+Like firing at a target whose bull's-eye is known. A fake timer answers with the cost function's own seconds, made
+worse as real ones are: scatter of each block, stragglers, spells of throttling, and gross outliers; the very
+stop rule and fit of calibrate see nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.fit.common import Z80, fit_parameters
+from calibrate.measure import Block, StopRule, measure
+from sim.cost.kernels import gemm as gemm_cost
+from sim.cost.kernels import memory_bound as memory_cost
+from sim.cost.parameters import Parameter
+from sim.spec.device import Device
+
+Floats = NDArray[np.float64]
+DEVICE = Device("synthetic", "hopper", {"bf16": 1e15}, 8e10, 3e12, 132, 5e7)
+Z95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a real machine does to a timing."""
+
+    scatter: float = 0.02
+    """Log standard deviation of a block."""
+    model_scatter: float = 0.03
+    """Log standard deviation of a shape: kernels differ from any formula by a few percent, however long one times."""
+    straggler_prob: float = 0.03
+    straggler_factor: float = 1.5
+    throttled_prob: float = 0.05
+    """Of a point being timed while the clock is down."""
+    throttle_factor: float = 1.12
+    outlier_prob: float = 0.02
+    """Of a point whose every block is far off: another program on the machine."""
+    outlier_factor: float = 3.0
+
+
+@dataclass(slots=True)
+class FakeTimer:
+    """Blocks of known duration and a clock that only they move."""
+
+    rng: np.random.Generator
+    trouble: Trouble
+    now_s: float = field(default=0.0)
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def block(self, seconds: float) -> Block:
+        """A block as :func:`calibrate.measure.measure` takes it, for a call that truly lasts ``seconds``."""
+        worse, rng = self.trouble, self.rng
+        factor = float(np.exp(worse.model_scatter * rng.standard_normal()))
+        factor *= worse.throttle_factor if rng.random() < worse.throttled_prob else 1.0
+        factor *= worse.outlier_factor if rng.random() < worse.outlier_prob else 1.0
+
+        def run(calls: int) -> float:
+            late = worse.straggler_factor if rng.random() < worse.straggler_prob else 1.0
+            took = calls * seconds * factor * late * float(np.exp(worse.scatter * rng.standard_normal()))
+            self.now_s += took
+            return took
+
+        return run
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One cost function, the parameters that are drawn and fitted, and the shapes that are timed."""
+
+    name: str
+    parameters: Sequence[Parameter]
+    seconds: Callable[[Mapping[str, float]], Floats]
+    spread: float = 0.25
+    """Log half-width of the draw around each parameter's start."""
+
+
+def memory_hardware() -> Hardware:
+    """Launch and bandwidth of elementwise passes, 16 KB to 2 GB."""
+    rows = np.repeat(2.0 ** np.arange(3, 18), 3)
+    moved = rows * np.tile([2048.0, 8192.0, 16384.0], 15)
+    fitted = [
+        p for p in memory_cost.PARAMETERS if p.name in ("launch_s", "memory_eff_frac", "core_bytes_per_s")
+    ]
+    rest = {p.name: p.start for p in memory_cost.PARAMETERS}
+
+    def seconds(values: Mapping[str, float]) -> Floats:
+        return np.asarray(memory_cost.memory_bound_s(DEVICE, moved, rows, **{**rest, **values}))
+
+    return Hardware("memory-bound passes", fitted, seconds)
+
+
+def product_hardware() -> Hardware:
+    """Compute rate, bandwidth and launch of matrix products, 1 to 16,384 rows."""
+    rng = np.random.default_rng(1)
+    m, n, k = np.exp2(rng.uniform([0, 8, 8], [14, 14, 14], (90, 3)).round()).T
+    fitted = [p for p in gemm_cost.PARAMETERS if p.name in ("compute_frac", "memory_frac", "launch_s")]
+
+    def seconds(values: Mapping[str, float]) -> Floats:
+        return np.asarray(gemm_cost.gemm_s(DEVICE, m, n, k, "bf16", values))
+
+    return Hardware("matrix products", fitted, seconds, spread=0.12)
+
+
+def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:
+    """True parameters, near their starts and inside their bounds."""
+    return {
+        p.name: float(
+            np.clip(p.start * np.exp(hardware.spread * rng.uniform(-1, 1)), p.low * 1.05, p.high * 0.95)
+        )
+        for p in hardware.parameters
+    }
+
+
+def timed(
+    hardware: Hardware, truth: Mapping[str, float], rng: np.random.Generator, trouble: Trouble
+) -> Floats:
+    """What the measuring tool makes of the synthetic device: medians of blocks, in seconds."""
+    timer = FakeTimer(rng, trouble)
+    rule = StopRule(max_blocks=20)
+    return np.array([measure(timer.block(s), 1e9, rule, timer).median_s for s in hardware.seconds(truth)])
+
+
+def hits(hardware: Hardware, seed: int, trouble: Trouble | None = None) -> dict[str, tuple[bool, bool]]:
+    """One draw: for each parameter, whether its stated 80 % interval, and that widened to 95 %, holds the truth."""
+    rng = np.random.default_rng([seed, 4711])
+    truth = draw(hardware, rng)
+    seen = timed(hardware, truth, rng, trouble or Trouble())
+    found = fit_parameters(hardware.parameters, hardware.seconds, seen, "x")
+    answer = {}
+    for name, constant in found.items():
+        low, high = (np.log(constant.low or np.nan), np.log(constant.high or np.nan))
+        middle, half = np.log(constant.value), (high - low) / 2
+        away = abs(np.log(truth[name]) - middle)
+        answer[name] = (low <= np.log(truth[name]) <= high, away <= half * Z95 / Z80)
+    return {name: (bool(stated), bool(wide)) for name, (stated, wide) in answer.items()}
+
+
+def coverage(
+    hardware: Hardware, draws: int, trouble: Trouble | None = None
+) -> dict[str, tuple[float, float]]:
+    """Share of draws in which each parameter's 80 % and 95 % interval held it."""
+    seen = [hits(hardware, seed, trouble) for seed in range(draws)]
+    return {
+        p.name: (
+            float(np.mean([one[p.name][0] for one in seen])),
+            float(np.mean([one[p.name][1] for one in seen])),
+        )
+        for p in hardware.parameters
+    }
+
+
+def main(draws: int = 200) -> int:
+    """Print the table; 1 where a 95 % interval holds its parameter in fewer than 88 % of draws."""
+    worst = 1.0
+    for hardware in (memory_hardware(), product_hardware()):
+        for name, (stated, wide) in coverage(hardware, draws).items():
+            print(
+                f"{hardware.name:20} {name:18} 80 %: {100 * stated:5.1f}   95 %: {100 * wide:5.1f}   ({draws} draws)"
+            )
+            worst = min(worst, wide)
+    return int(worst < 0.88)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))

@@ -1,0 +1,1 @@
+"""How each node of a fleet stands: the doctor's round, every reading beside what is normal here and on paper."""

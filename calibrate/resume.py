@@ -1,0 +1,94 @@
+"""Taking up a run that was killed: the field book is found half written, and the finished chapters stand.
+
+A part of a run (matmul, memory, ...) is the unit: what was finished is kept to the byte, what was under way is
+measured again from its start, so that no part mixes readings of two sittings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibrate.measurements import MeasurementsError, Row, load
+from calibrate.merge import MUST_AGREE
+
+DONE, HOST = "parts_done", "host_key"
+"""Entries of the settings: parts that are finished, and which host this is without saying its name."""
+SAME = ("seed", "parts", "processes", "device", "system", "fabric", HOST)
+"""Settings that make two runs the same campaign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an earlier run left that still holds."""
+
+    parts: tuple[str, ...] = ()
+    tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    why_not: str = ""
+    """Why an unfinished file that is there cannot be taken up; empty where it can or none is there."""
+
+
+def host_key() -> str:
+    """Eight characters that tell this host from others; its name does not follow from them at sight."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def kept(
+    path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any], table_of: Mapping[str, str]
+) -> Kept:
+    """Finished parts of an unfinished run of the same campaign on the same host and software.
+
+    Args:
+        path: the measurement file.
+        settings: of the run that starts now, as the file would have them.
+        environment: where it runs.
+        table_of: table of each part.
+    """
+    sweep_drafts(path)
+    if not path.exists():
+        return Kept()
+    try:
+        before = load(path)
+    except MeasurementsError:
+        return Kept(why_not=f"{path} is no measurement file of this version and is replaced")
+    parts = tuple(part for part in before.settings.get(DONE, ()) if part in table_of)
+    if before.complete or not parts:
+        return Kept()
+    seen = {key: _plain(value) for key, value in before.settings.items()}
+    differs = [key for key in SAME if seen.get(key) != _plain(settings.get(key))]
+    differs += [key for key in MUST_AGREE if before.environment.get(key) != environment.get(key)]
+    if differs:
+        return Kept(why_not=f"{path} is of another run ({', '.join(differs)} differ) and is replaced")
+    tables = {table_of[part]: before.tables.get(table_of[part], ()) for part in parts}
+    return Kept(parts, tables, tuple(before.warnings))
+
+
+def sweep_drafts(path: Path) -> None:
+    """Remove drafts that killed processes of this host left beside the file."""
+    for draft in path.parent.glob(f".{path.name}.*.draft"):
+        found = re.fullmatch(re.escape(f".{path.name}.{platform.node()}.") + r"(\d+)\.draft", draft.name)
+        if found and not _alive(int(found[1])):
+            draft.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere os.kill would end it; a stale draft harms nobody
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

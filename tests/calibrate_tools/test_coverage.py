@@ -1,0 +1,48 @@
+"""Intervals of fits on synthetic hardware: a quick form of benchmarks/coverage.py, and its fake timer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.coverage import FakeTimer, Trouble, coverage, hits, memory_hardware, product_hardware, timed
+
+HEALTHY = Trouble(straggler_prob=0, throttled_prob=0, outlier_prob=0)
+
+
+@pytest.mark.parametrize("trouble", [HEALTHY, Trouble()], ids=["healthy", "troubled"])
+@pytest.mark.parametrize("make", [memory_hardware, product_hardware], ids=["memory", "gemm"])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(make, trouble: Trouble) -> None:
+    """60 draws: an 80 % interval holds 0.8 +- 0.05 of them; three deviations and the troubles' bias are allowed."""
+    for name, (stated, widened) in coverage(make(), 60, trouble).items():
+        assert 0.62 <= stated <= 0.97, name
+        assert widened >= 0.83, name
+
+
+def test_without_scatter_the_fit_finds_what_it_was_made_from() -> None:
+    from calibrate.fit.common import fit_parameters
+
+    hardware = memory_hardware()
+    truth = {p.name: p.start * 1.2 for p in hardware.parameters if p.name != "memory_eff_frac"} | {
+        "memory_eff_frac": 0.9
+    }
+    found = fit_parameters(
+        hardware.parameters, hardware.seconds, hardware.seconds(truth), "x", prior_weight=1e-6
+    )
+    for name, constant in found.items():
+        assert constant.value == pytest.approx(truth[name], rel=2e-3)
+        assert constant.low == pytest.approx(constant.high, rel=2e-3), "nothing to be unsure of"
+
+
+def test_the_timer_tells_the_truth_when_nothing_troubles_it() -> None:
+    quiet = Trouble(scatter=0, model_scatter=0, straggler_prob=0, throttled_prob=0, outlier_prob=0)
+    hardware = product_hardware()
+    truth = {p.name: p.start for p in hardware.parameters}
+    seen = timed(hardware, truth, np.random.default_rng(0), quiet)
+    assert seen == pytest.approx(hardware.seconds(truth))
+    timer = FakeTimer(np.random.default_rng(0), quiet)
+    assert timer.block(0.25)(4) == timer() == 1.0
+
+
+def test_one_seed_one_answer() -> None:
+    assert hits(memory_hardware(), 3) == hits(memory_hardware(), 3)

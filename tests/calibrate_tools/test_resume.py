@@ -1,0 +1,123 @@
+"""Runs that are killed and taken up: finished parts stand, others' files are let be, writers never collide."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calibrate import resume
+from calibrate.measurements import Measurements, load, save
+
+ROW = {"gpu": "Acme", "mode": "graph", "engine": "torch", "time_us": 2.0, "low_us": 1.0, "high_us": 3.0}
+ROW |= {"repeats": 7, "source": "test"}
+SETTINGS = {"seed": 0, "parts": ["matmul", "launch"], resume.HOST: "a", resume.DONE: ["launch"]}
+TABLE_OF = {"matmul": "gemm", "launch": "launch"}
+ENVIRONMENT = {"device": "Acme", "torch": "2.9"}
+CUT = Measurements(ENVIRONMENT, SETTINGS, {"launch": (ROW,), "gemm": ()}, ("hot",))
+
+
+def kept(path: Path, **settings: object) -> resume.Kept:
+    return resume.kept(path, {**SETTINGS, "parts": ("matmul", "launch"), **settings}, ENVIRONMENT, TABLE_OF)
+
+
+def test_only_finished_parts_of_the_same_campaign_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    assert kept(path) == resume.Kept()
+    save(CUT, path)
+    found = kept(path)
+    assert (found.parts, found.warnings, found.why_not) == (("launch",), ("hot",), "")
+    assert [dict(row) for row in found.tables["launch"]] == [ROW]
+    assert "gemm" not in found.tables
+    assert "seed differ" in kept(path, seed=1).why_not
+    assert f"{resume.HOST} differ" in kept(path, **{resume.HOST: "b"}).why_not, (
+        "another node's file is not ours"
+    )
+    save(replace(CUT, environment={"device": "Other"}), path)
+    assert "device, torch differ" in kept(path).why_not
+    save(replace(CUT, complete=True), path)
+    assert kept(path) == resume.Kept(), "a finished run is begun again"
+    path.write_text("{")
+    assert "no measurement file" in kept(path).why_not
+
+
+def test_drafts_of_the_dead_are_swept_and_those_of_the_living_left(tmp_path: Path) -> None:
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    names = [
+        f".m.json.{platform.node()}.{int(gone.stdout)}.draft",
+        f".m.json.{platform.node()}.{os.getpid()}.draft",
+    ]
+    names.append(f".m.json.elsewhere.{int(gone.stdout)}.draft")
+    for name in names:
+        (tmp_path / name).write_text("half")
+    resume.sweep_drafts(tmp_path / "m.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from calibrate.measurements import Measurements, save
+row = {"gpu": sys.argv[2], "mode": "graph", "engine": "t", "time_us": 1.0, "low_us": 1.0, "high_us": 1.0}
+rows = tuple({**row, "repeats": 1, "source": "s"} for _ in range(200))
+while True:
+    save(Measurements({"node": sys.argv[2]}, {}, {"launch": rows}), Path(sys.argv[1]))
+"""
+
+
+def test_two_writers_killed_at_any_moment_leave_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    for delay_s in (0.02, 0.07, 0.13):
+        writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "ab"]
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+        measured = load(path)
+        assert {row["gpu"] for row in measured.tables["launch"]} == {measured.environment["node"]}
+        assert len(measured.tables["launch"]) == 200
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_run_killed_in_the_middle_is_taken_up(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="measuring needs torch (extra: calibrate)")
+    out = tmp_path / "m.json"
+    words = [sys.executable, "-m", "calibrate", "run", "--only", "matmul,launch,memory", "--out", str(out)]
+    process = subprocess.Popen([*words, "--budget", "4s"], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (out.exists() and load(out).settings[resume.DONE]):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = load(out)
+    assert not before.complete
+    again = subprocess.run([*words, "--budget", "4s"], capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "taking up" in again.stderr
+    after = load(out)
+    assert after.complete
+    assert set(before.settings[resume.DONE]) <= set(after.settings[resume.DONE])
+    assert {"matmul", "memory"} <= set(after.settings[resume.DONE]), "launch may be starved on a busy machine"
+    for part in before.settings[resume.DONE]:
+        table = {"matmul": "gemm"}.get(part, part)
+        assert after.tables[table] == before.tables[table], "what was finished stands to the byte"
+    for table, columns in (
+        ("gemm", ("dtype", "m", "n", "k")),
+        ("memory", ("op", "rows", "cols")),
+        ("launch", ("mode",)),
+    ):
+        keys = [tuple(row[c] for c in columns) for row in after.tables[table]]
+        assert len(keys) == len(set(keys)), "no point is there twice"
