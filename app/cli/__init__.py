@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from app.cli import calibrate, calibrate_tools, catalog, compare, imports, plan, run, sweep, tune, validate, web
+from app.cli import (
+    calibrate,
+    calibrate_tools,
+    catalog,
+    compare,
+    imports,
+    plan,
+    run,
+    sweep,
+    tune,
+    validate,
+    web,
+)
 
 app = typer.Typer(
     help="Predict, explain and plan GPU clusters: step times, queues, failures and cost.",

@@ -6,6 +6,7 @@ correlation), or work out whose voice explains how much of the sound, alone and 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,11 @@ def saltelli_points(axes: Sequence[Axis], count: int, seed: int) -> list[Setting
     """SALib's design for Sobol indices: ``count`` x (axes + 2) points (Saltelli 2002, first and total order).
 
     Raises:
-        ScenarioError: ``count`` is no power of two, which the design's balance needs.
+        ScenarioError: ``count`` is no power of two, which the design's balance needs; or SALib is not there.
     """
+    if importlib.util.find_spec("SALib") is None:
+        text = "needs the extra 'sensitivity' (pip install 'rackcast[sensitivity]')"
+        raise ScenarioError([Fault("--sensitivity", "", "sobol-indices", text)])
     from SALib.sample import sobol
 
     if count & (count - 1) or count < 2:
