@@ -6,6 +6,7 @@ names the machine or its owner, unless asked. :class:`Machine` is the little of 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -32,6 +33,9 @@ GENERATION_BY_CAPABILITY = {
 """CUDA compute capability -> architecture. Source: CUDA C++ Programming Guide, compute capabilities."""
 GENERATION_BY_GFX = {"gfx908": "cdna1", "gfx90a": "cdna2", "gfx942": "cdna3", "gfx950": "cdna4"}
 """LLVM target -> architecture. Source: AMD ROCm documentation, GPU hardware specifications."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameter numbers of mallopt (glibc, malloc.h)."""
 
 
 class TorchMissingError(RuntimeError):
@@ -127,6 +131,20 @@ def machine(device: str = "") -> Machine:
         devices=torch.cuda.device_count(),
         software=software,
     )
+
+
+def keep_freed_memory() -> bool:
+    """Make the C library keep what is freed for the next allocation; whether it did (glibc alone can).
+
+    By default it hands large tensors back to the kernel, and the next operation pays a page fault for every
+    4 KiB it writes: a cost that depends on what ran before. Kept, memory behaves as under the caching
+    allocators of devices. Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return bool(library.mallopt(M_MMAP_MAX, 0) and library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False
 
 
 def describe(here: Machine, *, hostname: bool = False) -> dict[str, Any]:

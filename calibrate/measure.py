@@ -45,13 +45,15 @@ class Timing:
     """Calls in each block."""
     steady: bool
     """Whether the warm-up ended because blocks stopped getting faster, not because its share was spent."""
+    samples_s: tuple[float, ...] = ()
+    """Seconds a call in each block, in the order they were taken."""
 
     @property
     def width_frac(self) -> float:
         """Width of the interval over the median."""
         return (self.high_s - self.low_s) / self.median_s
 
-    def columns(self) -> dict[str, float]:
+    def columns(self) -> dict[str, Any]:
         """Columns of a measurement row; microseconds, as measurement files have them."""
         return {
             "time_us": round(self.median_s * 1e6, 4),
@@ -60,6 +62,7 @@ class Timing:
             "confidence_frac": round(self.confidence_frac, 4),
             "repeats": self.repeats,
             "calls": self.calls,
+            "samples_us": [round(sample * 1e6, 4) for sample in self.samples_s],
         }
 
 
@@ -144,7 +147,14 @@ def measure(
         narrow = len(samples) >= rule.min_blocks and interval.high - interval.low <= rule.width_frac * middle
         if narrow or len(samples) >= rule.max_blocks or clock() - begin >= share_s:
             return Timing(
-                middle, interval.low, interval.high, interval.confidence_frac, len(samples), calls, steady
+                middle,
+                interval.low,
+                interval.high,
+                interval.confidence_frac,
+                len(samples),
+                calls,
+                steady,
+                tuple(samples),
             )
 
 
@@ -196,10 +206,10 @@ def sweep(
             now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
             first = first or now
             worst = _compare(first, now, sentinel, spent, worst, warn)
-        if point is None or clock() - begin >= budget_s:
+        if point is None or (done and clock() - begin >= budget_s):  # one point at least: a short run touches all
             break
         left = len(order) - number
-        yield point, measure(point.prepare(), (budget_s - (clock() - begin)) / left, rule, clock)
+        yield point, measure(point.prepare(), max(budget_s - (clock() - begin), 0.0) / left, rule, clock)
         done += 1
     if done < len(order):
         warn(f"the budget of {budget_s:.3g} s ended after {done} of {len(order)} points")
