@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibrate.run import PARTS
+
 if TYPE_CHECKING:
     from sim.spec.device import Device
 
@@ -30,10 +32,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m calibrate", description="Measure this machine and fit a calibration profile."
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="run | fit")
-    run = verbs.add_parser("run", help="measure matmul, memory, launch and collectives here")
+    run = verbs.add_parser("run", help="measure this machine: kernels, layers, messages, storage")
     run.add_argument("--budget", default="1m", help="time for measuring, e.g. 45s, 5m (default: %(default)s)")
     run.add_argument("--out", type=Path, default=Path("measurements.json"), help="default: %(default)s")
-    run.add_argument("--only", default="", metavar="PARTS", help="of matmul,memory,launch,collective")
+    run.add_argument("--only", default="", metavar="PARTS", help="of " + ",".join(PARTS))
     run.add_argument(
         "--processes", type=int, default=0, help="ranks of the collectives; default: one a GPU, or 2"
     )
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--hostname", action="store_true", help="record this host's name (not recorded otherwise)"
     )
+    run.add_argument("--raw", action="store_true", help="keep the time of every block")
     run.add_argument("--name", default="", help="of the profile")
     run.add_argument("--profile-out", type=Path, help="default: beside --out, ending in .profile.json")
     fit = verbs.add_parser("fit", help="fit a profile to a measurement file; needs scipy, not torch")

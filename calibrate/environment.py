@@ -53,7 +53,7 @@ class Machine:
     generation: str
     """Architecture (``hopper``, ``cdna3``, ``cpu``, ...); empty when unknown."""
     units: int
-    """Streaming multiprocessors, compute units or CPU cores."""
+    """Streaming multiprocessors, compute units, or the CPU threads of one rank."""
     memory_bytes: float
     """Of the device; for a CPU what is available now."""
     cache_bytes: float
@@ -98,8 +98,11 @@ def import_torch() -> Any:
     return torch
 
 
-def machine(device: str = "") -> Machine:
+def machine(device: str = "", processes: int = 0) -> Machine:
     """The machine this process runs on: the first CUDA device where there is one, else the CPU.
+
+    A CPU is taken as ``processes`` devices (two where 0) that share its cores out, as ranks on it do; this process
+    is made to use the threads of one.
 
     Raises:
         TorchMissingError: torch does not import.
@@ -108,11 +111,14 @@ def machine(device: str = "") -> Machine:
     software = f"torch {torch.__version__.split('+')[0]}"
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     if not device.startswith("cuda"):
+        threads = max(1, min(torch.get_num_threads(), usable_cores() // (processes or 2)))
+        torch.set_num_threads(threads)
+        keep_freed_memory()
         return Machine(
             gpu=cpu_model(),
             device="cpu",
             generation="cpu",
-            units=usable_cores(),
+            units=threads,
             memory_bytes=available_memory_bytes(),
             cache_bytes=cpu_cache_bytes(),
             devices=1,

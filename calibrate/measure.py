@@ -187,12 +187,14 @@ def sweep(
     clock: Clock = time.perf_counter,
     drift_frac: float = 0.08,
     sentinel_visits: int = 6,
+    refusals: tuple[type[Exception], ...] = (),
 ) -> Iterator[tuple[Point, Timing]]:
     """Measure points in random order within ``budget_s``, sharing what is left among those still to come.
 
     Random order turns slow drift into scatter instead of a bias along the grid. The ``sentinel`` is measured
     before, between and after the points; a move of more than ``drift_frac`` beyond its own intervals is
-    reported through ``warn``, and so are points that the budget did not reach.
+    reported through ``warn``, and so are points that the budget did not reach. A point that raises one of
+    ``refusals`` is told and left out.
     """
     begin = clock()
     order = list(points)
@@ -208,9 +210,15 @@ def sweep(
             worst = _compare(first, now, sentinel, spent, worst, warn)
         if point is None or (done and clock() - begin >= budget_s):  # one point at least: a short run touches all
             break
-        left = len(order) - number
-        yield point, measure(point.prepare(), max(budget_s - (clock() - begin), 0.0) / left, rule, clock)
+        share_s = max(budget_s - (clock() - begin), 0.0) / (len(order) - number)
         done += 1
+        try:
+            timing = measure(point.prepare(), share_s, rule, clock)
+        except refusals as fault:
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            warn(f"left out, not offered here: {_named(point)} ({reason})")
+            continue
+        yield point, timing
     if done < len(order):
         warn(f"the budget of {budget_s:.3g} s ended after {done} of {len(order)} points")
 
@@ -221,12 +229,15 @@ def _compare(first: Timing, now: Timing, sentinel: Point, at_s: float, told_frac
     apart = now.low_s > first.high_s or now.high_s < first.low_s
     if abs(move) <= told_frac or not apart:
         return told_frac
-    what = ", ".join(f"{name} {value}" for name, value in sentinel.columns.items())
     warn(
-        f"drift: the sentinel ({what}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
+        f"drift: the sentinel ({_named(sentinel)}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
         "or other programs share the machine, and points measured around then scatter by as much"
     )
     return 1.5 * abs(move)
+
+
+def _named(point: Point) -> str:
+    return ", ".join(f"{name} {value}" for name, value in point.columns.items())
 
 
 def wall_block(call: Callable[[], Any]) -> Block:

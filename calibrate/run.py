@@ -23,9 +23,14 @@ from calibrate.measurements import Measurements, save
 from calibrate.stand_in import stand_in_devices
 from sim import units
 
-PARTS = {"matmul": 0.5, "memory": 0.2, "launch": 0.03, "collective": 0.27}
+PARTS = {
+    "matmul": 0.24, "memory": 0.13, "attention": 0.11, "layer": 0.14, "launch": 0.02, "convolution": 0.06,
+    "embedding": 0.03, "optimizer": 0.04, "copies": 0.03, "collective": 0.13, "overlap": 0.02, "loader": 0.01,
+    "storage": 0.02, "security": 0.01, "compression": 0.01, "power": 0.01,
+}  # fmt: skip
 """Parts of a run and their share of the budget."""
-TABLE_OF = {"matmul": "gemm", "memory": "memory", "launch": "launch", "collective": "collectives"}
+TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
+"""Table of a part that does not have its name."""
 SAVE_EVERY_S = 2.0
 
 
@@ -56,6 +61,8 @@ class Options:
     """Link kind in those rows; "" = found out."""
     hostname: bool = False
     """Record the host's name."""
+    raw: bool = False
+    """Keep the time of every block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ class Draft:
                 self.environment.get("memory_bytes", memory_bytes)
             )  # all of it, not what is free
         settings = {
-            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
+            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname", "raw")
         }
         return Measurements(
             environment=self.environment,
@@ -160,7 +167,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
 
     rank = collective.launched_rank() or 0
     tell = tell if rank == 0 else _mute
-    machine = environment.machine(options.device)
+    machine = environment.machine(options.device, options.processes)
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
     if rank == 0:
@@ -177,7 +184,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         if rank == 0:
             draft.save(complete=code == 0)
     if rank == 0:
-        rows = sum(map(len, draft.tables.values()))
+        rows = _count(draft)
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
     return Outcome(draft.fair_copy(complete=code == 0), code, rank)
@@ -204,11 +211,12 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
         if rank != 0 and part != "collective":
             continue
-        rows = draft.tables.setdefault(TABLE_OF[part], [])
-        begin = time.monotonic()
+        begin, before = time.monotonic(), _count(draft)
         try:
-            for row in _rows(part, draft, budget_s, warn):
-                rows.append(row)
+            for table, row in _rows(part, draft, budget_s, warn):
+                if not draft.options.raw:
+                    row.pop("samples_us", None)
+                draft.tables.setdefault(table, []).append(row)
                 if rank == 0:
                     draft.save(at_most_every_s=SAVE_EVERY_S)
         except RankError as fault:
@@ -216,26 +224,50 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             tell(f"error: {part}: {fault}")
             code = 1
         if rank == 0:
-            tell(f"{part}: {len(rows)} rows in {time.monotonic() - begin:.1f} s")
+            tell(f"{part}: {_count(draft) - before} rows in {time.monotonic() - begin:.1f} s")
     return code
 
 
-def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[dict[str, Any]]:
-    from calibrate.microbenchmarks import collective, launch, matmul, memory
+def _count(draft: Draft) -> int:
+    return sum(map(len, draft.tables.values()))
+
+
+def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(table, row) of one part."""
+    from calibrate.microbenchmarks import attention, collective, compression, convolution, copies, embedding
+    from calibrate.microbenchmarks import host, launch, layer, matmul, memory, optimizer, overlap, power
 
     options = draft.options
+    given = draft.machine, budget_s, options.seed, warn
+    if part == "layer":
+        yield from layer.measure(*given, processes=options.processes)
+        return
+    table = TABLE_OF.get(part, part)
     if part == "collective":
-        return collective.measure(
-            draft.machine,
-            budget_s,
-            options.seed,
-            warn,
-            processes=options.processes,
-            system=options.system,
-            fabric=options.fabric,
+        rows = collective.measure(
+            *given, processes=options.processes, system=options.system, fabric=options.fabric
         )
-    measure = {"matmul": matmul.measure, "memory": memory.measure, "launch": launch.measure}[part]
-    return measure(draft.machine, budget_s, options.seed, warn)
+    elif part == "overlap":
+        rows = overlap.measure(*given, processes=options.processes)
+    else:
+        measure = {
+            "matmul": matmul.measure,
+            "memory": memory.measure,
+            "attention": attention.measure,
+            "launch": launch.measure,
+            "convolution": convolution.measure,
+            "embedding": embedding.measure,
+            "optimizer": optimizer.measure,
+            "copies": copies.measure,
+            "loader": host.loader,
+            "storage": host.storage,
+            "security": host.security,
+            "compression": compression.measure,
+            "power": power.measure,
+        }[part]
+        rows = measure(*given)
+    for row in rows:
+        yield table, row
 
 
 @contextmanager

@@ -122,10 +122,9 @@ def message_sizes(points: int, top_bytes: float) -> list[int]:
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Measure as one rank; only rank 0 yields rows and warns."""
     device = f"cuda:{rank % plan.local_ranks}" if plan.backend == "nccl" else "cpu"
-    threads = max(1, plan.machine.units // plan.local_ranks)
     # ranks outside a group wait for it to finish, so longer than it may take
     with meet(
-        plan.backend, rank, plan.ranks, meeting, device=device, threads=threads, budget_s=plan.budget_s
+        plan.backend, rank, plan.ranks, meeting, device=device, threads=plan.machine.units, budget_s=plan.budget_s
     ) as everyone:
         clock, sizes = everyone.clock, group_sizes(plan.ranks)
         for number, size in enumerate(sizes):
