@@ -47,18 +47,23 @@ class Group:
         self.torch.distributed.all_reduce(shared, self.torch.distributed.ReduceOp.MAX, group=self.handle)
         return [float(value) for value in shared.cpu()]
 
-    def block(self, call: Callable[[], Any]) -> Block:
-        """Blocks that start together and last as long as on the slowest rank."""
+    def block(self, call: Callable[[], Any], *, computes: bool = False) -> Block:
+        """Blocks that start together and last as long as on the slowest rank.
+
+        ``computes``: the call only computes, so that one thread of a CPU is timed by its processor time
+        (:func:`calibrate.measure.processor_block`); messages have only the wall clock.
+        """
+        processor = computes and self.device == "cpu" and self.torch.get_num_threads() == 1
+        now = time.process_time if processor else time.perf_counter
 
         def run(calls: int) -> float:
             self.agree(0.0)
-            begin = time.perf_counter()
+            begin = now()
             for _ in range(calls):
                 call()
             if self.device != "cpu":
                 self.torch.cuda.synchronize(self.device)
-            end = time.perf_counter()
-            took_s, self.clock.now_s = self.agree(end - begin, end - self.begin_s)
+            took_s, self.clock.now_s = self.agree(now() - begin, time.perf_counter() - self.begin_s)
             return took_s
 
         return run

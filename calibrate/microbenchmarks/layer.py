@@ -7,16 +7,15 @@ and what all ranks at once take over one alone is what they cost each other (mem
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, StopRule, Warn, sweep
+from calibrate.measure import Point, StopRule, Warn, device_block, sweep
 from calibrate.microbenchmarks import optimizer
-from calibrate.microbenchmarks.common import ENGINE, REFUSALS, rows_of
+from calibrate.microbenchmarks.common import ENGINE, rows_of
 from calibrate.microbenchmarks.group import Group, launched_rank, meet
 from calibrate.microbenchmarks.ranks import spawn
 
@@ -159,14 +158,16 @@ def _point(torch: Any, machine: Machine, device: str, call: Call, group: Group |
 
 def _block(call: Callable[[], Any], torch: Any, device: str, group: Group | None) -> Any:
     if group is not None:
-        return group.block(call)
+        return group.block(call, computes=True)
+    if not device.startswith("cuda"):
+        return device_block(call, device)
 
     def block(calls: int) -> float:
+        """Wall time of calls in a row: launches count, as they do in a step."""
         begin = time.perf_counter()
-        for _ in itertools.repeat(None, calls):
+        for _ in range(calls):
             call()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
+        torch.cuda.synchronize(device)
         return time.perf_counter() - begin
 
     return block
@@ -191,13 +192,10 @@ def passes(torch: Any, device: str, call: Call, dtype: str) -> Callable[[], Any]
         direction = torch.randn_like(layer(x))
 
     def once() -> None:
-        x.grad = None
+        x.grad, _ = None, gradients  # the buffer lives as long as the call
         with torch.autocast(device.partition(":")[0], dtype=kind, enabled=mixed):
             out = layer(x)
         out.backward(direction)
 
-    once.gradients = gradients  # type: ignore[attr-defined]  # keeps the buffer alive as long as the call
     return once
 
-
-__all__ = ["REFUSALS", "Call", "Plan", "measure", "passes", "rank_rows"]

@@ -58,9 +58,10 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         training.precision,
         talking,
         ideal=scenario.profile == "ideal",
-        engines=TRAINING_ENGINES,
+        engines=STACK_ENGINES.get(training.stack, TRAINING_ENGINES),
     )
-    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal)
+    at_once = min(pool.system.gpus_per_node, scenario.cluster.devices)
+    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal, ranks=at_once)
     options = Options(
         training.plan.pipeline,
         count,
@@ -115,6 +116,8 @@ def _leaves_domain(group: Group) -> bool:
 
 TRAINING_ENGINES = {"gemm": "transformer-engine", "attention": "cudnn", "memory_bound": "torch_compile"}
 """Backends a training framework calls; a profile without them lends its nearest."""
+STACK_ENGINES = {"torch-eager": dict.fromkeys(("gemm", "attention", "memory_bound"), "torch eager")}
+"""Of stacks that call others: plain torch, as ``rackcast calibrate`` measures it."""
 
 
 def _buckets(training: Training) -> int:
