@@ -24,7 +24,7 @@ from calibrate.stand_in import stand_in_devices
 from sim import units
 
 PARTS = {
-    "matmul": 0.24, "memory": 0.13, "attention": 0.11, "layer": 0.14, "launch": 0.02, "convolution": 0.06,
+    "matmul": 0.22, "memory": 0.13, "attention": 0.10, "layer": 0.17, "launch": 0.02, "convolution": 0.06,
     "embedding": 0.03, "optimizer": 0.04, "copies": 0.03, "collective": 0.13, "overlap": 0.02, "loader": 0.01,
     "storage": 0.02, "security": 0.01, "compression": 0.01, "power": 0.01,
 }  # fmt: skip

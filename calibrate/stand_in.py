@@ -24,7 +24,7 @@ def stand_in_devices(
 
     Efficiencies fitted against a stand-in are relative to the best observed point, so at most about 1;
     predictions must use the same stand-in. Bandwidths come from operations on more than four times the
-    cache, where there are such. ``units`` and sizes are those of the machine that measured.
+    cache, or as far beyond it as there are such. ``units`` and sizes are those of the machine that measured.
     """
     found: dict[str, Device] = {}
     for gpu in dict.fromkeys(row["gpu"] for rows in tables.values() for row in rows):
@@ -36,7 +36,8 @@ def stand_in_devices(
             rate = 2e6 * row.get("batch", 1) * row["m"] * row["n"] * row["k"] / row["time_us"]
             rates[dtype] = max(rate, rates.get(dtype, 0.0))
         streams_of = [row for row in passes if row["op"] in STREAMS] or passes
-        large = [row for row in streams_of if row["bytes"] > 4 * cache_bytes] or streams_of
+        past = (4 * cache_bytes, 2 * cache_bytes, cache_bytes, 0.0)
+        large = next((big for least in past if (big := [r for r in streams_of if r["bytes"] > least])), [])
         streams = [1e6 * row["bytes"] / row["time_us"] for row in large]
         link_bytes_per_s = max(map(busbw_bytes_per_s, exchanges), default=0.0)
         generations = [str(row.get("generation") or "") for rows in mine.values() for row in rows]

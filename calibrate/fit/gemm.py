@@ -16,7 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit.common import errors, fit_grid, fit_parameters
 from calibrate.fit.common import folds as folds_of
-from sim.cost.kernels.gemm import FORMATS, OP, PARAMETERS, canonical, choose, coordinates, gemm, gemm_s
+from sim.cost.kernels.gemm import (
+    FORMATS,
+    OP,
+    canonical,
+    choose,
+    coordinates,
+    gemm,
+    gemm_s,
+    parameters_of,
+)
 from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
@@ -263,7 +272,8 @@ def _parameters(
     group: Table, devices: Mapping[str, Device], source: str, start: Mapping[str, float], prior_weight: float
 ) -> tuple[dict[str, Constant], float]:
     """Constants and the robust loss they leave."""
-    wanted = [p for p in PARAMETERS if FORMATS[group.dtype[0]].quantises or not p.name.startswith("quantise")]
+    known = parameters_of(devices[group.gpu[0]])
+    wanted = [p for p in known if FORMATS[group.dtype[0]].quantises or not p.name.startswith("quantise")]
     weight = prior_weight * float(np.sqrt(FULL_ROWS / len(group.seconds)))
 
     pieces = _pieces(group, devices)

@@ -52,15 +52,23 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         warn("matmul: no number format runs on this device")
         return
     budget_s -= time.perf_counter() - begin
-    count = int(min(max(budget_s / len(peaks) / SECONDS_PER_POINT, FEWEST), MOST))
-    cap_s = budget_s / (count * len(peaks)) / 8  # warm-up and six blocks must fit the share of a point
+    main = "bfloat16" if machine.is_cuda and "bfloat16" in peaks else next(iter(peaks))
+    formats = 1 + (len(peaks) - 1) / 3  # the main one gets most of the shapes
+    count = int(min(max(budget_s / formats / SECONDS_PER_POINT, FEWEST), MOST))
+    cap_s = budget_s / (count * formats) / 8  # warm-up and six blocks must fit the share of a point
     memory_bytes = machine.memory_bytes / 8
     points = [
         _point(torch, machine, dtype, shape, LAYOUTS[number % len(LAYOUTS)])
         for dtype, peak in peaks.items()
-        for number, shape in enumerate(shapes(count, seed, cap_s * peak, memory_bytes / VALUE_BYTES[dtype]))
+        for number, shape in enumerate(
+            shapes(
+                count if dtype == main else max(FEWEST, count // 3),
+                seed,
+                cap_s * peak,
+                memory_bytes / VALUE_BYTES[dtype],
+            )
+        )
     ]
-    main = "bfloat16" if "bfloat16" in peaks else next(iter(peaks))
     points += [
         _point(torch, machine, main, (m, n, k), "TN", batch)
         for batch, m, n, k in GROUPED

@@ -39,7 +39,7 @@ PASSES: Mapping[str, int] = {
 telling operations first; gathering rows of a table is in ``embedding``."""
 COLUMNS = (1024, 512, 4096, 2048, 256, 16384)
 SMALLEST_BYTES = 2.0**16
-SECONDS_PER_POINT = 0.15
+SECONDS_PER_POINT = 0.2
 FEWEST_OPS, FEWEST_SIZES = 6, 3
 
 
@@ -55,12 +55,13 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     sizes = max(FEWEST_SIZES, int(budget_s / SECONDS_PER_POINT / len(ops)))
     # a point's share must hold filling the tensors, warm-up and six blocks, each of up to three passes
     cap_bytes = rate * budget_s / (sizes * len(ops)) / 32
+    beyond = 32 if machine.is_cuda else 4
     most_bytes = min(
-        max(cap_bytes, 2 * machine.cache_bytes), 32 * machine.cache_bytes, machine.memory_bytes / 16
+        max(cap_bytes, 2 * machine.cache_bytes), beyond * machine.cache_bytes, machine.memory_bytes / 16
     )
     points = [
         _point(torch, machine, op, dtype, *shape, value_bytes)
-        for op, shape in itertools.product(ops, shapes(sizes, most_bytes / value_bytes))
+        for op, shape in itertools.product(ops, shapes(sizes, most_bytes / value_bytes / 3))
     ]
     sentinel = _point(torch, machine, "add", dtype, 1024, 1024, value_bytes)
     yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel)

@@ -58,6 +58,7 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
         threads=machine.units,
         budget_s=plan.budget_s,
     ) as group:
+        group.block(lambda: None)(1)  # starts the clock
         side, size = (4096, 2**27) if nccl else (768, 2**23)
         points = [
             Point(
