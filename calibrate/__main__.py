@@ -17,6 +17,7 @@ from calibrate.run import PARTS
 
 if TYPE_CHECKING:
     from sim.spec.device import Device
+    from sim.spec.profile import Fit
 
     Datasheets = Callable[[list[str]], Mapping[str, Device]]
     """Datasheets of those of the named devices that are known."""
@@ -72,13 +73,19 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_here(given: Mapping[str, Any], say: Tell, datasheets: Datasheets | None = None) -> int:
+def run_here(
+    given: Mapping[str, Any],
+    say: Tell,
+    datasheets: Datasheets | None = None,
+    shipped: Callable[[], Sequence[Fit]] | None = None,
+) -> int:
     """Measure, and fit what was measured where scipy is there; returns the exit code.
 
     Args:
         given: options by name, as in :func:`parser`.
         say: told of progress, warnings and errors.
         datasheets: finds datasheets by device name; without one the best rates seen stand in.
+        shipped: profiles to lean on where they have the device's generation.
     """
     from calibrate.environment import TorchMissingError
     from calibrate.run import OptionError, parse_options, run
@@ -95,7 +102,7 @@ def run_here(given: Mapping[str, Any], say: Tell, datasheets: Datasheets | None 
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
         profile_out = given.get("profile_out")
-        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets)
+        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
     return outcome.exit_code
 
 
@@ -106,10 +113,12 @@ def fit_file(
     say: Tell,
     datasheets: Datasheets | None = None,
     prior: Path | None = None,
+    shipped: Callable[[], Sequence[Fit]] | None = None,
 ) -> int:
     """Fit a measurement file and write the profile; returns the exit code.
 
-    ``prior`` is a profile file to lean on; ``say`` and ``datasheets`` are as in :func:`run_here`.
+    ``prior`` is a profile file to lean on; without one, what is ``shipped`` for the devices' generations is.
+    ``say``, ``datasheets`` and ``shipped`` are as in :func:`run_here`.
     """
     from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
     from calibrate.measurements import MeasurementsError, load, write_text
@@ -126,6 +135,10 @@ def fit_file(
         return BAD_INPUT
     try:
         devices = datasheets(gpu_names(measurements)) if datasheets else {}
+        if prior is None and shipped is not None:
+            every = [*measurements.devices.values(), *devices.values()]
+            kin = {device.generation for device in every}
+            lean_on = tuple(fit for fit in shipped() if fit.key.get("generation") in kin and fit.op != "stack")
         profile = fit_measurements(measurements, devices, prior=lean_on, name=name)
     except ModuleNotFoundError as fault:
         if not str(fault.name).startswith("scipy"):
@@ -147,11 +160,18 @@ def fit_file(
     return 0
 
 
-def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
+def _fit_if_possible(
+    path: Path,
+    out: object,
+    name: str,
+    say: Tell,
+    datasheets: Datasheets | None,
+    shipped: Callable[[], Sequence[Fit]] | None,
+) -> None:
     if importlib.util.find_spec("scipy") is None:
         say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
         return
-    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)
+    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
 
 
 if __name__ == "__main__":

@@ -168,6 +168,8 @@ def _device_document(device: Device) -> dict[str, Any]:
         "memory_bytes": device.memory_bytes,
         "l2_bytes": device.l2_bytes,
         "sm_count": device.sm_count,
+        "host_bytes_per_s": device.host_bytes_per_s,
+        "vendor": device.vendor,
     }
 
 

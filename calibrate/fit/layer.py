@@ -13,6 +13,7 @@ import numpy as np
 from calibrate.fit.common import errors
 from calibrate.fit.node import SHORT, Row, grouped, own_key, seconds, spread_constant
 from sim.cost.kernels.attention import attention
+from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.spec.device import Device
@@ -24,6 +25,8 @@ ENGINE = "torch eager"
 
 def layer_kernels_s(fits: Sequence[Fit], device: Device, row: Row) -> tuple[float, int]:
     """Seconds of the kernels of one layer forward and backward, one after another, and their number."""
+    if row.get("channels"):
+        return residual_kernels_s(fits, device, row)
     size = {
         name: int(row[name]) for name in ("batch", "seq_len", "hidden", "heads", "kv_heads", "ffn_hidden")
     }
@@ -64,16 +67,40 @@ def layer_kernels_s(fits: Sequence[Fit], device: Device, row: Row) -> tuple[floa
     return total, 3 * len(products) + len(passes) + 2
 
 
+def residual_kernels_s(fits: Sequence[Fit], device: Device, row: Row) -> tuple[float, int]:
+    """The same of a residual block of three convolutions, with a fourth on the shortcut where shapes differ."""
+    batch, channels, width, size, stride = (
+        int(row[name]) for name in ("batch", "channels", "width", "size", "stride")
+    )
+    dtype, out = SHORT.get(str(row["dtype"]), str(row["dtype"])), 4 * width
+    after = size // stride
+    convolutions = [(channels, width, size, 1, 1), (width, width, size, 3, stride), (width, out, after, 1, 1)]
+    convolutions += [(channels, out, size, 1, stride)] if stride > 1 or channels != out else []
+    passes, total = [("residual_add", batch, out * after**2), ("mul", batch, out * after**2)], 0.0
+    for number, (into, outof, side, kernel, step) in enumerate(convolutions):
+        shape = Convolution(batch, into, outof, (side,) * 2, (kernel,) * 2, (step,) * 2, (kernel // 2,) * 2)
+        for name in ("forward", "data_gradient", "weight_gradient"):
+            total += float(convolution(fits, device, shape, dtype, pass_name=name, engine=ENGINE).seconds)
+        values = outof * (side // step) ** 2
+        passes += [(op, batch, values) for op in ("residual_add", "residual_add", "copy")]
+        if number < 3:
+            passes += [("relu", batch, values), ("mul", batch, values)]
+    for op, rows, cols in passes:
+        total += float(memory_bound(fits, device, op, rows, cols, dtype, ENGINE).seconds)
+    return total, 3 * len(convolutions) + len(passes)
+
+
 def fit_layer(
     rows: Sequence[Row], devices: Mapping[str, Device], source: str, known: Sequence[Fit]
 ) -> list[Fit]:
-    """Fits of the stack ``torch-eager``, one for each number of ranks that computed at once.
+    """Fits of the stack ``torch-eager``, one for each number of ranks that computed at once and kind of network.
 
     ``kernel_factor`` from the layers that are not bound by launches, ``host_s`` from the launches, and the share
     of the bandwidth that the fused AdamW of as many ranks reached.
     """
     fits = []
-    for (gpu, ranks), some in grouped(rows, "gpu", "ranks").items():
+    marked = [dict(row, network="convolutional" if row.get("channels") else "transformer") for row in rows]
+    for (gpu, ranks, network), some in grouped(marked, "gpu", "ranks", "network").items():
         device = devices[gpu]
         launch = find(known, "launch", [("accelerator", device.key)])
         host = launch.parameters.get("eager_host_s") if launch is not None and launch.key.get(
@@ -91,7 +118,7 @@ def fit_layer(
         constants = {"kernel_factor": spread_constant(ratios, "1", source)}
         if host is not None:
             constants["host_s"] = host
-        key = own_key(device) | {"stack": STACK, "ranks": ranks}
+        key = own_key(device) | {"stack": STACK, "network": network, "ranks": ranks}
         update = find(known, "optimizer", _wanted(device, ranks))
         if update is not None and update.key.get("accelerator") == device.key:
             constants |= update.parameters

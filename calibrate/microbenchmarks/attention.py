@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, plain_format, point, rows_of
+from calibrate.microbenchmarks.common import ENGINE, affordable, in_turn, plain_format, point, rows_of
 
 KERNELS = {"torch flash": "FLASH_ATTENTION", "torch efficient": "EFFICIENT_ATTENTION", "torch math": "MATH"}
 """Engines beside torch's own choice, by their name in ``torch.nn.attention.SDPBackend``."""
@@ -103,9 +103,22 @@ def _call(torch: Any, machine: Machine, dtype: str, call: Call, engine: str) -> 
         return made.requires_grad_(train)
 
     query = operand(call.heads, queries)
-    key, value = operand(call.kv_heads, call.keys), operand(call.kv_heads, call.keys)
-    causal = call.causal and call.phase != "decode"
     chosen = _kernel(torch, engine)
+
+    def pair() -> tuple[Any, Any]:
+        return operand(call.kv_heads, call.keys), operand(call.kv_heads, call.keys)
+
+    if call.phase == "decode":
+        size = 2.0 * kind.itemsize * call.batch * call.kv_heads * call.keys * call.head_dim
+        another = in_turn(machine, pair, size)
+
+        def decode() -> Any:
+            with torch.inference_mode(), chosen():
+                return attend(query, *another(), causal=False)
+
+        return decode
+    key, value = pair()
+    causal = call.causal
 
     def forward() -> Any:
         with chosen():

@@ -5,6 +5,8 @@ Like the clerk at a test track: every car gets the same stopwatch, the same form
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from calibrate.environment import Machine
 from calibrate.measure import Point, StopRule, Warn, device_block, sweep
 
 ENGINE = "torch eager"
+MOST_IN_TURN = 16
 DEVICE_RULE = StopRule(block_s=0.02, max_calls=200)
 """On an accelerator: blocks of 20 ms are some 20,000 times the resolution of its events."""
 REFUSALS = (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError)
@@ -31,6 +34,18 @@ def plain_format(machine: Machine) -> tuple[str, int]:
 def point(machine: Machine, columns: Mapping[str, Any], call: Callable[[], Callable[[], Any]]) -> Point:
     """A point whose operands ``call`` sets up; timed on the device, from memory and not from its cache."""
     return Point(columns, lambda: device_block(call(), machine.device, 4 * machine.cache_bytes))
+
+
+def in_turn(machine: Machine, make: Callable[[], Any], each_bytes: float) -> Callable[[], Any]:
+    """Gives a different operand at each call, so many that a CPU's cache holds none of them at its next turn.
+
+    What a step streams once (weights and caches in serving) must not be found in the cache by the next repeat. On
+    an accelerator the flush before every call sees to that, and there is one operand.
+    """
+    enough = 1 if machine.is_cuda else math.ceil(2 * machine.cache_bytes / max(each_bytes, 1.0))
+    made = [make() for _ in range(min(max(enough, 1), MOST_IN_TURN))]
+    turn = itertools.cycle(made)
+    return lambda: next(turn)
 
 
 def affordable(points: Sequence[Point], budget_s: float, each_s: float, fewest: int) -> list[Point]:

@@ -42,6 +42,8 @@ DEVICE_CALLS = (
     Call(4, 1024, 2048, 16, 16, 1408, 16, 2), Call(8, 1024, 1024, 16, 16, 2816), Call(1, 8192, 5120, 40, 8, 13824),
     Call(1, 2048, 4096, 32, 8, 14336, 8, 2), Call(16, 512, 768, 12, 12, 2048),
 )  # fmt: skip
+BLOCKS = ((256, 64, 56, 1), (512, 128, 28, 1), (1024, 256, 14, 1), (512, 256, 28, 2))
+"""Residual blocks (channels in, width, size, stride) of ResNet-50 (He et al. 2016, arXiv 1512.03385, Table 1)."""
 SECONDS_PER_POINT = 0.8
 FEWEST = 2
 OPTIMIZER_MATRICES = 16
@@ -135,9 +137,11 @@ def _table(row: dict[str, Any]) -> str:
 
 def _points(torch: Any, machine: Machine, budget_s: float, group: Group | None) -> list[Point]:
     calls = DEVICE_CALLS if machine.is_cuda else CPU_CALLS
-    count = max(FEWEST, int(budget_s / SECONDS_PER_POINT) - 1)
+    count = max(FEWEST, int(budget_s / SECONDS_PER_POINT) - 3)
     device = machine.device if group is None else group.device
     points = [_point(torch, machine, device, call, group) for call in calls[:count]]
+    if group is None:
+        points += [_residual(torch, machine, device, *block) for block in BLOCKS[: max(2, count - 2)]]
     columns = {
         "rule": "adamw",
         "kind": "fused",
@@ -158,6 +162,25 @@ def _point(torch: Any, machine: Machine, device: str, call: Call, group: Group |
     dtype = "bfloat16" if machine.is_cuda else "float32"
     columns = {"phase": "fwd_bwd", "dtype": dtype, **call._asdict(), "engine": ENGINE}
     return Point(columns, lambda: _block(passes(torch, device, call, dtype), torch, device, group))
+
+
+def _residual(
+    torch: Any, machine: Machine, device: str, channels: int, width: int, size: int, stride: int
+) -> Point:
+    """A residual block forward and backward; the columns that speak of tokens are 1."""
+    dtype = "bfloat16" if machine.is_cuda else "float32"
+    batch = 64 if machine.is_cuda else 2
+    columns = dict.fromkeys(("seq_len", "hidden", "heads", "kv_heads", "ffn_hidden"), 1)
+    columns |= {"batch": batch, "channels": channels, "width": width, "size": size, "stride": stride}
+
+    def make() -> Any:
+        from calibrate.networks import Bottleneck
+
+        block = Bottleneck(channels, width, stride).to(device)
+        x = torch.randn(batch, channels, size, size, device=device)
+        return _block(_both(torch, device, block, x, dtype), torch, device, None)
+
+    return Point({"phase": "fwd_bwd", "dtype": dtype, **columns, "engine": ENGINE}, make)
 
 
 def _block(call: Callable[[], Any], torch: Any, device: str, group: Group | None) -> Any:
@@ -185,21 +208,26 @@ def passes(torch: Any, device: str, call: Call, dtype: str) -> Callable[[], Any]
     Raises:
         RuntimeError: the device refuses (memory, a format).
     """
-    from calibrate.networks import FlatGradients, Layer, Shape
+    from calibrate.networks import Layer, Shape
 
     shape = Shape(call.hidden, call.heads, call.kv_heads, call.ffn_hidden, call.experts, call.topk)
-    layer = Layer(shape).to(device)
-    gradients = FlatGradients(list(layer.parameters()))
+    x = torch.randn(call.batch, call.seq_len, call.hidden, device=device)
+    return _both(torch, device, Layer(shape).to(device), x, dtype)
+
+
+def _both(torch: Any, device: str, module: Any, x: Any, dtype: str) -> Callable[[], Any]:
+    from calibrate.networks import FlatGradients
+
+    gradients = FlatGradients(list(module.parameters()))
     kind, mixed = getattr(torch, dtype), dtype != "float32"
-    x = torch.randn(call.batch, call.seq_len, call.hidden, device=device).to(kind).requires_grad_()
+    x = x.to(kind).requires_grad_()
     with torch.autocast(device.partition(":")[0], dtype=kind, enabled=mixed):
-        direction = torch.randn_like(layer(x))
+        direction = torch.randn_like(module(x))
 
     def once() -> None:
         x.grad, _ = None, gradients  # the buffer lives as long as the call
         with torch.autocast(device.partition(":")[0], dtype=kind, enabled=mixed):
-            out = layer(x)
+            out = module(x)
         out.backward(direction)
 
     return once
-

@@ -14,7 +14,7 @@ from typing import Any
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Block, Point, Warn, device_block
-from calibrate.microbenchmarks.common import ENGINE, rows_of
+from calibrate.microbenchmarks.common import ENGINE, in_turn, rows_of
 
 Shape = tuple[int, int, int]
 
@@ -29,6 +29,8 @@ GROUPED = (
     (8, 64, 512, 256), (8, 128, 1024, 512), (16, 256, 2816, 1024), (64, 256, 2816, 2048), (8, 2048, 14336, 4096),
 )  # fmt: skip
 """(experts, rows of each, n, k), from toys to Mixtral's up projection (arXiv 2401.04088)."""
+FEW_ROWS = 16
+"""Products of so few rows stream their weights: a CPU is given others each time, as a step would."""
 SLOWEST_FRAC = 0.5
 """A 16- or 8-bit format slower than this share of float32 has no unit of its own: nobody would use it."""
 SECONDS_PER_POINT = 0.25
@@ -184,6 +186,9 @@ def _plain(
     def call() -> Any:
         return multiply(a, b)
 
+    if not machine.is_cuda and m <= FEW_ROWS and layout == "TN":  # as in decode: weights are read once a step
+        another = in_turn(machine, lambda: operand(k, n, turned[1]), float(batch * n * k * kind.itemsize))
+        return lambda: multiply(a, another())
     if machine.is_cuda and dtype in ("float32", "tf32"):
 
         def call_as_told() -> Any:

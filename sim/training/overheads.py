@@ -56,17 +56,25 @@ class Overheads:
 
 
 def overheads(
-    fits: Iterable[Fit], stack: str, generation: str, *, ideal: bool = False, ranks: int = 1
+    fits: Iterable[Fit],
+    stack: str,
+    generation: str,
+    *,
+    ideal: bool = False,
+    ranks: int = 1,
+    network: str = "transformer",
 ) -> Overheads:
     """The overheads of ``stack`` on ``generation``; none at all for an ideal machine.
 
     Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
-    generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
+    generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured. ``network``: ``transformer`` or ``convolutional``, where layers of
+    both were.
     """
     if ideal:
         return Overheads(1.0, 1.0, 0.0, 1.0, {})
     known = list(fits)
-    fit = find(known, "stack", (("stack", stack), ("generation", generation), ("ranks", str(ranks))))
+    wanted = (("stack", stack), ("generation", generation), ("network", network), ("ranks", str(ranks)))
+    fit = find(known, "stack", wanted)
     constants = {**defaults(PARAMETERS), **measured_launch(known, generation)}
     constants |= fit.parameters if fit else {}
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)

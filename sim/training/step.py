@@ -61,7 +61,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         engines=STACK_ENGINES.get(training.stack, TRAINING_ENGINES),
     )
     at_once = min(pool.system.gpus_per_node, scenario.cluster.devices)
-    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal, ranks=at_once)
+    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal, ranks=at_once, network=_kind(training))
     options = Options(
         training.plan.pipeline,
         count,
@@ -96,6 +96,12 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
     parts_s = account(timeline)
     run = run_result(training, scenario.cluster, data, timeline.step_s, parts_s)
     return StepResult(scenario, timeline, parts_s, memory, data, count, uses, extra.constants, run)
+
+
+def _kind(training: Training) -> str:
+    """What the layers are made of, as far as overheads were measured apart."""
+    kind = "" if isinstance(training.model, SampleModel) else training.model.kind
+    return "convolutional" if kind in ("cnn", "unet3d", "detector") else "transformer"
 
 
 def _straggler_s(scenario: Scenario, cost: StepCost, count: int) -> float:
