@@ -25,8 +25,8 @@ Budget = Annotated[str, typer.Option(help="Time for measuring, e.g. 45s, 5m, 1h.
 Only = Annotated[str, typer.Option(metavar="PARTS", help="Parts to measure, by comma (see docs/models.md); default: all.")]
 Processes = Annotated[int, typer.Option(min=0, help="Ranks of the collectives; 0: one a GPU, or 2 on a CPU.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of shapes and of their order.")]
-DeviceRaw = Annotated[bool, typer.Option("--raw", help="Keep the time of every block.")]
-Name = Annotated[str, typer.Option("--device", help="torch device; default: the first GPU, or cpu.")]
+DeviceName = Annotated[str, typer.Option("--device", help="torch device; default: the first GPU, or cpu.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Keep the time of every block.")]
 System = Annotated[str, typer.Option(help="Name of the node or cluster in the rows.")]
 Fabric = Annotated[str, typer.Option(help="nvlink, pcie, infiniband, roce, ...; default: found out.")]
 Hostname = Annotated[
