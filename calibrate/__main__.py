@@ -138,7 +138,9 @@ def fit_file(
         if prior is None and shipped is not None:
             every = [*measurements.devices.values(), *devices.values()]
             kin = {device.generation for device in every}
-            lean_on = tuple(fit for fit in shipped() if fit.key.get("generation") in kin and fit.op != "stack")
+            lean_on = tuple(
+                fit for fit in shipped() if fit.key.get("generation") in kin and fit.op != "stack"
+            )
         profile = fit_measurements(measurements, devices, prior=lean_on, name=name)
     except ModuleNotFoundError as fault:
         if not str(fault.name).startswith("scipy"):

@@ -208,7 +208,9 @@ def sweep(
             now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
             first = first or now
             worst = _compare(first, now, sentinel, spent, worst, warn)
-        if point is None or (done and clock() - begin >= budget_s):  # one point at least: a short run touches all
+        if point is None or (
+            done and clock() - begin >= budget_s
+        ):  # one point at least: a short run touches all
             break
         share_s = max(budget_s - (clock() - begin), 0.0) / (len(order) - number)
         done += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -111,7 +112,9 @@ class Mixture(nn.Module):
         experts = self.up.shape[0]
         weight, _ = self.router(flat).float().softmax(-1).topk(self.topk, dim=-1)
         pairs = torch.arange(flat.shape[0] * self.topk, device=x.device)
-        place = (pairs % experts).argsort(stable=True)  # even routing: token t visits experts t k, t k + 1, ...
+        place = (pairs % experts).argsort(
+            stable=True
+        )  # even routing: token t visits experts t k, t k + 1, ...
         gathered = flat[place // self.topk].view(experts, -1, x.shape[-1])
         gate, up = torch.bmm(gathered, self.up.to(x.dtype)).chunk(2, dim=-1)
         made = torch.bmm(F.silu(gate) * up, self.down.to(x.dtype)).view(-1, x.shape[-1])
@@ -251,7 +254,7 @@ class Recommender(nn.Module):
 def mlp(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers with ReLU behind each but the last."""
     layers: list[nn.Module] = []
-    for k, n in zip(widths[:-1], widths[1:], strict=True):
+    for k, n in pairwise(widths):
         layers += [nn.Linear(k, n), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

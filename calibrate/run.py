@@ -132,7 +132,9 @@ class Draft:
                 self.environment.get("memory_bytes", memory_bytes)
             )  # all of it, not what is free
         settings = {
-            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname", "raw")
+            name: value
+            for name, value in asdict(self.options).items()
+            if name not in ("out", "hostname", "raw")
         }
         return Measurements(
             environment=self.environment,
@@ -238,8 +240,22 @@ def _count(draft: Draft) -> int:
 
 def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) of one part."""
-    from calibrate.microbenchmarks import attention, collective, compression, convolution, copies, embedding
-    from calibrate.microbenchmarks import host, launch, layer, matmul, memory, optimizer, overlap, power
+    from calibrate.microbenchmarks import (
+        attention,
+        collective,
+        compression,
+        convolution,
+        copies,
+        embedding,
+        host,
+        launch,
+        layer,
+        matmul,
+        memory,
+        optimizer,
+        overlap,
+        power,
+    )
 
     options = draft.options
     given = draft.machine, budget_s, options.seed, warn

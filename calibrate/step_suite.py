@@ -48,7 +48,9 @@ class Step:
     experts: int = 0
     topk: int = 0
     ranks: int = 1
-    recommender: Tables = field(default_factory=lambda: Tables(8, 100_000, 64, 4, (13, 256, 64), (512, 256, 1)))
+    recommender: Tables = field(
+        default_factory=lambda: Tables(8, 100_000, 64, 4, (13, 256, 64), (512, 256, 1))
+    )
 
     @property
     def name(self) -> str:
@@ -56,7 +58,9 @@ class Step:
         if self.workload in ("cnn", "recommender"):
             return f"{self.workload}-b{self.micro_batch}-{self.precision}-x{self.ranks}"
         size = f"l{self.layers}-h{self.hidden}-s{self.seq_len}-b{self.micro_batch}"
-        extra = ("-recompute" if self.recompute == "full" else "") + (f"-e{self.experts}" if self.experts else "")
+        extra = ("-recompute" if self.recompute == "full" else "") + (
+            f"-e{self.experts}" if self.experts else ""
+        )
         return f"{self.workload}-{size}-{self.precision}{extra}-x{self.ranks}"
 
     @property

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibrate.environment import Machine
-from calibrate.measure import StopRule, Warn, median_interval, median
+from calibrate.measure import StopRule, Warn, median, median_interval
 from calibrate.microbenchmarks.common import REFUSALS
 from calibrate.microbenchmarks.group import Group, meet
 from calibrate.microbenchmarks.ranks import first_line, spawn
@@ -68,7 +68,13 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
     budget_s = plan.share_s * len(plan.steps)
     threads = plan.machine.units
     with meet(
-        "nccl" if nccl else "gloo", rank, plan.ranks, meeting, device=device, threads=threads, budget_s=budget_s
+        "nccl" if nccl else "gloo",
+        rank,
+        plan.ranks,
+        meeting,
+        device=device,
+        threads=threads,
+        budget_s=budget_s,
     ) as group:
         rows = _rows(plan, device, group, warn if rank == 0 else _mute)
         yield from (row for row in rows if rank == 0)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure this machine; fit calibration profiles.", no_args_is_help=True)
 
 Budget = Annotated[str, typer.Option(help="Time for measuring, e.g. 45s, 5m, 1h.")]
-Only = Annotated[str, typer.Option(metavar="PARTS", help="Parts to measure, by comma (see docs/models.md); default: all.")]
+Only = Annotated[
+    str, typer.Option(metavar="PARTS", help="Parts to measure, by comma (see docs/models.md); default: all.")
+]
 Processes = Annotated[int, typer.Option(min=0, help="Ranks of the collectives; 0: one a GPU, or 2 on a CPU.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of shapes and of their order.")]
 DeviceName = Annotated[str, typer.Option("--device", help="torch device; default: the first GPU, or cpu.")]
@@ -97,7 +99,9 @@ def fit(
 
 @app.command("verify")
 def verify(
-    profile: Annotated[Path | None, typer.Option(help="Profile of this node; default: calibrate now.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="Profile of this node; default: calibrate now.")
+    ] = None,
     budget: Budget = "2m",
     processes: Annotated[str, typer.Option(help="Ranks of the steps, by comma, e.g. 1,2,8.")] = "",
     suite: Annotated[str, typer.Option(help="quick, or full.")] = "quick",

@@ -183,8 +183,20 @@ def stand_ins(known: Profile) -> dict[str, Device]:
 def _document(table: pd.DataFrame, known: Profile, machine: Machine) -> dict[str, Any]:
     from sim.validation.outcome import records, summary
 
-    names = ("id", "num_gpus", "step_time_s", "low_s", "high_s", "wall_s", "predicted", "error_pct", "skipped")
-    steps = [{name: None if row[name] != row[name] else row[name] for name in names} for row in records(table)]
+    names = (
+        "id",
+        "num_gpus",
+        "step_time_s",
+        "low_s",
+        "high_s",
+        "wall_s",
+        "predicted",
+        "error_pct",
+        "skipped",
+    )
+    steps = [
+        {name: None if row[name] != row[name] else row[name] for name in names} for row in records(table)
+    ]
     return {
         "device": machine.gpu,
         "profile": known.name,

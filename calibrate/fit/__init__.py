@@ -107,7 +107,7 @@ def fit_tables(
         "optimizer": _by_rows(node.fit_optimizer),
         "overlap": _by_rows(node.fit_overlap),
         "layer": _by_rows(layer.fit_layer),
-        "power": _by_rows(lambda rows, devices, source, prior: node.fit_power(rows, devices, source)),
+        "power": _by_rows(node.fit_power),
         **{table: _by_rows(_rates(table)) for table in RATES},
     }
     fits: list[Fit] = []
@@ -132,7 +132,13 @@ RATES = ("copies", "storage", "loader", "security", "compression")
 def _rates(table: str) -> RowFitter:
     from calibrate.fit import node
 
-    return lambda rows, devices, source, prior: node.fit_rates(table, rows, devices, source)
+    def fit(
+        rows: Sequence[Mapping[str, Any]], devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+    ) -> Sequence[Fit]:
+        del prior
+        return node.fit_rates(table, rows, devices, source)
+
+    return fit
 
 
 def _by_rows(fit: RowFitter) -> Fitter:

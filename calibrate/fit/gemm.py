@@ -304,7 +304,9 @@ def _physics(
 ) -> NDArray[np.float64]:
     seconds = np.empty(len(pieces[0][0]))
     for own, device, some in pieces:
-        seconds[own] = gemm_s(device, *some.shape.T, some.dtype[0], values, batch=some.batch, c_bytes=some.c_bytes)
+        seconds[own] = gemm_s(
+            device, *some.shape.T, some.dtype[0], values, batch=some.batch, c_bytes=some.c_bytes
+        )
     return seconds
 
 

@@ -36,7 +36,11 @@ def layer_kernels_s(fits: Sequence[Fit], device: Device, row: Row) -> tuple[floa
     width = h // size["heads"]
     products = [(tokens, h + 2 * size["kv_heads"] * width, h, 1), (tokens, h, h, 1)]
     pairs = tokens * topk if experts else tokens
-    passes = [("rms_norm_fwd", tokens, h), ("rms_norm_bwd", tokens, h), *[("residual_add", tokens, h)] * 2] * 2
+    passes = [
+        ("rms_norm_fwd", tokens, h),
+        ("rms_norm_bwd", tokens, h),
+        *[("residual_add", tokens, h)] * 2,
+    ] * 2
     passes += [("silu_and_mul", pairs, f), ("residual_add", pairs, 2 * f)]
     if experts:
         each = max(round(pairs / experts), 1)
@@ -103,9 +107,11 @@ def fit_layer(
     for (gpu, ranks, network), some in grouped(marked, "gpu", "ranks", "network").items():
         device = devices[gpu]
         launch = find(known, "launch", [("accelerator", device.key)])
-        host = launch.parameters.get("eager_host_s") if launch is not None and launch.key.get(
-            "accelerator"
-        ) == device.key else None
+        host = (
+            launch.parameters.get("eager_host_s")
+            if launch is not None and launch.key.get("accelerator") == device.key
+            else None
+        )
         modelled = [layer_kernels_s(known, device, row) for row in some]
         took = seconds(some)
         kernels = np.array([kernels_s for kernels_s, _ in modelled])

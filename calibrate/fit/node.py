@@ -206,12 +206,13 @@ def fit_rates(table: str, rows: Sequence[Row], devices: Mapping[str, Device], so
     return fits
 
 
-def fit_power(rows: Sequence[Row], devices: Mapping[str, Device], source: str) -> list[Fit]:
+def fit_power(
+    rows: Sequence[Row], devices: Mapping[str, Device], source: str, known: Sequence[Fit]
+) -> list[Fit]:
     """Watts by load."""
+    del known
     fits = []
     for (gpu,), some in grouped(rows, "gpu").items():
-        watts = {
-            f"{row['load']}_w": Constant(float(row["power_w"]), "W", "measured", source) for row in some
-        }
+        watts = {f"{row['load']}_w": Constant(float(row["power_w"]), "W", "measured", source) for row in some}
         fits.append(Fit("power", own_key(devices[gpu]), watts))
     return fits

@@ -124,7 +124,13 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
     device = f"cuda:{rank % plan.local_ranks}" if plan.backend == "nccl" else "cpu"
     # ranks outside a group wait for it to finish, so longer than it may take
     with meet(
-        plan.backend, rank, plan.ranks, meeting, device=device, threads=plan.machine.units, budget_s=plan.budget_s
+        plan.backend,
+        rank,
+        plan.ranks,
+        meeting,
+        device=device,
+        threads=plan.machine.units,
+        budget_s=plan.budget_s,
     ) as everyone:
         clock, sizes = everyone.clock, group_sizes(plan.ranks)
         for number, size in enumerate(sizes):
@@ -219,12 +225,17 @@ def _call(group: Group, collective: str, size_bytes: int) -> Callable[[], Any]:
     if collective == "alltoall":
         other = torch.empty_like(whole)
         return lambda: dist.all_to_all_single(other, whole, group=handle)
-    if collective == "sendrecv":  # as nccl-tests: every rank sends to the next and receives from the one before
+    if (
+        collective == "sendrecv"
+    ):  # as nccl-tests: every rank sends to the next and receives from the one before
         other, rank = torch.empty_like(whole), dist.get_rank()
         after, before = (rank + 1) % group.size, (rank - 1) % group.size
 
         def pass_on() -> None:
-            both = [dist.P2POp(dist.isend, whole, after, handle), dist.P2POp(dist.irecv, other, before, handle)]
+            both = [
+                dist.P2POp(dist.isend, whole, after, handle),
+                dist.P2POp(dist.irecv, other, before, handle),
+            ]
             for work in dist.batch_isend_irecv(both):
                 work.wait()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, Warn
+from calibrate.measure import Warn
 from calibrate.microbenchmarks.common import ENGINE, affordable, point, rows_of
 
 METHODS = ("fp16", "top-k", "power-sgd", "1-bit", "fp8")

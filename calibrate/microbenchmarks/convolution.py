@@ -63,9 +63,7 @@ def _point(torch: Any, machine: Machine, batch: int, call: Call, name: str) -> P
     return point(machine, columns, lambda: _call(torch, machine, dtype, batch, call, name))
 
 
-def _call(
-    torch: Any, machine: Machine, dtype: str, batch: int, call: Call, name: str
-) -> Callable[[], Any]:
+def _call(torch: Any, machine: Machine, dtype: str, batch: int, call: Call, name: str) -> Callable[[], Any]:
     kind, device = getattr(torch, dtype), machine.device
     x = torch.randn(batch, call.in_channels, call.size, call.size, device=device).to(kind)
     weight = torch.randn(

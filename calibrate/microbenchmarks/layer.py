@@ -82,7 +82,9 @@ def measure(
     ranks = processes or (machine.devices if machine.is_cuda else 2)
     together = ranks > 1 and launched_rank() is None
     alone_s = budget_s * (ALONE_FRAC if together else 1.0)
-    for row in rows_of(machine, _points(torch, machine, alone_s, None), alone_s, seed, warn, rule=_rule(machine)):
+    for row in rows_of(
+        machine, _points(torch, machine, alone_s, None), alone_s, seed, warn, rule=_rule(machine)
+    ):
         yield _table(row), {**row, "ranks": 1}
     if together:
         plan = Plan(machine, ranks, max(budget_s - (time.perf_counter() - begin), 1.0), seed)

@@ -1,8 +1,9 @@
 """Matrix products over a designed grid of shapes: like test loads hung on a crane, small, large and awkward.
 
 ``TN`` is a forward product (weights stored n x k), ``NN`` the gradient of its input, ``NT`` that of its weights;
-``batch`` > 1 is one product for each expert. Shapes fill the space of (m, n, k) evenly in the logarithm, with a few anchors (squares for the peak, one row
-for weight streaming, odd sizes for alignment), and none takes longer than its share of the budget.
+``batch`` > 1 is one product for each expert. Shapes fill the space of (m, n, k) evenly in the logarithm, with a few
+anchors (squares for the peak, one row for weight streaming, odd sizes for alignment), and none takes longer than its
+share of the budget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Memory-bound kernels: how fast the device empties and fills its memory, from a cupful to many caches full.
 
 The operations are those that training and serving move bytes with (copies, additions, norms, activations,
-soft-max, cross-entropy, and their gradients), on tensors from a few kilobytes to many times the last-level cache, wide and narrow.
+soft-max, cross-entropy, and their gradients), on tensors from a few kilobytes to many times the last-level cache,
+wide and narrow.
 """
 
 from __future__ import annotations

@@ -53,10 +53,7 @@ def step(torch: Any, device: str, rule: str, kind: str, matrices: int) -> Callab
     weights = [torch.nn.Parameter(torch.randn(SIDE, SIDE, device=device)) for _ in range(matrices)]
     gradients = FlatGradients(weights)
     gradients.values.normal_(std=1e-3)
-    if rule == "lamb":
-        update = _lamb(torch, weights)
-    else:
-        update = _torch_rule(torch, weights, rule, kind).step
+    update = _lamb(torch, weights) if rule == "lamb" else _torch_rule(torch, weights, rule, kind).step
 
     def call() -> None:
         update()

@@ -108,7 +108,9 @@ def cpu_meter(counter: Path = ENERGY_COUNTER) -> Callable[[], dict[str, float]] 
 
     def read() -> dict[str, float]:
         now, energy = time.perf_counter(), float(counter.read_text())
-        watts = max(energy - last[1], 0.0) / 1e6 / max(now - last[0], 1e-6)  # the counter wraps: one reading of 0
+        watts = (
+            max(energy - last[1], 0.0) / 1e6 / max(now - last[0], 1e-6)
+        )  # the counter wraps: one reading of 0
         last[:] = [now, energy]
         return {"power_w": watts}
 

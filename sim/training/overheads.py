@@ -67,8 +67,8 @@ def overheads(
     """The overheads of ``stack`` on ``generation``; none at all for an ideal machine.
 
     Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
-    generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured. ``network``: ``transformer`` or ``convolutional``, where layers of
-    both were.
+    generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
+    ``network``: ``transformer`` or ``convolutional``, where layers of both were.
     """
     if ideal:
         return Overheads(1.0, 1.0, 0.0, 1.0, {})

@@ -61,7 +61,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         engines=STACK_ENGINES.get(training.stack, TRAINING_ENGINES),
     )
     at_once = min(pool.system.gpus_per_node, scenario.cluster.devices)
-    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal, ranks=at_once, network=_kind(training))
+    extra = overheads(
+        fits, training.stack, device.generation, ideal=pricer.ideal, ranks=at_once, network=_kind(training)
+    )
     options = Options(
         training.plan.pipeline,
         count,

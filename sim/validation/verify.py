@@ -166,7 +166,9 @@ def _recommender_s(row: Mapping[str, Any], training: Training, pricer: Pricer, e
     )
     blocks = [_table_by_table(shape, training), *dense_blocks(shape, training)]
     passes = sum(
-        extra.block_s(pricer.seconds(ops), len(ops)) for block in blocks for ops in (block.forward, block.backward)
+        extra.block_s(pricer.seconds(ops), len(ops))
+        for block in blocks
+        for ops in (block.forward, block.backward)
     )
     rate = pricer.device.memory_bytes_per_s
     update = update_s(shape.dense_parameters, RULES["adamw"], rate, extra.optimizer_bandwidth_frac)

@@ -213,7 +213,9 @@ def attention_s(
         KeyError: the device has no datasheet rate for ``dtype``.
     """
     if phase == "decode":
-        if device.generation == "cpu":  # a core takes one query head after another and reads its keys for each
+        if (
+            device.generation == "cpu"
+        ):  # a core takes one query head after another and reads its keys for each
             shape = replace(shape, kv_heads=shape.heads)
         return decode_attention_s(values, device, shape, dtype, kv_dtype)
     return flash_attention_s(values, device, phase, shape, dtype, kv_dtype)

@@ -209,11 +209,16 @@ def gemm_s(
     p = complete(parameters_of(device), parameters)
     if device.generation == CPU:
         rows_, outs_, inner_, groups_ = (np.asarray(x, dtype=float) for x in (m, n, k, batch))
-        c = np.asarray(form.c_bytes if c_bytes is None else c_bytes, dtype=float)
-        moved = rows_ * inner_ * form.a_bytes + outs_ * inner_ * form.b_bytes + rows_ * outs_ * c
+        width = np.asarray(form.c_bytes if c_bytes is None else c_bytes, dtype=float)
+        moved = rows_ * inner_ * form.a_bytes + outs_ * inner_ * form.b_bytes + rows_ * outs_ * width
         peak = peak_flop_per_s(device, dtype)
         return processor.product_s(
-            peak, device.memory_bytes_per_s, device.l2_bytes, (rows_, outs_, inner_, groups_), groups_ * moved, p
+            peak,
+            device.memory_bytes_per_s,
+            device.l2_bytes,
+            (rows_, outs_, inner_, groups_),
+            groups_ * moved,
+            p,
         )
     rates = Rates(
         peak_flop_per_s(device, dtype),

@@ -41,7 +41,15 @@ are left out (1 / cols and 1 / rows of the traffic)."""
 
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("softmax", "ln", "layer_norm_fwd", "rms_norm", "rms_norm_fwd", "fused_add_rms_norm", "cross_entropy"),
+        (
+            "softmax",
+            "ln",
+            "layer_norm_fwd",
+            "rms_norm",
+            "rms_norm_fwd",
+            "fused_add_rms_norm",
+            "cross_entropy",
+        ),
         "row",
     ),
     **dict.fromkeys(("layer_norm_bwd", "rms_norm_bwd", "softmax_bwd"), "row backward"),
