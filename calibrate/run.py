@@ -6,6 +6,7 @@ down at once, and turning back early still brings home what was found.
 
 from __future__ import annotations
 
+import difflib
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibrate import environment
+from calibrate import conditions, environment
 from calibrate.environment import Machine
 from calibrate.measure import Warn
 from calibrate.measurements import Measurements, save
@@ -24,7 +25,7 @@ from calibrate.stand_in import stand_in_devices
 from sim import units
 
 PARTS = {
-    "matmul": 0.22, "memory": 0.13, "attention": 0.10, "layer": 0.17, "launch": 0.02, "convolution": 0.06,
+    "matmul": 0.21, "memory": 0.13, "attention": 0.10, "layer": 0.17, "launch": 0.02, "convolution": 0.06,
     "embedding": 0.03, "optimizer": 0.04, "copies": 0.03, "collective": 0.13, "overlap": 0.02, "loader": 0.01,
     "storage": 0.02, "security": 0.01, "compression": 0.01, "power": 0.01,
 }  # fmt: skip
@@ -92,7 +93,9 @@ def parse_options(budget: str, only: str, processes: int, **others: Any) -> Opti
     parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(PARTS)
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}")
+        near = {name: difflib.get_close_matches(name, PARTS, 1) for name in unknown}
+        hints = "".join(f"; nearest to {name!r} is {found[0]!r}" for name, found in near.items() if found)
+        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}{hints}")
     if processes < 0 or processes == 1:
         faults.append(f"--processes: found {processes}, expected 2 or more (0 = choose)")
     if faults:
@@ -210,6 +213,10 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
     if collective.launched_rank() is not None and "collective" in order:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
     end, code = time.monotonic() + draft.options.budget_s, 0
+    if rank == 0:
+        for text in conditions.warnings_of(draft.machine):
+            warn(text)
+        conditions.soak(draft.machine, draft.options.budget_s)
     for number, part in enumerate(order):
         left = sum(PARTS[later] for later in order[number:])
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
@@ -231,6 +238,9 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             end += max(time.monotonic() - begin - budget_s, 0.0)
         if rank == 0:
             tell(f"{part}: {_count(draft) - before} rows in {time.monotonic() - begin:.1f} s")
+    if rank == 0 and draft.machine.is_cuda:
+        for text in conditions.warnings_of(draft.machine):
+            warn(f"{text} (after the run)")
     return code
 
 

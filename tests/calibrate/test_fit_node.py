@@ -68,7 +68,9 @@ def test_an_optimizer_reaches_its_share_of_the_bandwidth():
 
 
 def test_overlap_is_the_time_beside_over_the_time_alone():
-    rows = [{**BASE, "mode": mode, "ranks": 2, "time_us": t} for mode, t in (("alone", 10.0), ("beside", 13.0))]
+    rows = [
+        {**BASE, "mode": mode, "ranks": 2, "time_us": t} for mode, t in (("alone", 10.0), ("beside", 13.0))
+    ]
     (fit,) = node.fit_overlap(rows, DEVICES, "test", ())
     assert fit.values() == {"overlap_slowdown_frac": pytest.approx(0.3)}
     assert node.fit_overlap(rows[:1], DEVICES, "test", ()) == []
@@ -93,8 +95,26 @@ def test_grouped_products_take_as_long_as_their_number():
 
 
 LAYERS = [
-    {**BASE, "batch": 2, "seq_len": 128, "hidden": 256, "heads": 4, "kv_heads": 2, "ffn_hidden": 512, "ranks": 1},
-    {**BASE, "batch": 1, "seq_len": 256, "hidden": 512, "heads": 8, "kv_heads": 8, "ffn_hidden": 768, "ranks": 1},
+    {
+        **BASE,
+        "batch": 2,
+        "seq_len": 128,
+        "hidden": 256,
+        "heads": 4,
+        "kv_heads": 2,
+        "ffn_hidden": 512,
+        "ranks": 1,
+    },
+    {
+        **BASE,
+        "batch": 1,
+        "seq_len": 256,
+        "hidden": 512,
+        "heads": 8,
+        "kv_heads": 8,
+        "ffn_hidden": 768,
+        "ranks": 1,
+    },
 ]
 
 
@@ -106,7 +126,11 @@ def test_the_kernels_of_a_layer_are_those_of_the_step_model(row, experts):
         "decoder", 1, row["hidden"], row["heads"], row["kv_heads"], row["ffn_hidden"], 512, row["seq_len"]
     )
     columns = step.columns() | {"experts": experts, "topk": topk, "gpu": "core", "step_time_s": 1.0}
-    columns |= {"micro_batch": row["batch"], "global_batch": row["batch"], "moe_ffn_hidden": row["ffn_hidden"]}
+    columns |= {
+        "micro_batch": row["batch"],
+        "global_batch": row["batch"],
+        "moe_ffn_hidden": row["ffn_hidden"],
+    }
     catalog = load_catalog()
     core = accelerator_of("Core", CORE, 1)
     catalog = replace(catalog, accelerators={**catalog.accelerators, "core": core})
@@ -137,7 +161,8 @@ def test_a_layer_that_takes_thirty_percent_more_gives_that_factor():
 def test_convolutions_are_their_product_times_a_measured_ratio():
     shape = {"in_channels": 64, "out_channels": 64, "size": 28, "kernel": 3, "stride": 1, "padding": 1}
     rows = [
-        {**BASE, "pass": "forward", "batch": batch, **shape, "groups": 1, "time_us": 1.0} for batch in (1, 2, 4)
+        {**BASE, "pass": "forward", "batch": batch, **shape, "groups": 1, "time_us": 1.0}
+        for batch in (1, 2, 4)
     ]
     timed = [dict(row, time_us=2e6 * node._convolution_s((), CORE, row, "torch eager")) for row in rows]
     (fit,) = node.fit_convolution(timed, DEVICES, "test", ())

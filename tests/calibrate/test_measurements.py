@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibrate import measurements as book
-from calibrate.measurements import Measurements, MeasurementsError, from_json, load, save, to_json
+from calibrate.measurements import TABLES, Measurements, MeasurementsError, from_json, load, save, to_json
 from calibrate.stand_in import slug, stand_in_devices
 
 TIMES = {"time_us": 10.0, "low_us": 9.0, "high_us": 12.5, "repeats": 7, "source": "test"}
@@ -129,7 +129,7 @@ def test_every_fault_is_listed_at_once():
         "tables.gemm[1].k: expected a positive whole number (inner size (input features)), found True",
         "tables.gemm[1].engine: missing (library that ran it)",
         "tables.gemm[1]: expected low_us <= time_us <= high_us, found [11.0, 10.0, 12.5]",
-        "tables.memroy: not one of gemm, memory, launch, collectives; nearest is 'memory'",
+        f"tables.memroy: not one of {', '.join(TABLES)}; nearest is 'memory'",
         "tables.memory: expected a list of rows, found dict",
         "tables.launch[0]: expected an object, found str",
     ]

@@ -26,7 +26,9 @@ def test_the_full_suite_of_a_device_spans_a_tenth_to_ten_billion_parameters():
     assert {step.precision for step in decoders} >= {"bf16", "tf32", "fp32", "fp16"}
     assert {step.recompute for step in decoders} == {"none", "full"}
     assert len({step.seq_len for step in decoders}) >= 4
-    assert all(step.needed_bytes < H100_BYTES for step in steps if step.workload not in ("cnn", "recommender"))
+    assert all(
+        step.needed_bytes < H100_BYTES for step in steps if step.workload not in ("cnn", "recommender")
+    )
 
 
 def test_the_quick_suite_of_a_cpu_has_one_and_two_ranks():
