@@ -44,6 +44,8 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The norm over the last axis; in the format of ``x``, as under mixed precision frameworks do."""
+        if not hasattr(F, "rms_norm"):  # torch before 2.4
+            return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-5).to(x.dtype) * self.weight
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), 1e-5)
 
 
@@ -76,7 +78,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor
     """Scaled dot-product attention on [batch, heads, tokens, head_dim]; fewer key heads are shared."""
     if key.shape[1] == query.shape[1]:
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
-    return F.scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=True)
+    try:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=True)
+    except TypeError:  # torch before 2.5
+        group = query.shape[1] // key.shape[1]
+        key, value = (one.repeat_interleave(group, dim=1) for one in (key, value))
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
 
 
 class Mlp(nn.Module):
@@ -140,9 +147,12 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers, norm and head; untied."""
 
-    def __init__(self, shape: Shape, layers: int, vocab: int, *, recompute: bool = False) -> None:
+    def __init__(
+        self, shape: Shape, layers: int, vocab: int, *, recompute: bool = False, stream: Any = None
+    ) -> None:
+        """``stream``: number format of the residual stream where it is not that of the weights (autocast)."""
         super().__init__()
-        self.recompute = recompute
+        self.recompute, self.stream = recompute, stream
         self.embedding = nn.Embedding(vocab, shape.hidden)
         self.layers = nn.ModuleList([Layer(shape) for _ in range(layers)])
         self.norm = RmsNorm(shape.hidden)
@@ -153,8 +163,8 @@ class Decoder(nn.Module):
         from torch.utils.checkpoint import checkpoint
 
         x = self.embedding(tokens)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        if self.stream is not None:
+            x = x.to(self.stream)
         for number, layer in enumerate(self.layers):
             if self.recompute:
                 x = checkpoint(layer, x, use_reentrant=False)
@@ -277,7 +287,11 @@ class FlatGradients:
 
 
 def adam(parameters: Sequence[nn.Parameter], kind: str = "fused") -> torch.optim.Optimizer:
-    """AdamW in one kernel (``fused``) or with multi-tensor kernels (``foreach``)."""
-    return torch.optim.AdamW(
-        list(parameters), lr=1e-4, fused=True if kind == "fused" else None, foreach=kind == "foreach" or None
-    )
+    """AdamW in one kernel (``fused``; where torch has it for the device) or with multi-tensor kernels."""
+    own = list(parameters)
+    if kind == "fused":
+        try:
+            return torch.optim.AdamW(own, lr=1e-4, fused=True)
+        except RuntimeError:  # torch before 2.4 on a CPU
+            pass
+    return torch.optim.AdamW(own, lr=1e-4, foreach=True)

@@ -232,7 +232,9 @@ def _network(torch: Any, step: Step, device: str) -> tuple[Callable[[], Any], li
         shape = networks.Shape(
             step.hidden, step.heads, step.kv_heads, step.ffn_hidden, step.experts, step.topk
         )
-        model = networks.Decoder(shape, step.layers, step.vocab, recompute=step.recompute == "full")
+        stream = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.precision)
+        again = step.recompute == "full"
+        model = networks.Decoder(shape, step.layers, step.vocab, recompute=again, stream=stream)
         model = model.to(device)
         words = torch.randint(0, step.vocab, (step.micro_batch, step.seq_len + 1), device=device)
         return lambda: model.loss(words), list(model.parameters()), []

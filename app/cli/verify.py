@@ -158,12 +158,14 @@ def _measured(machine: Machine, steps: Sequence[Step], budget_s: float, seed: in
 def _compared(rows: Sequence[dict[str, Any]], known: Profile) -> pd.DataFrame:
     from pandas import DataFrame
 
-    from app.cli.calibrate import shipped_fits
+    from app.cli.calibrate import catalogue_devices, shipped_fits
     from sim.spec.catalog import load_catalog
     from sim.validation.verify import validate_steps
 
-    fits = (*known.fits, *shipped_fits())
-    return validate_steps(DataFrame(rows), fits, load_catalog(), stand_ins(known), "steps")
+    fits, own = (*known.fits, *shipped_fits()), stand_ins(known)
+    sheets = catalogue_devices(sorted({row["gpu"] for row in rows} - own.keys()))
+    named = [dict(row, gpu=sheets[row["gpu"]].key) if row["gpu"] in sheets else row for row in rows]
+    return validate_steps(DataFrame(named), fits, load_catalog(), own, "steps")
 
 
 def stand_ins(known: Profile) -> dict[str, Device]:

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.calibrate import app
-from calibrate.step_suite import Step
+from calibrate.step_suite import Step, suite
 from sim.cost.optimizer import RULES, update_s
 from sim.spec.catalog import load_catalog
 from sim.spec.device import Device
-from sim.spec.profile import Constant, Fit
+from sim.spec.profile import Constant, Fit, Profile
 from sim.training.overheads import overheads
 from sim.validation.verify import predict_row, serving_ops, validate_steps
 
@@ -107,6 +107,22 @@ def test_a_measured_launch_serves_a_stack_that_does_not_know_it():
         {"host_s": Constant(9e-6, "s", "fitted", "test")},
     )
     assert overheads([launch, own], "torch-eager", "hopper").host_s == 9e-6
+
+
+def test_the_full_suite_of_a_gpu_is_predicted_from_what_ships():
+    from app.cli.verify import _compared
+
+    steps = suite("full", cuda=True, memory_bytes=80e9, processes=[1])
+    rows = [row(step, gpu="NVIDIA H100 80GB HBM3") for step in steps]
+    table = _compared(rows, Profile("none", ()))
+    assert set(table["skipped"]) == {""}
+    by_id = dict(zip(table["id"], table["predicted"], strict=True))
+    for step in steps:
+        if step.workload != "decoder" or step.experts:
+            continue
+        peak = {"bf16": 989e12, "fp16": 989e12, "tf32": 495e12, "fp32": 67e12}[step.precision]
+        flop = 6 * (step.parameters - step.vocab * step.hidden) * step.micro_batch * step.seq_len
+        assert 0.02 < flop / peak / by_id[step.name] < 1, step.name
 
 
 class TestVerb:
