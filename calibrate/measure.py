@@ -188,13 +188,14 @@ def sweep(
     drift_frac: float = 0.08,
     sentinel_visits: int = 6,
     refusals: tuple[type[Exception], ...] = (),
+    least: int = 1,
 ) -> Iterator[tuple[Point, Timing]]:
     """Measure points in random order within ``budget_s``, sharing what is left among those still to come.
 
     Random order turns slow drift into scatter instead of a bias along the grid. The ``sentinel`` is measured
     before, between and after the points; a move of more than ``drift_frac`` beyond its own intervals is
     reported through ``warn``, and so are points that the budget did not reach. A point that raises one of
-    ``refusals`` is told and left out.
+    ``refusals`` is told and left out; ``least`` points are measured however short the budget.
     """
     begin = clock()
     order = list(points)
@@ -208,9 +209,7 @@ def sweep(
             now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
             first = first or now
             worst = _compare(first, now, sentinel, spent, worst, warn)
-        if point is None or (
-            done and clock() - begin >= budget_s
-        ):  # one point at least: a short run touches all
+        if point is None or (done >= least and clock() - begin >= budget_s):
             break
         share_s = max(budget_s - (clock() - begin), 0.0) / (len(order) - number)
         done += 1

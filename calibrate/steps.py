@@ -17,12 +17,14 @@ from calibrate.environment import Machine
 from calibrate.measure import StopRule, Warn, median, median_interval
 from calibrate.microbenchmarks.common import REFUSALS
 from calibrate.microbenchmarks.group import Group, meet
-from calibrate.microbenchmarks.ranks import first_line, spawn
+from calibrate.microbenchmarks.ranks import SILENCE_S, first_line, spawn
 from calibrate.step_suite import Step
 from calibrate.workloads import Running, make
 
 RULE = StopRule()
 LEAST_STEPS, MOST_STEPS, WARM_UP_STEPS = 5, 40, 2
+PATIENCE = 3.0
+"""A row is several whole steps, on a busy machine minutes: ranks may be silent for so many times longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def measure(
         if ranks == 1:
             yield from _rows(plan, machine.device, None, warn)
         else:
-            yield from spawn(ranks, rank_rows, plan, warn)
+            yield from spawn(ranks, rank_rows, plan, warn, PATIENCE * SILENCE_S + share_s)
 
 
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:

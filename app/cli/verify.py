@@ -40,7 +40,6 @@ def verify_here(
     from calibrate import environment
     from calibrate.__main__ import tell
     from calibrate.environment import TorchMissingError
-    from calibrate.microbenchmarks.ranks import RankError
 
     counts, budget_s = _options(budget, processes, suite)
     try:
@@ -56,10 +55,7 @@ def verify_here(
         return 0
     try:
         known = _load(profile) if profile else _calibrate(machine, budget_s, max(counts), seed, device)
-        rows = _measured(machine, steps, budget_s * (STEPS_FRAC if profile is None else 1.0), seed)
-    except RankError as fault:
-        tell(f"error: {fault}")
-        return 1
+        rows, code = _measured(machine, steps, budget_s * (STEPS_FRAC if profile is None else 1.0), seed)
     except KeyboardInterrupt:
         tell("stopped")
         return 130
@@ -74,7 +70,7 @@ def verify_here(
         print_json(document)
     else:
         _print(document)
-    return 0
+    return code
 
 
 def _options(budget: str, processes: str, suite: str) -> tuple[list[int], float]:
@@ -140,19 +136,25 @@ def _parts(machine: Machine) -> list[str]:
     return [part for part in PARTS if part not in unused or (machine.is_cuda and part == "copies")]
 
 
-def _measured(machine: Machine, steps: Sequence[Step], budget_s: float, seed: int) -> list[dict[str, Any]]:
+def _measured(
+    machine: Machine, steps: Sequence[Step], budget_s: float, seed: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows, and 1 where ranks failed before all were there, else 0."""
     from calibrate import steps as measuring
     from calibrate.__main__ import tell
+    from calibrate.microbenchmarks.ranks import RankError
 
-    rows = []
-    for row in measuring.measure(
-        machine, steps, budget_s / max(len(steps), 1), seed, lambda text: tell(f"warning: {text}")
-    ):
-        tell(f"{row['id']}: {row['step_time_s']:.4g} s")
-        rows.append(row)
+    rows, code, share_s = [], 0, budget_s / max(len(steps), 1)
+    try:
+        for row in measuring.measure(machine, steps, share_s, seed, lambda text: tell(f"warning: {text}")):
+            tell(f"{row['id']}: {row['step_time_s']:.4g} s")
+            rows.append(row)
+    except RankError as fault:
+        tell(f"error: {fault}")
+        code = 1
     if not rows:
         refuse("no step could be run here", 1)
-    return rows
+    return rows, code
 
 
 def _compared(rows: Sequence[dict[str, Any]], known: Profile) -> pd.DataFrame:

@@ -117,7 +117,11 @@ def fit_tables(
         rows = len(next(iter(columns.values()), ()))
         fewest = FEWEST_ROWS if table in ("gemm", "memory", "attention", "collectives") else 1
         if rows >= fewest:
-            found, unused = fitter(columns, devices, source, [*fits, *prior])
+            try:
+                found, unused = fitter(columns, devices, source, [*fits, *prior])
+            except (ValueError, KeyError) as fault:  # rows that lean on a rate which nothing measured
+                left_out.append(f"{table}: {fault}")
+                continue
             fits += found
             left_out += [f"{table}: {reason}" for reason in unused]
         elif rows:

@@ -70,7 +70,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     if machine.is_cuda:
         points += [_point(torch, machine, dtype, call, engine) for engine in KERNELS for call in fit[:4]]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn, sentinel=points[0])
+    yield from rows_of(machine, chosen, budget_s, seed, warn, sentinel=points[0], least=FEWEST)
 
 
 def _bytes(call: Call, value_bytes: int) -> float:

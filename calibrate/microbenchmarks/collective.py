@@ -25,6 +25,8 @@ TOP_BYTES = {"gloo": 2**26, "nccl": 2**30}
 """Largest message, where the budget reaches that far."""
 PROBE_BYTES = 2**22
 SECONDS_PER_POINT = 0.2
+FEWEST = 6
+"""Points of a group that are measured however short the budget: fewer cannot be fitted."""
 RULE = StopRule(block_s=0.005, max_blocks=60, max_calls=400, warm_up_blocks=6)
 
 
@@ -161,7 +163,15 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
     points = [_point(group, name, size) for name in names for size in sizes]
     sentinel = _point(group, names[0], sizes[len(sizes) // 2])
     for point, timing in sweep(
-        points, budget_s, plan.seed, warn, sentinel=sentinel, rule=RULE, clock=group.clock, sentinel_visits=3
+        points,
+        budget_s,
+        plan.seed,
+        warn,
+        sentinel=sentinel,
+        rule=RULE,
+        clock=group.clock,
+        sentinel_visits=3,
+        least=FEWEST,
     ):
         yield _row(plan, group, point, timing)
 

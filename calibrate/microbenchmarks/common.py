@@ -62,10 +62,18 @@ def rows_of(
     *,
     sentinel: Point | None = None,
     rule: StopRule | None = None,
+    least: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """One row for every point the device can do; what it refuses is told through ``warn`` and left out."""
     timed = sweep(
-        points, budget_s, seed, warn, sentinel=sentinel, rule=rule or rule_of(machine), refusals=REFUSALS
+        points,
+        budget_s,
+        seed,
+        warn,
+        sentinel=sentinel,
+        rule=rule or rule_of(machine),
+        refusals=REFUSALS,
+        least=least,
     )
     for one, timing in timed:
         yield {**machine.columns, **one.columns, **timing.columns(), "cache": machine.cache_state}

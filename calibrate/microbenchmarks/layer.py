@@ -83,7 +83,13 @@ def measure(
     together = ranks > 1 and launched_rank() is None
     alone_s = budget_s * (ALONE_FRAC if together else 1.0)
     for row in rows_of(
-        machine, _points(torch, machine, alone_s, None), alone_s, seed, warn, rule=_rule(machine)
+        machine,
+        _points(torch, machine, alone_s, None),
+        alone_s,
+        seed,
+        warn,
+        rule=_rule(machine),
+        least=FEWEST,
     ):
         yield _table(row), {**row, "ranks": 1}
     if together:
@@ -118,6 +124,7 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[tuple
             warn if rank == 0 else _mute,
             rule=_rule(machine),
             clock=group.clock,
+            least=FEWEST,
         )
         for point, timing in timed:
             row = {**machine.columns, **point.columns, **timing.columns(), "ranks": plan.ranks}

@@ -78,7 +78,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         if 2.0 * batch * m * n * k <= 4 * cap_s * peaks[main]
     ]
     sentinel = _point(torch, machine, next(iter(peaks)), (512, 512, 512))
-    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel)
+    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel, least=2 * FEWEST)
 
 
 def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[Shape]:

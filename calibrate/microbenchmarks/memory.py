@@ -65,7 +65,9 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for op, shape in itertools.product(ops, shapes(sizes, most_bytes / value_bytes / 3))
     ]
     sentinel = _point(torch, machine, "add", dtype, 1024, 1024, value_bytes)
-    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel)
+    yield from rows_of(
+        machine, points, budget_s, seed, warn, sentinel=sentinel, least=FEWEST_OPS * FEWEST_SIZES
+    )
 
 
 def _copy_bytes_per_s(torch: Any, machine: Machine) -> float:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibrate.fit import fit_tables, node
 from calibrate.fit import gemm as fit_gemm
-from calibrate.fit import node
 from calibrate.fit.layer import fit_layer, layer_kernels_s, residual_kernels_s
+from calibrate.measurements import columns
 from calibrate.step_suite import Step
 from sim.cost.kernels.gemm import gemm_s
 from sim.spec.catalog import load_catalog
@@ -170,3 +171,13 @@ def test_convolutions_are_their_product_times_a_measured_ratio():
     again = node._convolution_s([fit], CORE, rows[0], "torch eager")
     assert again == pytest.approx(timed[0]["time_us"] * 1e-6, rel=1e-3)
     assert fit.error.median_ape < 0.1
+
+
+def test_rows_that_lean_on_a_rate_nobody_measured_are_left_out_with_the_reason():
+    bare = Device("core", "cpu", {}, 16e9, 2e10, 1, 3.2e7)
+    layer = {**LAYERS[0], "time_us": 1000.0}
+    optimizer = {**BASE, "rule": "adamw", "kind": "fused", "parameters": 1e6, "ranks": 1, "time_us": 4200.0}
+    tables = {"layer": columns([layer]), "optimizer": columns([optimizer])}
+    fits, left_out = fit_tables(tables, {"Core": bare}, "test")
+    assert [fit.op for fit in fits] == ["optimizer"]
+    assert left_out == ["layer: core: no datasheet rate for 'fp32' nor for fp32, tf32"]
