@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibrate.fit.common import errors
-from calibrate.fit.node import SHORT, Row, grouped, own_key, seconds, spread_constant
+from calibrate.fit.node import SHORT, Row, grouped, need_memory_rate, own_key, seconds, spread_constant
 from sim.cost.kernels.attention import attention
 from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.gemm import gemm
@@ -106,6 +106,7 @@ def fit_layer(
     marked = [dict(row, network="convolutional" if row.get("channels") else "transformer") for row in rows]
     for (gpu, ranks, network), some in grouped(marked, "gpu", "ranks", "network").items():
         device = devices[gpu]
+        need_memory_rate(device)
         launch = find(known, "launch", [("accelerator", device.key)])
         host = (
             launch.parameters.get("eager_host_s")

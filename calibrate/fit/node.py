@@ -61,6 +61,16 @@ def seconds(rows: Sequence[Row]) -> Floats:
     return np.array([float(row["time_us"]) * 1e-6 for row in rows])
 
 
+def need_memory_rate(device: Device) -> None:
+    """Refuse a stand-in that no memory-bound operation was measured on.
+
+    Raises:
+        ValueError: its memory has no rate to be a share of.
+    """
+    if device.memory_bytes_per_s <= 0:
+        raise ValueError(f"{device.key}: no memory rate; measure part memory, too")
+
+
 def own_key(device: Device) -> dict[str, str]:
     """What every fit of a device is filed under."""
     return {"accelerator": device.key, "generation": device.generation}
@@ -79,6 +89,7 @@ def fit_convolution(
     thick = [dict(row, taps=taps_of(int(row["kernel"]))) for row in rows if int(row["groups"]) == 1]
     for (gpu, phase, dtype, engine, taps), some in grouped(thick, *columns).items():
         device = devices[gpu]
+        need_memory_rate(device)
         physics = np.array([_convolution_s(plain, device, row, engine) for row in some])
         ratios = seconds(some) / physics
         left_out = np.array(
@@ -114,6 +125,7 @@ def fit_embedding(
     fits = []
     for (gpu, engine), some in grouped(rows, "gpu", "engine").items():
         device = devices[gpu]
+        need_memory_rate(device)
 
         def predict(
             values: Mapping[str, float], device: Device = device, some: Sequence[Row] = some
@@ -152,6 +164,7 @@ def fit_optimizer(
     fits = []
     for (gpu, rule, kind, ranks), some in grouped(rows, "gpu", "rule", "kind", "ranks").items():
         device = devices[gpu]
+        need_memory_rate(device)
         ideal = [
             float(update_s(float(row["parameters"]), RULES[rule], device.memory_bytes_per_s, 1.0))
             for row in some
