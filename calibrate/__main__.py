@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrate import tools
+from calibrate.run import PARTS
 
 if TYPE_CHECKING:
     from sim.spec.device import Device
+    from sim.spec.profile import Fit
 
     Datasheets = Callable[[list[str]], Mapping[str, Device]]
     """Datasheets of those of the named devices that are known."""
@@ -32,10 +34,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m calibrate", description="Measure this machine and fit a calibration profile."
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="run | fit | screen")
-    run = verbs.add_parser("run", help="measure matmul, memory, launch and collectives here")
+    run = verbs.add_parser("run", help="measure this machine: kernels, layers, messages, storage")
     run.add_argument("--budget", default="1m", help="time for measuring, e.g. 45s, 5m (default: %(default)s)")
     run.add_argument("--out", type=Path, default=Path("measurements.json"), help="default: %(default)s")
-    run.add_argument("--only", default="", metavar="PARTS", help="of matmul,memory,launch,collective")
+    run.add_argument("--only", default="", metavar="PARTS", help="of " + ",".join(PARTS))
     run.add_argument(
         "--processes", type=int, default=0, help="ranks of the collectives; default: one a GPU, or 2"
     )
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--hostname", action="store_true", help="record this host's name (not recorded otherwise)"
     )
+    run.add_argument("--raw", action="store_true", help="keep the time of every block")
     run.add_argument("--name", default="", help="of the profile")
     run.add_argument("--profile-out", type=Path, help="default: beside --out, ending in .profile.json")
     fit = verbs.add_parser("fit", help="fit a profile to a measurement file; needs scipy, not torch")
@@ -74,13 +77,19 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_here(given: Mapping[str, Any], say: Tell, datasheets: Datasheets | None = None) -> int:
+def run_here(
+    given: Mapping[str, Any],
+    say: Tell,
+    datasheets: Datasheets | None = None,
+    shipped: Callable[[], Sequence[Fit]] | None = None,
+) -> int:
     """Measure, and fit what was measured where scipy is there; returns the exit code.
 
     Args:
         given: options by name, as in :func:`parser`.
         say: told of progress, warnings and errors.
         datasheets: finds datasheets by device name; without one the best rates seen stand in.
+        shipped: profiles to lean on where they have the device's generation.
     """
     from calibrate.environment import TorchMissingError
     from calibrate.run import OptionError, parse_options, run
@@ -97,7 +106,7 @@ def run_here(given: Mapping[str, Any], say: Tell, datasheets: Datasheets | None 
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
         profile_out = given.get("profile_out")
-        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets)
+        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
     return outcome.exit_code
 
 
@@ -108,10 +117,12 @@ def fit_file(
     say: Tell,
     datasheets: Datasheets | None = None,
     prior: Path | None = None,
+    shipped: Callable[[], Sequence[Fit]] | None = None,
 ) -> int:
     """Fit a measurement file and write the profile; returns the exit code.
 
-    ``prior`` is a profile file to lean on; ``say`` and ``datasheets`` are as in :func:`run_here`.
+    ``prior`` is a profile file to lean on; without one, what is ``shipped`` for the devices' generations is.
+    ``say``, ``datasheets`` and ``shipped`` are as in :func:`run_here`.
     """
     from calibrate.fit import NothingToFitError, fit_measurements, gpu_names
     from calibrate.measurements import MeasurementsError, load, write_text
@@ -128,6 +139,12 @@ def fit_file(
         return BAD_INPUT
     try:
         devices = datasheets(gpu_names(measurements)) if datasheets else {}
+        if prior is None and shipped is not None:
+            every = [*measurements.devices.values(), *devices.values()]
+            kin = {device.generation for device in every}
+            lean_on = tuple(
+                fit for fit in shipped() if fit.key.get("generation") in kin and fit.op != "stack"
+            )
         profile = fit_measurements(measurements, devices, prior=lean_on, name=name)
     except ModuleNotFoundError as fault:
         if not str(fault.name).startswith("scipy"):
@@ -149,13 +166,20 @@ def fit_file(
     return 0
 
 
-def _fit_if_possible(path: Path, out: object, name: str, say: Tell, datasheets: Datasheets | None) -> None:
+def _fit_if_possible(
+    path: Path,
+    out: object,
+    name: str,
+    say: Tell,
+    datasheets: Datasheets | None,
+    shipped: Callable[[], Sequence[Fit]] | None,
+) -> None:
     try:
         importlib.import_module("scipy")
     except ImportError:
         say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
         return
-    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets)
+    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
 
 
 if __name__ == "__main__":

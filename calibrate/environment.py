@@ -6,6 +6,7 @@ names the machine or its owner, unless asked. :class:`Machine` is the little of 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -33,6 +34,9 @@ GENERATION_BY_CAPABILITY = {
 GENERATION_BY_GFX = {"gfx908": "cdna1", "gfx90a": "cdna2", "gfx942": "cdna3", "gfx950": "cdna4"}
 """LLVM target -> architecture. Source: AMD ROCm documentation, GPU hardware specifications."""
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameter numbers of mallopt (glibc, malloc.h)."""
+
 
 class TorchMissingError(RuntimeError):
     """Measuring needs torch, and torch does not import."""
@@ -49,7 +53,7 @@ class Machine:
     generation: str
     """Architecture (``hopper``, ``cdna3``, ``cpu``, ...); empty when unknown."""
     units: int
-    """Streaming multiprocessors, compute units or CPU cores."""
+    """Streaming multiprocessors, compute units, or the CPU threads of one rank."""
     memory_bytes: float
     """Of the device; for a CPU what is available now."""
     cache_bytes: float
@@ -94,8 +98,11 @@ def import_torch() -> Any:
     return torch
 
 
-def machine(device: str = "") -> Machine:
+def machine(device: str = "", processes: int = 0) -> Machine:
     """The machine this process runs on: the first CUDA device where there is one, else the CPU.
+
+    A CPU is taken as ``processes`` devices (two where 0) that share its cores out, as ranks on it do; this process
+    is made to use the threads of one.
 
     Raises:
         TorchMissingError: torch does not import.
@@ -104,11 +111,14 @@ def machine(device: str = "") -> Machine:
     software = f"torch {torch.__version__.split('+')[0]}"
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     if not device.startswith("cuda"):
+        threads = max(1, min(torch.get_num_threads(), usable_cores() // (processes or 2)))
+        torch.set_num_threads(threads)
+        keep_freed_memory()
         return Machine(
             gpu=cpu_model(),
             device="cpu",
             generation="cpu",
-            units=usable_cores(),
+            units=threads,
             memory_bytes=available_memory_bytes(),
             cache_bytes=cpu_cache_bytes(),
             devices=1,
@@ -127,6 +137,20 @@ def machine(device: str = "") -> Machine:
         devices=torch.cuda.device_count(),
         software=software,
     )
+
+
+def keep_freed_memory() -> bool:
+    """Make the C library keep what is freed for the next allocation; whether it did (glibc alone can).
+
+    By default it hands large tensors back to the kernel, and the next operation pays a page fault for every
+    4 KiB it writes: a cost that depends on what ran before. Kept, memory behaves as under the caching
+    allocators of devices. Source: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD.
+    """
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return bool(library.mallopt(M_MMAP_MAX, 0) and library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False
 
 
 def describe(here: Machine, *, hostname: bool = False) -> dict[str, Any]:

@@ -45,13 +45,15 @@ class Timing:
     """Calls in each block."""
     steady: bool
     """Whether the warm-up ended because blocks stopped getting faster, not because its share was spent."""
+    samples_s: tuple[float, ...] = ()
+    """Seconds a call in each block, in the order they were taken."""
 
     @property
     def width_frac(self) -> float:
         """Width of the interval over the median."""
         return (self.high_s - self.low_s) / self.median_s
 
-    def columns(self) -> dict[str, float]:
+    def columns(self) -> dict[str, Any]:
         """Columns of a measurement row; microseconds, as measurement files have them."""
         return {
             "time_us": round(self.median_s * 1e6, 4),
@@ -60,6 +62,7 @@ class Timing:
             "confidence_frac": round(self.confidence_frac, 4),
             "repeats": self.repeats,
             "calls": self.calls,
+            "samples_us": [round(sample * 1e6, 4) for sample in self.samples_s],
         }
 
 
@@ -144,7 +147,14 @@ def measure(
         narrow = len(samples) >= rule.min_blocks and interval.high - interval.low <= rule.width_frac * middle
         if narrow or len(samples) >= rule.max_blocks or clock() - begin >= share_s:
             return Timing(
-                middle, interval.low, interval.high, interval.confidence_frac, len(samples), calls, steady
+                middle,
+                interval.low,
+                interval.high,
+                interval.confidence_frac,
+                len(samples),
+                calls,
+                steady,
+                tuple(samples),
             )
 
 
@@ -177,12 +187,15 @@ def sweep(
     clock: Clock = time.perf_counter,
     drift_frac: float = 0.08,
     sentinel_visits: int = 6,
+    refusals: tuple[type[Exception], ...] = (),
+    least: int = 1,
 ) -> Iterator[tuple[Point, Timing]]:
     """Measure points in random order within ``budget_s``, sharing what is left among those still to come.
 
     Random order turns slow drift into scatter instead of a bias along the grid. The ``sentinel`` is measured
     before, between and after the points; a move of more than ``drift_frac`` beyond its own intervals is
-    reported through ``warn``, and so are points that the budget did not reach.
+    reported through ``warn``, and so are points that the budget did not reach. A point that raises one of
+    ``refusals`` is told and left out; ``least`` points are measured however short the budget.
     """
     begin = clock()
     order = list(points)
@@ -196,11 +209,17 @@ def sweep(
             now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
             first = first or now
             worst = _compare(first, now, sentinel, spent, worst, warn)
-        if point is None or clock() - begin >= budget_s:
+        if point is None or (done >= least and clock() - begin >= budget_s):
             break
-        left = len(order) - number
-        yield point, measure(point.prepare(), (budget_s - (clock() - begin)) / left, rule, clock)
+        share_s = max(budget_s - (clock() - begin), 0.0) / (len(order) - number)
         done += 1
+        try:
+            timing = measure(point.prepare(), share_s, rule, clock)
+        except refusals as fault:
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            warn(f"left out, not offered here: {_named(point)} ({reason})")
+            continue
+        yield point, timing
     if done < len(order):
         warn(f"the budget of {budget_s:.3g} s ended after {done} of {len(order)} points")
 
@@ -211,12 +230,15 @@ def _compare(first: Timing, now: Timing, sentinel: Point, at_s: float, told_frac
     apart = now.low_s > first.high_s or now.high_s < first.low_s
     if abs(move) <= told_frac or not apart:
         return told_frac
-    what = ", ".join(f"{name} {value}" for name, value in sentinel.columns.items())
     warn(
-        f"drift: the sentinel ({what}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
+        f"drift: the sentinel ({_named(sentinel)}) moved by {100 * move:+.0f} % after {at_s:.1f} s: clocks changed "
         "or other programs share the machine, and points measured around then scatter by as much"
     )
     return 1.5 * abs(move)
+
+
+def _named(point: Point) -> str:
+    return ", ".join(f"{name} {value}" for name, value in point.columns.items())
 
 
 def wall_block(call: Callable[[], Any]) -> Block:
@@ -231,16 +253,33 @@ def wall_block(call: Callable[[], Any]) -> Block:
     return block
 
 
+def processor_block(call: Callable[[], Any]) -> Block:
+    """A block timed by the processor time of this process: what the work costs when nobody else takes turns.
+
+    For a CPU what events are for a GPU: other programs that share the cores stay out of the figure. With several
+    threads it would add theirs up, so only for one.
+    """
+
+    def block(calls: int) -> float:
+        begin = time.process_time()
+        for _ in range(calls):
+            call()
+        return time.process_time() - begin
+
+    return block
+
+
 def device_block(call: Callable[[], Any], device: str, flush_bytes: float = 0.0) -> Block:
     """A block of kernel time on a torch device.
 
-    On a CPU this is wall time with warm caches. On CUDA every call sits between two events of its own, after
-    a write of ``flush_bytes`` that empties the L2 cache; the write also keeps the device busy while the host
-    enqueues the call, so launch cost stays out of the figure.
+    On a CPU this is processor time of one thread, or wall time of several, with warm caches. On CUDA every call
+    sits between two events of its own, after a write of ``flush_bytes`` that empties the L2 cache; the write also
+    keeps the device busy while the host enqueues the call, so launch cost stays out of the figure.
     """
-    if not device.startswith("cuda"):
-        return wall_block(call)
     import torch
+
+    if not device.startswith("cuda"):
+        return processor_block(call) if torch.get_num_threads() == 1 else wall_block(call)
 
     flush = torch.empty(max(1, int(flush_bytes)), dtype=torch.int8, device=device)
 

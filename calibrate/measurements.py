@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibrate.tables import TABLES, Column
 from sim.spec.device import Device
 
 SCHEMA = 1
@@ -30,74 +31,6 @@ Row = Mapping[str, Any]
 
 class MeasurementsError(ValueError):
     """A measurement file that cannot be used; the message lists every fault found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table."""
-
-    name: str
-    kind: str
-    """``text``, ``number`` (positive), ``count`` (positive whole) or ``optional`` (may be absent)."""
-    meaning: str
-
-
-_TIMES = (
-    Column("time_us", "number", "median of one call, microseconds"),
-    Column("low_us", "number", "lower bound of the median, microseconds"),
-    Column("high_us", "number", "upper bound of the median, microseconds"),
-    Column("repeats", "count", "blocks timed"),
-    Column("source", "text", "what measured it"),
-)
-TABLES: Mapping[str, tuple[Column, ...]] = {
-    "readings": (
-        Column("gpu", "text", "device"),
-        Column("quantity", "text", "what was read, e.g. matmul fp16 or host to device"),
-        Column("value", "number", "the figure, in SI"),
-        Column("unit", "text", "SI unit of the figure"),
-        Column("device", "optional", "number of the device in its node"),
-        Column("source", "text", "what measured it"),
-    ),
-    "gemm": (
-        Column("gpu", "text", "device, as its driver names it"),
-        Column("generation", "optional", "architecture"),
-        Column("dtype", "text", "number format of the product"),
-        Column("m", "count", "rows of C (tokens)"),
-        Column("n", "count", "columns of C (output features)"),
-        Column("k", "count", "inner size (input features)"),
-        Column("layout", "text", "TN = weights stored n x k"),
-        Column("engine", "text", "library that ran it"),
-        *_TIMES,
-    ),
-    "memory": (
-        Column("gpu", "text", "device"),
-        Column("generation", "optional", "architecture"),
-        Column("op", "text", "operation"),
-        Column("dtype", "text", "number format"),
-        Column("rows", "count", "rows of the tensor"),
-        Column("cols", "count", "columns of the tensor"),
-        Column("bytes", "number", "read and written in the ideal"),
-        Column("engine", "text", "library that ran it"),
-        *_TIMES,
-    ),
-    "launch": (
-        Column("gpu", "text", "device"),
-        Column("generation", "optional", "architecture"),
-        Column("mode", "text", "eager_host, eager_device or graph"),
-        Column("engine", "text", "library that ran it"),
-        *_TIMES,
-    ),
-    "collectives": (
-        Column("system", "text", "name of the node or cluster"),
-        Column("gpu", "text", "device"),
-        Column("nodes", "count", "hosts"),
-        Column("gpus", "count", "ranks in all"),
-        Column("fabric", "optional", "nvlink, pcie, xgmi, infiniband, roce, efa, gloo"),
-        Column("collective", "text", "all_reduce, all_gather, reduce_scatter, alltoall, broadcast"),
-        Column("size_bytes", "number", "whole buffer, as nccl-tests counts"),
-        *_TIMES,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from calibrate.measurements import MeasurementsError, Row, load
 from calibrate.merge import MUST_AGREE
 
 DONE, HOST = "parts_done", "host_key"
-"""Entries of the settings: parts that are finished, and which host this is without saying its name."""
+"""Entries of the settings: rows by table of each finished part, in the order of measuring, and which host this is
+without saying its name."""
 SAME = ("seed", "parts", "processes", "device", "system", "fabric", HOST)
 """Settings that make two runs the same campaign."""
 
@@ -29,7 +30,8 @@ SAME = ("seed", "parts", "processes", "device", "system", "fabric", HOST)
 class Kept:
     """What an earlier run left that still holds."""
 
-    parts: tuple[str, ...] = ()
+    parts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rows by table of each finished part."""
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     why_not: str = ""
@@ -41,16 +43,13 @@ def host_key() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def kept(
-    path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any], table_of: Mapping[str, str]
-) -> Kept:
+def kept(path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> Kept:
     """Finished parts of an unfinished run of the same campaign on the same host and software.
 
     Args:
         path: the measurement file.
         settings: of the run that starts now, as the file would have them.
         environment: where it runs.
-        table_of: table of each part.
     """
     sweep_drafts(path)
     if not path.exists():
@@ -59,15 +58,21 @@ def kept(
         before = load(path)
     except MeasurementsError:
         return Kept(why_not=f"{path} is no measurement file of this version and is replaced")
-    parts = tuple(part for part in before.settings.get(DONE, ()) if part in table_of)
-    if before.complete or not parts:
+    parts = before.settings.get(DONE)
+    if before.complete or not isinstance(parts, dict) or not parts:
         return Kept()
     seen = {key: _plain(value) for key, value in before.settings.items()}
     differs = [key for key in SAME if seen.get(key) != _plain(settings.get(key))]
     differs += [key for key in MUST_AGREE if before.environment.get(key) != environment.get(key)]
     if differs:
         return Kept(why_not=f"{path} is of another run ({', '.join(differs)} differ) and is replaced")
-    tables = {table_of[part]: before.tables.get(table_of[part], ()) for part in parts}
+    rows: dict[str, int] = {}
+    for counts in parts.values():
+        for table, count in counts.items():
+            rows[table] = rows.get(table, 0) + count
+    tables = {
+        table: before.tables.get(table, ())[:count] for table, count in rows.items()
+    }  # parts come one by one
     return Kept(parts, tables, tuple(before.warnings))
 
 

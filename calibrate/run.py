@@ -6,26 +6,34 @@ down at once, and turning back early still brings home what was found.
 
 from __future__ import annotations
 
+import difflib
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibrate import environment, resume
+from calibrate import conditions, environment, resume
 from calibrate.environment import Machine
 from calibrate.measure import Warn
 from calibrate.measurements import Measurements, save
 from calibrate.stand_in import stand_in_devices
 from sim import units
 
-PARTS = {"matmul": 0.5, "memory": 0.2, "launch": 0.03, "collective": 0.27}
+PARTS = {
+    "matmul": 0.21, "memory": 0.13, "attention": 0.10, "layer": 0.17, "launch": 0.02, "convolution": 0.06,
+    "embedding": 0.03, "optimizer": 0.04, "copies": 0.03, "collective": 0.13, "overlap": 0.02, "loader": 0.01,
+    "storage": 0.02, "security": 0.01, "compression": 0.01, "power": 0.01,
+}  # fmt: skip
 """Parts of a run and their share of the budget."""
-TABLE_OF = {"matmul": "gemm", "memory": "memory", "launch": "launch", "collective": "collectives"}
+TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
+"""Table of a part that does not have its name."""
+WITH_RANKS = ("layer", "collective", "overlap")
+"""Parts that start ranks."""
 SAVE_EVERY_S = 2.0
 
 
@@ -56,6 +64,8 @@ class Options:
     """Link kind in those rows; "" = found out."""
     hostname: bool = False
     """Record the host's name."""
+    raw: bool = False
+    """Keep the time of every block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,9 @@ def parse_options(budget: str, only: str, processes: int, **others: Any) -> Opti
     parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(PARTS)
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}")
+        near = {name: difflib.get_close_matches(name, PARTS, 1) for name in unknown}
+        hints = "".join(f"; nearest to {name!r} is {found[0]!r}" for name, found in near.items() if found)
+        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}{hints}")
     if processes < 0 or processes == 1:
         faults.append(f"--processes: found {processes}, expected 2 or more (0 = choose)")
     if faults:
@@ -113,26 +125,28 @@ class Draft:
     environment: dict[str, Any]
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-    """Parts that are finished, here or in the run that this one takes up."""
+    done: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows by table of the parts that are finished, here or in the run that this one takes up."""
     saved_at_s: float = 0.0
 
     def settings(self) -> dict[str, Any]:
         """Options of the run and how far it has come."""
         options = {
-            name: value for name, value in asdict(self.options).items() if name not in ("out", "hostname")
+            name: value
+            for name, value in asdict(self.options).items()
+            if name not in ("out", "hostname", "raw")
         }
-        return {**options, resume.HOST: resume.host_key(), resume.DONE: list(self.done)}
+        return {**options, resume.HOST: resume.host_key(), resume.DONE: dict(self.done)}
 
     def take_up(self, tell: Callable[[str], None], *, alone: bool) -> None:
         """Keep what a killed run of the same campaign has finished; ranks of others cannot know of it."""
-        found = resume.kept(self.options.out, self.settings(), self.environment, TABLE_OF)
+        found = resume.kept(self.options.out, self.settings(), self.environment)
         if found.why_not:
             tell(f"note: {found.why_not}")
-        for part in found.parts:
-            if alone or part != "collective":
-                self.tables[TABLE_OF[part]] = [dict(row) for row in found.tables[TABLE_OF[part]]]
-                self.done.append(part)
+        if not alone and "collective" in found.parts:
+            return  # measured by all ranks together, and first: nothing after it can be kept without it
+        self.tables = {table: [dict(row) for row in rows] for table, rows in found.tables.items()}
+        self.done = {part: dict(counts) for part, counts in found.parts.items()}
         if self.done:
             self.warnings += found.warnings
             tell(f"taking up {self.options.out}: {', '.join(self.done)} kept")
@@ -179,7 +193,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
 
     rank = collective.launched_rank() or 0
     tell = tell if rank == 0 else _mute
-    machine = environment.machine(options.device)
+    machine = environment.machine(options.device, options.processes)
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
     if rank == 0:
@@ -197,7 +211,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         if rank == 0:
             draft.save(complete=code == 0)
     if rank == 0:
-        rows = sum(map(len, draft.tables.values()))
+        rows = sum(_counts(draft).values())
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
     return Outcome(draft.fair_copy(complete=code == 0), code, rank)
@@ -220,16 +234,21 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
     share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
     end, code = time.monotonic() + draft.options.budget_s * share, 0
+    if rank == 0:
+        for text in conditions.warnings_of(draft.machine):
+            warn(text)
+        conditions.soak(draft.machine, draft.options.budget_s)
     for number, part in enumerate(order):
         left = sum(PARTS[later] for later in order[number:])
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
         if rank != 0 and part != "collective":
             continue
-        rows = draft.tables.setdefault(TABLE_OF[part], [])
-        begin = time.monotonic()
+        begin, before = time.monotonic(), _counts(draft)
         try:
-            for row in _rows(part, draft, budget_s, warn):
-                rows.append(row)
+            for table, row in _rows(part, draft, budget_s, warn):
+                if not draft.options.raw:
+                    row.pop("samples_us", None)
+                draft.tables.setdefault(table, []).append(row)
                 if rank == 0:
                     draft.save(at_most_every_s=SAVE_EVERY_S)
         except RankError as fault:
@@ -237,30 +256,80 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             tell(f"error: {part}: {fault}")
             code = 1
         else:
-            if rows:  # a part that the budget never reached is not finished
-                draft.done.append(part)
+            if new := _since(draft, before):  # a part that the budget never reached is not finished
+                draft.done[part] = new
+        if part in WITH_RANKS:  # starting ranks is not measuring, and takes nothing from the parts to come
+            end += max(time.monotonic() - begin - budget_s, 0.0)
         if rank == 0:
             draft.save()
-            tell(f"{part}: {len(rows)} rows in {time.monotonic() - begin:.1f} s")
+            tell(f"{part}: {sum(_since(draft, before).values())} rows in {time.monotonic() - begin:.1f} s")
+    if rank == 0 and draft.machine.is_cuda:
+        for text in conditions.warnings_of(draft.machine):
+            warn(f"{text} (after the run)")
     return code
 
 
-def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[dict[str, Any]]:
-    from calibrate.microbenchmarks import collective, launch, matmul, memory
+def _counts(draft: Draft) -> dict[str, int]:
+    return {table: len(rows) for table, rows in draft.tables.items()}
+
+
+def _since(draft: Draft, before: Mapping[str, int]) -> dict[str, int]:
+    """Rows by table that came since."""
+    return {
+        table: n - before.get(table, 0) for table, n in _counts(draft).items() if n > before.get(table, 0)
+    }
+
+
+def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(table, row) of one part."""
+    from calibrate.microbenchmarks import (
+        attention,
+        collective,
+        compression,
+        convolution,
+        copies,
+        embedding,
+        host,
+        launch,
+        layer,
+        matmul,
+        memory,
+        optimizer,
+        overlap,
+        power,
+    )
 
     options = draft.options
+    given = draft.machine, budget_s, options.seed, warn
+    if part == "layer":
+        yield from layer.measure(*given, processes=options.processes)
+        return
+    table = TABLE_OF.get(part, part)
     if part == "collective":
-        return collective.measure(
-            draft.machine,
-            budget_s,
-            options.seed,
-            warn,
-            processes=options.processes,
-            system=options.system,
-            fabric=options.fabric,
+        rows = collective.measure(
+            *given, processes=options.processes, system=options.system, fabric=options.fabric
         )
-    measure = {"matmul": matmul.measure, "memory": memory.measure, "launch": launch.measure}[part]
-    return measure(draft.machine, budget_s, options.seed, warn)
+    elif part == "overlap":
+        rows = overlap.measure(*given, processes=options.processes)
+    else:
+        measure = {
+            "matmul": matmul.measure,
+            "memory": memory.measure,
+            "attention": attention.measure,
+            "launch": launch.measure,
+            "convolution": convolution.measure,
+            "embedding": embedding.measure,
+            "optimizer": optimizer.measure,
+            "copies": copies.measure,
+            "loader": host.loader,
+            "storage": host.storage,
+            "security": host.security,
+            "compression": compression.measure,
+            "power": power.measure,
+        }[part]
+        rows = measure(*given)
+    for row in rows:
+        yield table, row
 
 
 @contextmanager

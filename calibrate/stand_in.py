@@ -13,6 +13,8 @@ from sim.cost.kernels.gemm import canonical
 from sim.spec.device import BYTES_PER_VALUE, Device
 
 Row = Mapping[str, Any]
+STREAMS = ("copy", "mulu", "add", "residual_add", "sum", "relu", "mul")
+"""Operations whose ideal bytes are what they really move, so that their best rate is the memory's."""
 
 
 def stand_in_devices(
@@ -22,7 +24,7 @@ def stand_in_devices(
 
     Efficiencies fitted against a stand-in are relative to the best observed point, so at most about 1;
     predictions must use the same stand-in. Bandwidths come from operations on more than four times the
-    cache, where there are such. ``units`` and sizes are those of the machine that measured.
+    cache, or as far beyond it as there are such. ``units`` and sizes are those of the machine that measured.
     """
     found: dict[str, Device] = {}
     for gpu in dict.fromkeys(row["gpu"] for rows in tables.values() for row in rows):
@@ -31,9 +33,11 @@ def stand_in_devices(
         rates: dict[str, float] = {}
         for row in products:
             dtype = canonical(row["dtype"])
-            rate = 2e6 * row["m"] * row["n"] * row["k"] / row["time_us"]
+            rate = 2e6 * row.get("batch", 1) * row["m"] * row["n"] * row["k"] / row["time_us"]
             rates[dtype] = max(rate, rates.get(dtype, 0.0))
-        large = [row for row in passes if row["bytes"] > 4 * cache_bytes] or passes
+        streams_of = [row for row in passes if row["op"] in STREAMS] or passes
+        past = (4 * cache_bytes, 2 * cache_bytes, cache_bytes, 0.0)
+        large = next((big for least in past if (big := [r for r in streams_of if r["bytes"] > least])), [])
         streams = [1e6 * row["bytes"] / row["time_us"] for row in large]
         link_bytes_per_s = max(map(busbw_bytes_per_s, exchanges), default=0.0)
         generations = [str(row.get("generation") or "") for rows in mine.values() for row in rows]

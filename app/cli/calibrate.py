@@ -17,14 +17,18 @@ from app.cli.common import named_devices, refuse
 
 if TYPE_CHECKING:
     from sim.spec.device import Device
+    from sim.spec.profile import Fit
 
 app = typer.Typer(help="Measure this machine; fit calibration profiles.", no_args_is_help=True)
 
 Budget = Annotated[str, typer.Option(help="Time for measuring, e.g. 45s, 5m, 1h.")]
-Only = Annotated[str, typer.Option(metavar="PARTS", help="Of matmul,memory,launch,collective; default: all.")]
+Only = Annotated[
+    str, typer.Option(metavar="PARTS", help="Parts to measure, by comma (see docs/models.md); default: all.")
+]
 Processes = Annotated[int, typer.Option(min=0, help="Ranks of the collectives; 0: one a GPU, or 2 on a CPU.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of shapes and of their order.")]
 DeviceName = Annotated[str, typer.Option("--device", help="torch device; default: the first GPU, or cpu.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Keep the time of every block.")]
 System = Annotated[str, typer.Option(help="Name of the node or cluster in the rows.")]
 Fabric = Annotated[str, typer.Option(help="nvlink, pcie, infiniband, roce, ...; default: found out.")]
 Hostname = Annotated[
@@ -50,8 +54,9 @@ def run(
     hostname: Hostname = False,
     name: Name = "",
     profile_out: ProfileOut = None,
+    raw: Raw = False,
 ) -> None:
-    """Measure matmul, memory, launch and collectives on this machine (needs torch)."""
+    """Measure kernels, layers, messages and storage on this machine (needs torch), and fit a profile."""
     from calibrate.__main__ import run_here, tell
 
     given = {
@@ -66,8 +71,9 @@ def run(
         "hostname": hostname,
         "name": name,
         "profile_out": profile_out,
+        "raw": raw,
     }
-    raise typer.Exit(run_here(given, tell, catalogue_devices))
+    raise typer.Exit(run_here(given, tell, catalogue_devices, shipped_fits))
 
 
 @app.command("fit")
@@ -88,7 +94,46 @@ def fit(
     if shipped:
         fit_shipped_profiles(out, tell)
         return
-    raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices, prior))
+    raise typer.Exit(fit_file(measurements, out, name, tell, catalogue_devices, prior, shipped_fits))
+
+
+@app.command("verify")
+def verify(
+    profile: Annotated[
+        Path | None, typer.Option(help="Profile of this node; default: calibrate now.")
+    ] = None,
+    budget: Budget = "2m",
+    processes: Annotated[str, typer.Option(help="Ranks of the steps, by comma, e.g. 1,2,8.")] = "",
+    suite: Annotated[str, typer.Option(help="quick, or full.")] = "quick",
+    out: Annotated[Path | None, typer.Option(help="Table of measured and predicted steps (CSV).")] = None,
+    list_steps: Annotated[bool, typer.Option("--list", help="Only list the steps of the suite.")] = False,
+    seed: Seed = 0,
+    device: DeviceName = "",
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Run real training and serving steps here, predict them from the profile, and compare (needs torch)."""
+    from app.cli.verify import verify_here
+
+    raise typer.Exit(
+        verify_here(
+            profile=profile,
+            budget=budget,
+            processes=processes,
+            suite=suite,
+            out=out,
+            only_list=list_steps,
+            seed=seed,
+            device=device,
+            as_json=json,
+        )
+    )
+
+
+def shipped_fits() -> tuple[Fit, ...]:
+    """The fits that ship: what a fit of this machine leans on where it has its generation."""
+    from sim.spec.profiles import fits_for
+
+    return fits_for("shipped")
 
 
 def fit_shipped_profiles(out: Path | None, tell: Callable[[str], None]) -> None:

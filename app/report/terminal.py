@@ -146,6 +146,14 @@ def interval_words(document: dict[str, Any]) -> str:
     return f"{low.removesuffix(' ' + unit)} - {high}"
 
 
+def measure_words(document: dict[str, Any]) -> str:
+    """The calibrations that would narrow the interval most, with their share of its variance; empty without any."""
+    worth = (document.get("interval") or {}).get("measure", [])
+    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in worth)
+    only = ",".join(one["part"] for one in worth)
+    return f"{parts}   [dim]rackcast calibrate run --only {only}[/dim]" if worth else ""
+
+
 def leading_inputs(document: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
     """The inputs that move the step time most, of those that move it at all."""
     rows = [row for row in document.get("sensitivities", []) if row["change_frac"] < -5e-4]
@@ -164,6 +172,8 @@ def _headline(document: dict[str, Any]) -> Table:
     table.add_row(
         "step time", f"[bold]{format_seconds(document['step_time_s'], 4)}[/bold]{_sureness(document)}"
     )
+    if worth := measure_words(document):
+        table.add_row("to narrow it", worth)
     table.add_row("bound by", document["bound_by"])
     unit = "tokens" if has_tokens(document) else "samples"
     table.add_row("throughput", f"{format_count(document[f'{unit}_per_s'])} {unit}/s")

@@ -26,6 +26,10 @@ Fitter = Callable[[Columns, Mapping[str, Device], str, Sequence[Fit]], tuple[Seq
 """(columns, devices, source, prior) -> (fits, what was left out and why)."""
 
 
+RowFitter = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Device], str, Sequence[Fit]], Sequence[Fit]]
+"""(rows, devices, source, fits to build on) -> fits."""
+
+
 class NothingToFitError(ValueError):
     """The measurements hold too little for any fit."""
 
@@ -85,30 +89,76 @@ def fit_tables(
     """Fits of every known table, and one sentence for each thing that was left out.
 
     Args:
-        tables: ``gemm``, ``memory``, ``launch``, ``collectives`` as column arrays.
+        tables: those of a measurement file, as column arrays; later ones lean on the fits of earlier ones.
         devices: datasheet or stand-in of each name in the ``gpu`` columns.
         source: for every fitted constant.
         prior: fits to lean on.
     """
+    from calibrate.fit import layer, node
+
     fitters: dict[str, Fitter] = {
         "gemm": _fit_gemm,
         "memory": _fit_memory,
+        "attention": _fit_attention,
         "launch": _fit_launch,
         "collectives": _fit_collectives,
+        "convolution": _by_rows(node.fit_convolution),
+        "embedding": _by_rows(node.fit_embedding),
+        "optimizer": _by_rows(node.fit_optimizer),
+        "overlap": _by_rows(node.fit_overlap),
+        "layer": _by_rows(layer.fit_layer),
+        "power": _by_rows(node.fit_power),
+        **{table: _by_rows(_rates(table)) for table in RATES},
     }
     fits: list[Fit] = []
     left_out: list[str] = []
     for table, fitter in fitters.items():
         columns = tables.get(table) or {}
         rows = len(next(iter(columns.values()), ()))
-        fewest = 1 if table == "launch" else FEWEST_ROWS
+        fewest = FEWEST_ROWS if table in ("gemm", "memory", "attention", "collectives") else 1
         if rows >= fewest:
-            found, unused = fitter(columns, devices, source, prior)
+            try:
+                found, unused = fitter(columns, devices, source, [*fits, *prior])
+            except (ValueError, KeyError) as fault:  # rows that lean on a rate which nothing measured
+                left_out.append(f"{table}: {fault}")
+                continue
             fits += found
             left_out += [f"{table}: {reason}" for reason in unused]
         elif rows:
             left_out.append(f"{table}: {rows} rows, fewer than {fewest}")
     return fits, left_out
+
+
+RATES = ("copies", "storage", "loader", "security", "compression")
+"""Tables of an operation on so many bytes."""
+
+
+def _rates(table: str) -> RowFitter:
+    from calibrate.fit import node
+
+    def fit(
+        rows: Sequence[Mapping[str, Any]], devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+    ) -> Sequence[Fit]:
+        del prior
+        return node.fit_rates(table, rows, devices, source)
+
+    return fit
+
+
+def _by_rows(fit: RowFitter) -> Fitter:
+    """A fitter of rows as a fitter of columns; cells that a row lacks are left out of it."""
+
+    def fitter(
+        columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+    ) -> tuple[Sequence[Fit], Sequence[str]]:
+        known, left_out = _with_device(columns, devices)
+        rows = [
+            {name: cell for name, cell in zip(known, cells, strict=True) if cell == cell and cell != ""}
+            for cells in zip(*known.values(), strict=True)
+        ]
+        return (fit(rows, devices, source, prior) if rows else []), left_out
+
+    return fitter
 
 
 def gpu_names(measurements: Measurements) -> list[str]:
@@ -128,6 +178,8 @@ def _device_document(device: Device) -> dict[str, Any]:
         "memory_bytes": device.memory_bytes,
         "l2_bytes": device.l2_bytes,
         "sm_count": device.sm_count,
+        "host_bytes_per_s": device.host_bytes_per_s,
+        "vendor": device.vendor,
     }
 
 
@@ -162,6 +214,17 @@ def _fit_memory(
         rows = _keep(rows, [op in PASSES for op in rows["op"]])
     own = [fit for fit in prior if fit.op == "memory_bound"]
     fits = memory_bound.fit(rows, devices, source, prior=own) if len(rows["gpu"]) >= FEWEST_ROWS else []
+    return fits, left_out
+
+
+def _fit_attention(
+    columns: Columns, devices: Mapping[str, Device], source: str, prior: Sequence[Fit]
+) -> tuple[list[Fit], list[str]]:
+    from calibrate.fit import attention
+
+    rows, left_out = _with_device(columns, devices)
+    own = [fit for fit in prior if fit.op.startswith("attention")]
+    fits = attention.fit(rows, devices, source, prior=own) if len(rows["gpu"]) >= FEWEST_ROWS else []
     return fits, left_out
 
 

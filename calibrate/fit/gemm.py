@@ -16,7 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit.common import errors, fit_grid, fit_parameters
 from calibrate.fit.common import folds as folds_of
-from sim.cost.kernels.gemm import FORMATS, OP, PARAMETERS, canonical, choose, coordinates, gemm, gemm_s
+from sim.cost.kernels.gemm import (
+    FORMATS,
+    OP,
+    canonical,
+    choose,
+    coordinates,
+    gemm,
+    gemm_s,
+    parameters_of,
+)
 from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit, ResidualGrid
 
@@ -92,6 +101,8 @@ class Table:
     engine: NDArray[np.str_]
     shape: Floats
     """Columns m, n, k."""
+    batch: Floats
+    """Products in one launch."""
     c_bytes: Floats
     seconds: Floats
 
@@ -105,7 +116,8 @@ class Table:
 
     def where(self) -> dict[str, Floats]:
         """Coordinates on the residual grid."""
-        return coordinates(*self.shape.T)
+        m, n, k = self.shape.T
+        return coordinates(m * self.batch, n, k)
 
 
 def fit(
@@ -168,7 +180,9 @@ def _table(rows: Rows, devices: Mapping[str, Device]) -> Table:
         np.asarray(rows["time_us"], dtype=float) * 1e-6 if "time_us" in rows else np.full(len(gpu), np.nan)
     )
     c_bytes = np.array([_c_bytes(*pair) for pair in zip(dtype, layout, strict=True)])
-    return Table(gpu, generation, dtype, engine, shape, c_bytes, seconds)
+    batch = np.asarray(rows.get("batch", np.ones(len(gpu))), dtype=float)
+    batch = np.where(np.isnan(batch), 1.0, batch)
+    return Table(gpu, generation, dtype, engine, shape, batch, c_bytes, seconds)
 
 
 def _c_bytes(dtype: str, layout: str) -> float:
@@ -258,7 +272,8 @@ def _parameters(
     group: Table, devices: Mapping[str, Device], source: str, start: Mapping[str, float], prior_weight: float
 ) -> tuple[dict[str, Constant], float]:
     """Constants and the robust loss they leave."""
-    wanted = [p for p in PARAMETERS if FORMATS[group.dtype[0]].quantises or not p.name.startswith("quantise")]
+    known = parameters_of(devices[group.gpu[0]])
+    wanted = [p for p in known if FORMATS[group.dtype[0]].quantises or not p.name.startswith("quantise")]
     weight = prior_weight * float(np.sqrt(FULL_ROWS / len(group.seconds)))
 
     pieces = _pieces(group, devices)
@@ -289,14 +304,24 @@ def _physics(
 ) -> NDArray[np.float64]:
     seconds = np.empty(len(pieces[0][0]))
     for own, device, some in pieces:
-        seconds[own] = gemm_s(device, *some.shape.T, some.dtype[0], values, c_bytes=some.c_bytes)
+        seconds[own] = gemm_s(
+            device, *some.shape.T, some.dtype[0], values, batch=some.batch, c_bytes=some.c_bytes
+        )
     return seconds
 
 
 def _predict(fits: Sequence[Fit], table: Table, devices: Mapping[str, Device]) -> Floats:
     seconds = np.empty(len(table.seconds))
     for own, device, some in _pieces(table, devices):
-        answer = gemm(fits, device, *some.shape.T, some.dtype[0], some.engine[0], c_bytes=some.c_bytes)
+        answer = gemm(
+            fits,
+            device,
+            *some.shape.T,
+            some.dtype[0],
+            some.engine[0],
+            batch=some.batch,
+            c_bytes=some.c_bytes,
+        )
         seconds[own] = answer.seconds
     return seconds
 

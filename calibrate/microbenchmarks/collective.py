@@ -7,26 +7,27 @@ same decisions without further talk.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
-from calibrate.measure import Block, Point, StopRule, Timing, Warn, sweep
-from calibrate.microbenchmarks.ranks import SILENCE_S, RankError, first_line, spawn
+from calibrate.measure import Point, StopRule, Timing, Warn, sweep
+from calibrate.microbenchmarks.group import Group, launched_rank, meet
+from calibrate.microbenchmarks.ranks import RankError, first_line, spawn
 from calibrate.roll_call import account, join
 from sim.cost.collective_forms import bus_factor
 
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast")
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast", "sendrecv")
 SMALLEST_BYTES, LEAST_TOP_BYTES = 2**10, 2**20
 TOP_BYTES = {"gloo": 2**26, "nccl": 2**30}
 """Largest message, where the budget reaches that far."""
 PROBE_BYTES = 2**22
 SECONDS_PER_POINT = 0.2
+FEWEST = 6
+"""Points of a group that are measured however short the budget: fewer cannot be fitted."""
 RULE = StopRule(block_s=0.005, max_blocks=60, max_calls=400, warm_up_blocks=6)
 
 
@@ -104,11 +105,6 @@ def measure(
         yield from spawn(ranks, rank_rows, plan, warn)
 
 
-def launched_rank() -> int | None:
-    """This process's rank when ``torchrun`` started it."""
-    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
-
-
 def find_fabric(machine: Machine, backend: str, ranks: int, local_ranks: int) -> str:
     """``gloo`` between local processes; in a node of devices what the driver shows; "" between nodes."""
     if ranks > local_ranks:
@@ -132,81 +128,29 @@ def message_sizes(points: int, top_bytes: float) -> list[int]:
     return sorted({2 ** round(low + (high - low) * step / (count - 1)) for step in range(count)})
 
 
-@dataclass(slots=True)
-class AgreedClock:
-    """Seconds since the start on the slowest rank, as of the last block: equal on every rank."""
-
-    now_s: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The ranks that take part, as one of them sees it."""
-
-    torch: Any
-    handle: Any
-    size: int
-    device: str
-    begin_s: float
-    clock: AgreedClock
-
-    def agree(self, *values: float) -> list[float]:
-        """The largest of each value over the ranks; also a barrier."""
-        shared = self.torch.tensor(values, dtype=self.torch.float64, device=self.device)
-        self.torch.distributed.all_reduce(shared, self.torch.distributed.ReduceOp.MAX, group=self.handle)
-        return [float(value) for value in shared.cpu()]
-
-    def block(self, call: Callable[[], Any]) -> Block:
-        """Blocks that start together and last as long as on the slowest rank."""
-
-        def run(calls: int) -> float:
-            self.agree(0.0)
-            begin = time.perf_counter()
-            for _ in range(calls):
-                call()
-            if self.device != "cpu":
-                self.torch.cuda.synchronize(self.device)
-            end = time.perf_counter()
-            took_s, self.clock.now_s = self.agree(end - begin, end - self.begin_s)
-            return took_s
-
-        return run
-
-
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Measure as one rank; only rank 0 yields rows and warns."""
-    torch = import_torch()
-    dist = torch.distributed
-    warnings.simplefilter("ignore", FutureWarning)  # newer torch renames collectives; both names work
     device = f"cuda:{rank % plan.local_ranks}" if plan.backend == "nccl" else "cpu"
-    if plan.backend == "nccl":
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(max(1, plan.machine.units // plan.local_ranks))
     # ranks outside a group wait for it to finish, so longer than it may take
-    timeout = datetime.timedelta(seconds=SILENCE_S + plan.budget_s)
-    dist.init_process_group(
-        plan.backend, init_method=meeting, rank=rank, world_size=plan.ranks, timeout=timeout
-    )
-    begin_s, clock = time.perf_counter(), AgreedClock()
-    everyone = Group(torch, None, plan.ranks, device, begin_s, clock)
-    sizes = group_sizes(plan.ranks)
-    try:
+    with meet(
+        plan.backend,
+        rank,
+        plan.ranks,
+        meeting,
+        device=device,
+        threads=plan.machine.units,
+        budget_s=plan.budget_s,
+    ) as everyone:
+        clock, sizes = everyone.clock, group_sizes(plan.ranks)
         for number, size in enumerate(sizes):
-            handle = dist.new_group(list(range(size)))
-            spent_s = time.perf_counter() - begin_s
+            handle = everyone.torch.distributed.new_group(list(range(size)))
+            spent_s = time.perf_counter() - everyone.begin_s
             clock.now_s, left_s = everyone.agree(spent_s, max(plan.budget_s - spent_s, 0.0))
             share_s = left_s / (len(sizes) - number)
             if rank < size:
-                group = Group(torch, handle, size, device, begin_s, clock)
+                group = replace(everyone, handle=handle, size=size)
                 rows = _group_rows(plan, group, share_s, warn if rank == 0 else _mute)
                 yield from (row for row in rows if rank == 0)
-        everyone.agree(0.0)
-    finally:
-        dist.destroy_process_group()
 
 
 def _mute(text: str) -> None:
@@ -226,7 +170,15 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
     points = [_point(group, name, size) for name in names for size in sizes]
     sentinel = _point(group, names[0], sizes[len(sizes) // 2])
     for point, timing in sweep(
-        points, budget_s, plan.seed, warn, sentinel=sentinel, rule=RULE, clock=group.clock, sentinel_visits=3
+        points,
+        budget_s,
+        plan.seed,
+        warn,
+        sentinel=sentinel,
+        rule=RULE,
+        clock=group.clock,
+        sentinel_visits=3,
+        least=FEWEST,
     ):
         yield _row(plan, group, point, timing)
 
@@ -290,4 +242,19 @@ def _call(group: Group, collective: str, size_bytes: int) -> Callable[[], Any]:
     if collective == "alltoall":
         other = torch.empty_like(whole)
         return lambda: dist.all_to_all_single(other, whole, group=handle)
+    if (
+        collective == "sendrecv"
+    ):  # as nccl-tests: every rank sends to the next and receives from the one before
+        other, rank = torch.empty_like(whole), dist.get_rank()
+        after, before = (rank + 1) % group.size, (rank - 1) % group.size
+
+        def pass_on() -> None:
+            both = [
+                dist.P2POp(dist.isend, whole, after, handle),
+                dist.P2POp(dist.irecv, other, before, handle),
+            ]
+            for work in dist.batch_isend_irecv(both):
+                work.wait()
+
+        return pass_on
     return lambda: dist.broadcast(whole, 0, group=handle)

@@ -1,7 +1,9 @@
 """Matrix products over a designed grid of shapes: like test loads hung on a crane, small, large and awkward.
 
-Shapes fill the space of (m, n, k) evenly in the logarithm, with a few anchors (squares for the peak, one row
-for weight streaming, odd sizes for alignment), and none takes longer than its share of the budget.
+``TN`` is a forward product (weights stored n x k), ``NN`` the gradient of its input, ``NT`` that of its weights;
+``batch`` > 1 is one product for each expert. Shapes fill the space of (m, n, k) evenly in the logarithm, with a few
+anchors (squares for the peak, one row for weight streaming, odd sizes for alignment), and none takes longer than its
+share of the budget.
 """
 
 from __future__ import annotations
@@ -12,13 +14,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Block, Point, StopRule, Warn, device_block, sweep
+from calibrate.measure import Block, Point, Warn, device_block
+from calibrate.microbenchmarks.common import ENGINE, in_turn, rows_of
 
 Shape = tuple[int, int, int]
 
+PLAIN = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+"""Formats of the ordinary product, with torch's name of what the operands are."""
 TORCH_NAMES = ("float32", "tf32", "bfloat16", "float16", "fp8", "int8")
 """Number formats tried, as measurement files name them; those the device refuses are left out."""
 VALUE_BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
+LAYOUTS = ("TN", "TN", "NN", "NT")
+"""In turn over the shapes of a format; forward twice, because serving has nothing else."""
+GROUPED = (
+    (8, 64, 512, 256), (8, 128, 1024, 512), (16, 256, 2816, 1024), (64, 256, 2816, 2048), (8, 2048, 14336, 4096),
+)  # fmt: skip
+"""(experts, rows of each, n, k), from toys to Mixtral's up projection (arXiv 2401.04088)."""
+FEW_ROWS = 16
+"""Products of so few rows stream their weights: a CPU is given others each time, as a step would."""
 SLOWEST_FRAC = 0.5
 """A 16- or 8-bit format slower than this share of float32 has no unit of its own: nobody would use it."""
 SECONDS_PER_POINT = 0.25
@@ -30,7 +43,7 @@ PLASTIC = 1.2207440846057596
 
 
 def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
-    """Rows of table ``gemm``: every format the device supports, C[m,n] = A[m,k] W[n,k]^T, device time only.
+    """Rows of table ``gemm``: every format the device supports, C[m,n] = A[m,k] B[k,n], device time only.
 
     Operands are normal random numbers, because zeros draw less power and run faster.
     """
@@ -42,18 +55,30 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         warn("matmul: no number format runs on this device")
         return
     budget_s -= time.perf_counter() - begin
-    count = int(min(max(budget_s / len(peaks) / SECONDS_PER_POINT, FEWEST), MOST))
-    cap_s = budget_s / (count * len(peaks)) / 8  # warm-up and six blocks must fit the share of a point
+    main = "bfloat16" if machine.is_cuda and "bfloat16" in peaks else next(iter(peaks))
+    formats = 1 + (len(peaks) - 1) / 3  # the main one gets most of the shapes
+    count = int(min(max(budget_s / formats / SECONDS_PER_POINT, FEWEST), MOST))
+    cap_s = budget_s / (count * formats) / 8  # warm-up and six blocks must fit the share of a point
     memory_bytes = machine.memory_bytes / 8
     points = [
-        _point(torch, machine, dtype, shape)
+        _point(torch, machine, dtype, shape, LAYOUTS[number % len(LAYOUTS)])
         for dtype, peak in peaks.items()
-        for shape in shapes(count, seed, cap_s * peak, memory_bytes / VALUE_BYTES[dtype])
+        for number, shape in enumerate(
+            shapes(
+                count if dtype == main else max(FEWEST, count // 3),
+                seed,
+                cap_s * peak,
+                memory_bytes / VALUE_BYTES[dtype],
+            )
+        )
     ]
-    rule = StopRule(block_s=0.02, max_calls=200) if machine.is_cuda else StopRule()
+    points += [
+        _point(torch, machine, main, (m, n, k), "TN", batch)
+        for batch, m, n, k in GROUPED
+        if 2.0 * batch * m * n * k <= 4 * cap_s * peaks[main]
+    ]
     sentinel = _point(torch, machine, next(iter(peaks)), (512, 512, 512))
-    for point, timing in sweep(points, budget_s, seed, warn, sentinel=sentinel, rule=rule):
-        yield {**machine.columns, **point.columns, **timing.columns(), "cache": machine.cache_state}
+    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel, least=2 * FEWEST)
 
 
 def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[Shape]:
@@ -118,38 +143,68 @@ def supported(torch: Any, machine: Machine, warn: Warn) -> dict[str, float]:
     return rates
 
 
-def _point(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Point:
+def _point(
+    torch: Any, machine: Machine, dtype: str, shape: Shape, layout: str = "TN", batch: int = 1
+) -> Point:
     m, n, k = shape
-    columns = {"dtype": dtype, "m": m, "n": n, "k": k, "layout": "TN", "engine": "torch eager"}
-    return Point(columns, _prepare(torch, machine, dtype, shape))
+    if dtype in ("int8", "fp8"):
+        layout = "TN"  # the only one that their kernels take
+    columns = {"dtype": dtype, "m": m, "n": n, "k": k, "batch": batch, "layout": layout, "engine": ENGINE}
+    return Point(columns, _prepare(torch, machine, dtype, shape, layout, batch))
 
 
-def _prepare(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[[], Block]:
-    return lambda: device_block(
-        _product(torch, machine, dtype, shape), machine.device, 4 * machine.cache_bytes
-    )
+def _prepare(
+    torch: Any, machine: Machine, dtype: str, shape: Shape, layout: str = "TN", batch: int = 1
+) -> Callable[[], Block]:
+    def product() -> Callable[[], Any]:
+        if dtype in PLAIN:
+            return _plain(torch, machine, dtype, shape, layout, batch)
+        return _narrow(torch, machine, dtype, shape)
+
+    return lambda: device_block(product(), machine.device, 4 * machine.cache_bytes)
 
 
-def _product(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[[], Any]:
-    """A call that multiplies operands of ``dtype``; what the device lacks raises here or at the first
-    call."""
+def _plain(
+    torch: Any, machine: Machine, dtype: str, shape: Shape, layout: str, batch: int
+) -> Callable[[], Any]:
+    """A call that multiplies as a layer does, with the allocation of its result."""
     m, n, k = shape
-    plain = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype in plain:
-        a = normal(torch, m, k, machine.device).to(plain[dtype])
-        weight = normal(torch, n, k, machine.device).to(plain[dtype]).t()
-        out = torch.empty(m, n, dtype=plain[dtype], device=machine.device)
-        if machine.is_cuda:
-            torch.backends.cuda.matmul.allow_tf32 = False
-        return lambda: torch.mm(a, weight, out=out)
+    kind = getattr(torch, PLAIN[dtype])
+    if dtype == "tf32" and not machine.is_cuda:
+        raise NotImplementedError("tf32 has no matrix unit on a CPU")
+    turned = {"TN": (False, True), "NN": (False, False), "NT": (True, False)}[layout]
+
+    def operand(rows: int, cols: int, transposed: bool) -> Any:
+        stored = (cols, batch * rows) if transposed else (batch * rows, cols)
+        made = normal(torch, *stored, machine.device).to(kind)
+        if batch == 1:
+            return made.t() if transposed else made
+        return made.reshape(batch, cols, rows).transpose(1, 2) if transposed else made.view(batch, rows, cols)
+
+    a, b = operand(m, k, turned[0]), operand(k, n, turned[1])
+    multiply = torch.mm if batch == 1 else torch.bmm
+
+    def call() -> Any:
+        return multiply(a, b)
+
+    if not machine.is_cuda and m <= FEW_ROWS and layout == "TN":  # as in decode: weights are read once a step
+        another = in_turn(machine, lambda: operand(k, n, turned[1]), float(batch * n * k * kind.itemsize))
+        return lambda: multiply(a, another())
+    if machine.is_cuda and dtype in ("float32", "tf32"):
+
+        def call_as_told() -> Any:
+            torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+            return multiply(a, b)
+
+        return call_as_told
+    return call
+
+
+def _narrow(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[[], Any]:
+    """A call in 8 bit; what the device lacks raises here or at the first call."""
+    m, n, k = shape
     if not machine.is_cuda:
         raise NotImplementedError(f"{dtype} has no matrix unit on a CPU")
-    if dtype == "tf32":
-        a = normal(torch, m, k, machine.device)
-        weight = normal(torch, n, k, machine.device).t()
-        out = torch.empty(m, n, device=machine.device)
-        torch.backends.cuda.matmul.allow_tf32 = True
-        return lambda: torch.mm(a, weight, out=out)
     if dtype == "int8":
         a = torch.randint(-127, 128, (m, k), dtype=torch.int8, device=machine.device)
         weight = torch.randint(-127, 128, (n, k), dtype=torch.int8, device=machine.device).t()

@@ -31,7 +31,7 @@ class RankError(RuntimeError):
     """A rank died or failed; the message says which, how, and after how many rows."""
 
 
-def spawn(ranks: int, body: Body, plan: Any, warn: Warn) -> Iterator[Any]:
+def spawn(ranks: int, body: Body, plan: Any, warn: Warn, silence_s: float = SILENCE_S) -> Iterator[Any]:
     """Start ``ranks`` child processes and pass on their rows; whatever happens, none outlives this call.
 
     Raises:
@@ -51,7 +51,7 @@ def spawn(ranks: int, body: Body, plan: Any, warn: Warn) -> Iterator[Any]:
                 theirs.close()
                 children.append(child)
                 pipes[ours] = rank
-            yield from listen(children, pipes, warn)
+            yield from listen(children, pipes, warn, silence_s)
         finally:
             for child in children:
                 child.kill()

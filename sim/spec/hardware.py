@@ -17,7 +17,7 @@ NUMBER_FORMATS = ("fp64", "fp32", "fp32_matrix", "tf32", "fp16", "bf16", "fp8", 
 """Number formats an accelerator may state a peak for. ``fp32_matrix``: full fp32 on matrix units, where the
 maker prints it apart from the vector rate (AMD before CDNA3)."""
 
-SCALE_UP_FABRICS = ("nvlink", "xgmi", "ici", "neuronlink", "roce", "upi", "pcie")
+SCALE_UP_FABRICS = ("nvlink", "xgmi", "ici", "neuronlink", "roce", "upi", "pcie", "gloo")
 FABRICS = ("infiniband", "roce", "efa", "ethernet", "slingshot")
 
 

@@ -27,6 +27,7 @@ STACKS = (
     "torchtitan",
     "paxml",
     "apex-ddp",
+    "torch-eager",
 )
 
 

@@ -25,6 +25,34 @@ UNMEASURED = 0.20
 """Standard deviation of the logarithm taken where nothing was held out (assumed)."""
 
 
+PART_OF = (
+    ("fit gemm", "matmul"),
+    ("fit attention", "attention"),
+    ("fit memory_bound", "memory"),
+    ("fit convolution", "convolution"),
+    ("fit embedding", "embedding"),
+    ("overhead kernel_factor", "layer"),
+    ("overhead optimizer", "optimizer"),
+    ("overhead message_factor", "collective"),
+    ("fit all_", "collective"),
+    ("fit alltoall", "collective"),
+    ("fit reduce_scatter", "collective"),
+    ("fit sendrecv", "collective"),
+    ("fit network", "collective"),
+    ("not calibrated", "matmul"),
+)
+"""How a term's source begins -> the part of ``rackcast calibrate run`` that measures it."""
+
+
+class Worth(NamedTuple):
+    """A calibration that would narrow the interval."""
+
+    part: str
+    variance_frac: float
+    """Share of the step's variance that comes from what it measures."""
+    command: str
+
+
 class Term(NamedTuple):
     """One source of error."""
 
@@ -57,7 +85,23 @@ def step_interval(result: StepResult, fits: Sequence[Fit]) -> dict[str, Any]:
         "level_frac": 0.8,
         "sigma_frac": sigma,
         "terms": [term._asdict() | {"step_sigma_frac": term.step_sigma} for term in terms if term.step_sigma],
+        "measure": [one._asdict() for one in worth_measuring(terms)],
     }
+
+
+def worth_measuring(terms: Sequence[Term], count: int = 3) -> list[Worth]:
+    """The ``count`` calibrations that would narrow the interval most, largest first.
+
+    Terms that the same part of a calibration measures go together; what nothing measures is left out.
+    """
+    total = sum(term.step_sigma**2 for term in terms)
+    by_part: dict[str, float] = {}
+    for term in terms:
+        part = next((part for start, part in PART_OF if term.source.startswith(start)), "")
+        if part and term.step_sigma > 0:
+            by_part[part] = by_part.get(part, 0.0) + term.step_sigma**2 / total
+    ranked = sorted(by_part.items(), key=lambda pair: -pair[1])[:count]
+    return [Worth(part, share, f"rackcast calibrate run --only {part}") for part, share in ranked]
 
 
 def _merged(terms: Iterator[Term]) -> list[Term]:
@@ -104,7 +148,17 @@ def fit_sigma(fit: Fit | None) -> float:
     """Standard deviation of the logarithm of what a fit predicts."""
     if fit is None or fit.error is None:
         return UNMEASURED
-    return fit.error.median_ape / 100 / MEDIAN_SIGMA
+    return fit.error.median_ape / 100 / MEDIAN_SIGMA * few_points_factor(fit.error.points)
+
+
+def few_points_factor(points: int) -> float:
+    """How much wider an 80 % interval is when its spread was seen on ``points`` held-out ones alone; at least 1.
+
+    sqrt(1 + 1/n) for the unknown middle, and Student's t over the normal quantile, 1 + (z^2 + 1) / (4 (n - 1)) (first
+    term of the Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5). One point counts as two that agree.
+    """
+    count = max(points, 2)
+    return sqrt(1 + 1 / count) * (1 + (Z80**2 + 1) / (4 * (count - 1)))
 
 
 def _uses(result: StepResult, training: Training, kernels: float, messages: float) -> Iterator[Term]:

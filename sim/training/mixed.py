@@ -25,6 +25,8 @@ from sim.training.uneven import pool_split, split_layers
 
 TRAINING_ENGINES = {"gemm": "transformer-engine", "attention": "cudnn", "memory_bound": "torch_compile"}
 """Backends a training framework calls; a profile without them lends its nearest."""
+STACK_ENGINES = {"torch-eager": dict.fromkeys(("gemm", "attention", "memory_bound"), "torch eager")}
+"""Of stacks that call others: plain torch, as ``rackcast calibrate`` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,21 @@ def _place(
         training.precision,
         talking,
         ideal=ideal,
-        engines=TRAINING_ENGINES,
+        engines=STACK_ENGINES.get(training.stack, TRAINING_ENGINES),
         stated_frac=0.0 if ideal else pool.efficiency_frac,
         known=known,
     )
-    extra = overheads(fits, training.stack, device.generation, ideal=ideal)
+    at_once = min(pool.system.gpus_per_node, pool.devices)
+    extra = overheads(
+        fits, training.stack, device.generation, ideal=ideal, ranks=at_once, network=_kind(training)
+    )
     return Place(pool, pricer, extra)
+
+
+def _kind(training: Training) -> str:
+    """What the layers are made of, as far as overheads were measured apart."""
+    kind = "" if isinstance(training.model, SampleModel) else training.model.kind
+    return "convolutional" if kind in ("cnn", "unet3d", "detector") else "transformer"
 
 
 def with_layers(

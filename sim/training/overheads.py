@@ -55,10 +55,34 @@ class Overheads:
         return float(eager_s(kernels_s * self.kernel_factor, launches, host_s=self.host_s))
 
 
-def overheads(fits: Iterable[Fit], stack: str, generation: str, *, ideal: bool = False) -> Overheads:
-    """The overheads of ``stack`` on ``generation``; none at all for an ideal machine."""
+def overheads(
+    fits: Iterable[Fit],
+    stack: str,
+    generation: str,
+    *,
+    ideal: bool = False,
+    ranks: int = 1,
+    network: str = "transformer",
+) -> Overheads:
+    """The overheads of ``stack`` on ``generation``; none at all for an ideal machine.
+
+    Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
+    generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
+    ``network``: ``transformer`` or ``convolutional``, where layers of both were.
+    """
     if ideal:
         return Overheads(1.0, 1.0, 0.0, 1.0, {})
-    fit = find(fits, "stack", (("stack", stack), ("generation", generation)))
-    constants = {**defaults(PARAMETERS), **(fit.parameters if fit else {})}
+    known = list(fits)
+    wanted = (("stack", stack), ("generation", generation), ("network", network), ("ranks", str(ranks)))
+    fit = find(known, "stack", wanted)
+    constants = {**defaults(PARAMETERS), **measured_launch(known, generation)}
+    constants |= fit.parameters if fit else {}
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)
+
+
+def measured_launch(fits: Iterable[Fit], generation: str) -> dict[str, Constant]:
+    """``host_s`` from a launch measurement of the generation (``eager_host_s``); empty where there is none."""
+    fit = find(fits, "launch", (("generation", generation),))
+    if fit is None or fit.key.get("generation") != generation or "eager_host_s" not in fit.parameters:
+        return {}
+    return {"host_s": fit.parameters["eager_host_s"]}

@@ -21,7 +21,7 @@ from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.links import Links
 from sim.spec.device import Device
 from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
-from sim.spec.profile import Fit
+from sim.spec.profile import Fit, find
 
 Prices: TypeAlias = dict[tuple[Device, str, Kernel], Estimate]
 """Kernels priced so far; good for one profile."""
@@ -125,12 +125,21 @@ class Pricer:
 
     def _lookup(self, op: Lookup) -> Estimate:
         """Random reads of rows; the bound is each distinct row once (read and written in backward)."""
-        cost = lookup_s if op.phase == "fwd" else gradient_s
+        wanted = (("generation", self.device.generation), ("accelerator", self.device.key))
+        fit = find(self.fits, "embedding", wanted)
+        if fit is not None and fit.key.get("generation") != self.device.generation:
+            fit = None
+        known = fit.values() if fit else {}
         values = (op.lookups, op.bags, op.dim, op.table_rows)
-        seconds = cost(self.device, *values, bytes_per_value=op.bytes_per_value)
+        if op.phase == "fwd":
+            known = {name: value for name, value in known.items() if name != "sort_passes"}
+            seconds = lookup_s(self.device, *values, bytes_per_value=op.bytes_per_value, **known)
+        else:
+            seconds = gradient_s(self.device, *values, bytes_per_value=op.bytes_per_value, **known)
         rows = touched_rows(op.lookups, op.table_rows) * (1.0 if op.phase == "fwd" else 2.0)
         bound = rows * row_bytes(op.dim, op.bytes_per_value) / self.device.memory_bytes_per_s
-        return Estimate(np.asarray(np.sum(seconds)), np.asarray(np.sum(bound)), None, "assumed defaults")
+        leans_on = "parameters" if fit else "assumed defaults"
+        return Estimate(np.asarray(np.sum(seconds)), np.asarray(np.sum(bound)), fit, leans_on)
 
     def _message(self, op: Message) -> Estimate:
         group = self.groups[op.group]

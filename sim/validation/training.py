@@ -68,6 +68,7 @@ DEFAULTS = {
     "torchtitan": StackDefaults(zero_stage=3),
     "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
     "apex-ddp": StackDefaults(optimizer="lamb"),
+    "torch-eager": StackDefaults(overlap_gradients=False, optimizer="adamw"),
 }
 """Megatron-LM before 2023 is taken as Megatron-DeepSpeed: no overlap, no distributed optimizer. llm-foundry's
 MPT rows ran Triton attention with an ALiBi bias; that it worked through the masked half is assumed, from how their

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from calibrate import measurements as book
 from calibrate.measurements import TABLES, Measurements, MeasurementsError, from_json, load, save, to_json
 from calibrate.stand_in import slug, stand_in_devices
+from calibrate.tables import TABLES
 
 TIMES = {"time_us": 10.0, "low_us": 9.0, "high_us": 12.5, "repeats": 7, "source": "test"}
 GEMM = {"gpu": "X", "generation": "cpu", "dtype": "float32", "layout": "TN", "engine": "torch eager"}

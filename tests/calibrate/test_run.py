@@ -157,7 +157,8 @@ def test_every_bad_option_is_named_at_once(capsys, tmp_path):
         parse_options(budget="soon", only="matmul,atention", processes=1)
     faults = str(caught.value).splitlines()
     assert [fault.split(":")[0] for fault in faults] == ["--budget", "--only", "--processes"]
-    assert "'atention' not among matmul, memory, launch, collective" in faults[1]
+    assert "'atention' not among matmul, memory, attention, layer" in faults[1]
+    assert "nearest to 'atention' is 'attention'" in faults[1]
     assert command.main(["run", "--processes", "1", "--out", str(tmp_path / "m.json")]) == 2
     assert "expected 2 or more" in capsys.readouterr().err
 

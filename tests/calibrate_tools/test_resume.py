@@ -18,14 +18,18 @@ from calibrate.measurements import Measurements, load, save
 
 ROW = {"gpu": "Acme", "mode": "graph", "engine": "torch", "time_us": 2.0, "low_us": 1.0, "high_us": 3.0}
 ROW |= {"repeats": 7, "source": "test"}
-SETTINGS = {"seed": 0, "parts": ["matmul", "launch"], resume.HOST: "a", resume.DONE: ["launch"]}
-TABLE_OF = {"matmul": "gemm", "launch": "launch"}
+SETTINGS = {
+    "seed": 0,
+    "parts": ["matmul", "launch"],
+    resume.HOST: "a",
+    resume.DONE: {"launch": {"launch": 1}},
+}
 ENVIRONMENT = {"device": "Acme", "torch": "2.9"}
 CUT = Measurements(ENVIRONMENT, SETTINGS, {"launch": (ROW,), "gemm": ()}, ("hot",))
 
 
 def kept(path: Path, **settings: object) -> resume.Kept:
-    return resume.kept(path, {**SETTINGS, "parts": ("matmul", "launch"), **settings}, ENVIRONMENT, TABLE_OF)
+    return resume.kept(path, {**SETTINGS, "parts": ("matmul", "launch"), **settings}, ENVIRONMENT)
 
 
 def test_only_finished_parts_of_the_same_campaign_are_kept(tmp_path: Path) -> None:
@@ -33,7 +37,7 @@ def test_only_finished_parts_of_the_same_campaign_are_kept(tmp_path: Path) -> No
     assert kept(path) == resume.Kept()
     save(CUT, path)
     found = kept(path)
-    assert (found.parts, found.warnings, found.why_not) == (("launch",), ("hot",), "")
+    assert (found.parts, found.warnings, found.why_not) == ({"launch": {"launch": 1}}, ("hot",), "")
     assert [dict(row) for row in found.tables["launch"]] == [ROW]
     assert "gemm" not in found.tables
     assert "seed differ" in kept(path, seed=1).why_not

@@ -17,7 +17,14 @@ from sim.spec.profiles import fits_for
 from sim.training import explain as explaining
 from sim.training.explain import Change, Work, explain, fit_changes, scenario_memory, suggestions
 from sim.training.inputs import INPUTS, better
-from sim.training.interval import UNMEASURED, constant_sigma, fit_sigma, step_interval
+from sim.training.interval import (
+    UNMEASURED,
+    constant_sigma,
+    few_points_factor,
+    fit_sigma,
+    step_interval,
+    worth_measuring,
+)
 from sim.training.shorter import is_long, played_passes, quick_step_s
 
 FITS = fits_for("shipped")
@@ -144,7 +151,7 @@ def test_the_interval_is_the_quadrature_of_its_terms(small: str) -> None:
 def test_one_fit_for_all_gives_its_own_error(small: str) -> None:
     """Ops of one fit move together: as if the whole step leant on it; no other term, no other width."""
     result = run(small)
-    error = FitError(6.745, 20.0, 0.0, 100, "test")
+    error = FitError(6.745, 20.0, 0.0, 10**9, "test")
     fit = Fit("gemm", {"engine": "one"}, {}, error=error)
     alone = replace(
         result,
@@ -159,6 +166,32 @@ def test_one_fit_for_all_gives_its_own_error(small: str) -> None:
         },
     )
     assert step_interval(alone, FITS)["sigma_frac"] == pytest.approx(0.1)
+
+
+def test_fewer_points_widen_the_interval_and_run_says_what_to_measure(small: str) -> None:
+    result = run(small)
+
+    def leaning_on(points: int) -> StepResult:
+        fit = Fit("gemm", {"engine": "one"}, {}, error=FitError(10.0, 20.0, 0.0, points, "test"))
+        return replace(result, uses=tuple(replace(use, fit=fit) for use in result.uses))
+
+    many, few = (step_interval(leaning_on(points), FITS) for points in (200, 4))
+    assert few["low_s"] < many["low_s"]
+    assert few["high_s"] > many["high_s"]
+    assert few["measure"][0]["part"] == "matmul"
+    assert few["measure"][0]["command"] == "rackcast calibrate run --only matmul"
+    assert len(few["measure"]) <= 3
+    shares = [one["variance_frac"] for one in few["measure"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1 + 1e-9
+    assert worth_measuring([]) == []
+
+
+@given(points=st.integers(0, 10_000))
+def test_few_points_widen_and_many_do_not(points: int) -> None:
+    assert few_points_factor(points) >= few_points_factor(points + 1) >= 1
+    # Student's t at 0.9 with 9 degrees of freedom is 1.383, the normal's quantile 1.2816
+    assert few_points_factor(10) == pytest.approx(1.383 / 1.2816 * (1 + 1 / 10) ** 0.5, rel=0.01)
 
 
 @given(width=st.floats(1.01, 3.0))

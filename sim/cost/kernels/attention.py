@@ -7,6 +7,7 @@ of tiles, and the matrix units wait whenever the exponentials of the softmax are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -212,6 +213,10 @@ def attention_s(
         KeyError: the device has no datasheet rate for ``dtype``.
     """
     if phase == "decode":
+        if (
+            device.generation == "cpu"
+        ):  # a core takes one query head after another and reads its keys for each
+            shape = replace(shape, kv_heads=shape.heads)
         return decode_attention_s(values, device, shape, dtype, kv_dtype)
     return flash_attention_s(values, device, phase, shape, dtype, kv_dtype)
 

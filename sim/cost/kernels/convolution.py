@@ -20,7 +20,7 @@ from sim.cost.kernels.memory_bound import choose as choose_stream
 from sim.cost.kernels.memory_bound import memory_bound_s
 from sim.cost.parameters import Parameter, complete
 from sim.spec.device import BYTES_PER_VALUE, Device
-from sim.spec.profile import Fit
+from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,17 @@ PARAMETERS = (
     ),
 )
 """What a calibration may turn; dense convolutions use the parameters of matrix products."""
+
+GEMM_RATIO = Parameter(
+    "gemm_ratio",
+    "1",
+    "time over that of the implicit matrix product and its traffic",
+    1.0,
+    0.05,
+    50.0,
+    "an implicit product that hides its indexing (Chetlur et al. 2014, arXiv 1410.0759)",
+)
+"""What a calibration measures apart for each pass, and for one tap against many (see :func:`taps_of`)."""
 
 THIN = 8
 """Channels of a group below which matrix units have nothing to multiply (their instructions take 8 or 16)."""
@@ -170,13 +181,36 @@ def convolution(
     unfolded_s = work.batch * work.m * work.k * width / device.memory_bytes_per_s
     no_reuse = unfolded_s > work.flop / peak
     dense_s = np.maximum(np.where(no_reuse, np.minimum(dense.seconds, most), dense.seconds), stream_s)
+    own = _own_fit(known, device, conv, name, pass_name, engine)
+    dense_s = dense_s * (own.parameters[GEMM_RATIO.name].value if own else GEMM_RATIO.start)
     thin = np.minimum(
         np.asarray(conv.in_channels, dtype=float), np.asarray(conv.out_channels, dtype=float)
     ) / np.asarray(conv.groups, dtype=float)
     is_thin = (thin < THIN) & (np.asarray(conv.groups) > 1)
     seconds = np.where(is_thin, direct_s, dense_s)
     bound = np.maximum(work.flop / peak, work.moved_bytes / device.memory_bytes_per_s)
-    return Estimate(np.asarray(seconds), np.asarray(bound), dense.fit, dense.leans_on)
+    return Estimate(np.asarray(seconds), np.asarray(bound), own or dense.fit, dense.leans_on)
+
+
+def taps_of(kernel: ArrayLike) -> str:
+    """``one`` for a pointwise convolution, which is a plain product, else ``many``."""
+    return "one" if bool(np.all(np.asarray(kernel) == 1)) else "many"
+
+
+def _own_fit(
+    fits: Sequence[Fit], device: Device, conv: Convolution, dtype: str, phase: str, engine: str
+) -> Fit | None:
+    """The measured ratio for this pass on this generation, number format first; None where nobody measured."""
+    wanted = (
+        ("generation", device.generation),
+        ("dtype", dtype),
+        ("phase", phase),
+        ("taps", taps_of([np.max(side) for side in conv.kernel])),
+        ("engine", engine),
+        ("accelerator", device.key),
+    )
+    found = find(fits, "convolution", wanted)
+    return found if found is not None and found.key.get("generation") == device.generation else None
 
 
 def _product(extents: Sequence[ArrayLike]) -> Floats:

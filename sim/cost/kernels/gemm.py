@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.cost.estimate import Estimate
+from sim.cost.kernels import processor
 from sim.cost.kernels.tiles import Rates, best_tile_s
 from sim.cost.parameters import Parameter, complete
 from sim.spec.device import Device
@@ -21,6 +22,8 @@ from sim.spec.profile import Fit, find
 
 Floats = NDArray[np.float64]
 OP = "gemm"
+CPU = "cpu"
+"""Generation of devices that are the cores of a processor (see ``sim.cost.kernels.processor``)."""
 CHUNK = 512
 """Shapes worked on at once: the intermediate arrays then stay in the processor's cache."""
 
@@ -130,6 +133,11 @@ PARAMETERS = (
 """What a calibration fits, with the range physics allows. The last two count only where A is quantised."""
 
 
+def parameters_of(device: Device) -> tuple[Parameter, ...]:
+    """The parameters of matrix products on ``device``: those of tiles, or of a processor's cores."""
+    return processor.PARAMETERS if device.generation == CPU else PARAMETERS
+
+
 def canonical(dtype: str) -> str:
     """The name used here for a number format (``bfloat16`` -> ``bf16``).
 
@@ -198,7 +206,20 @@ def gemm_s(
         ValueError: unknown format, or the device has no rate for it.
     """
     form = FORMATS[canonical(dtype)]
-    p = complete(PARAMETERS, parameters)
+    p = complete(parameters_of(device), parameters)
+    if device.generation == CPU:
+        rows_, outs_, inner_, groups_ = (np.asarray(x, dtype=float) for x in (m, n, k, batch))
+        width = np.asarray(form.c_bytes if c_bytes is None else c_bytes, dtype=float)
+        moved = rows_ * inner_ * form.a_bytes + outs_ * inner_ * form.b_bytes + rows_ * outs_ * width
+        peak = peak_flop_per_s(device, dtype)
+        return processor.product_s(
+            peak,
+            device.memory_bytes_per_s,
+            device.l2_bytes,
+            (rows_, outs_, inner_, groups_),
+            groups_ * moved,
+            p,
+        )
     rates = Rates(
         peak_flop_per_s(device, dtype),
         device.memory_bytes_per_s,

@@ -32,6 +32,8 @@ PASSES: Mapping[str, float] = {
     "residual_add": 3.0,
     "silu_and_mul": 3.0,  # gate, up in; product out; cols = width of the product
     "rope": 2.0,
+    "sum": 1.0,
+    "cross_entropy": 2.0,  # eager: logits in, log-probabilities out and read again for the chosen ones
 }
 """Times each value crosses the memory interface in the ideal: operands read once, results written once,
 everything else kept on chip. Counted from the definition of each operation; row statistics and norm weights
@@ -39,7 +41,16 @@ are left out (1 / cols and 1 / rows of the traffic)."""
 
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("softmax", "ln", "layer_norm_fwd", "rms_norm", "rms_norm_fwd", "fused_add_rms_norm"), "row"
+        (
+            "softmax",
+            "ln",
+            "layer_norm_fwd",
+            "rms_norm",
+            "rms_norm_fwd",
+            "fused_add_rms_norm",
+            "cross_entropy",
+        ),
+        "row",
     ),
     **dict.fromkeys(("layer_norm_bwd", "rms_norm_bwd", "softmax_bwd"), "row backward"),
 }

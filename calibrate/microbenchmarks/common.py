@@ -1,0 +1,79 @@
+"""What microbenchmarks share: points in, rows out, and how many points a budget affords.
+
+Like the clerk at a test track: every car gets the same stopwatch, the same form, and a fair share of the day.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from calibrate.environment import Machine
+from calibrate.measure import Point, StopRule, Warn, device_block, sweep
+
+ENGINE = "torch eager"
+MOST_IN_TURN = 16
+DEVICE_RULE = StopRule(block_s=0.02, max_calls=200)
+"""On an accelerator: blocks of 20 ms are some 20,000 times the resolution of its events."""
+REFUSALS = (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError)
+"""How torch says that a device lacks something."""
+
+
+def rule_of(machine: Machine) -> StopRule:
+    """When a point on ``machine`` is measured well enough."""
+    return DEVICE_RULE if machine.is_cuda else StopRule()
+
+
+def plain_format(machine: Machine) -> tuple[str, int]:
+    """Number format that work on ``machine`` is done in, and its bytes a value."""
+    return ("bfloat16", 2) if machine.is_cuda else ("float32", 4)
+
+
+def point(machine: Machine, columns: Mapping[str, Any], call: Callable[[], Callable[[], Any]]) -> Point:
+    """A point whose operands ``call`` sets up; timed on the device, from memory and not from its cache."""
+    return Point(columns, lambda: device_block(call(), machine.device, 4 * machine.cache_bytes))
+
+
+def in_turn(machine: Machine, make: Callable[[], Any], each_bytes: float) -> Callable[[], Any]:
+    """Gives a different operand at each call, so many that a CPU's cache holds none of them at its next turn.
+
+    What a step streams once (weights and caches in serving) must not be found in the cache by the next repeat. On
+    an accelerator the flush before every call sees to that, and there is one operand.
+    """
+    enough = 1 if machine.is_cuda else math.ceil(2 * machine.cache_bytes / max(each_bytes, 1.0))
+    made = [make() for _ in range(min(max(enough, 1), MOST_IN_TURN))]
+    turn = itertools.cycle(made)
+    return lambda: next(turn)
+
+
+def affordable(points: Sequence[Point], budget_s: float, each_s: float, fewest: int) -> list[Point]:
+    """As many of ``points`` as the budget holds at ``each_s``, the first ones first, at least ``fewest``."""
+    return list(points[: max(fewest, int(budget_s / each_s))])
+
+
+def rows_of(
+    machine: Machine,
+    points: Sequence[Point],
+    budget_s: float,
+    seed: int,
+    warn: Warn,
+    *,
+    sentinel: Point | None = None,
+    rule: StopRule | None = None,
+    least: int = 1,
+) -> Iterator[dict[str, Any]]:
+    """One row for every point the device can do; what it refuses is told through ``warn`` and left out."""
+    timed = sweep(
+        points,
+        budget_s,
+        seed,
+        warn,
+        sentinel=sentinel,
+        rule=rule or rule_of(machine),
+        refusals=REFUSALS,
+        least=least,
+    )
+    for one, timing in timed:
+        yield {**machine.columns, **one.columns, **timing.columns(), "cache": machine.cache_state}

@@ -1,0 +1,176 @@
+"""Every microbenchmark on this machine's CPU for a moment: rows of the right form, and quantities that make sense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from calibrate.measure import Point, sweep
+from calibrate.measurements import table_faults
+from calibrate.microbenchmarks.common import affordable, in_turn
+from calibrate.run import PARTS, TABLE_OF
+
+torch = pytest.importorskip("torch", reason="microbenchmarks need torch (extra: calibrate)")
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def machine():
+    from calibrate.environment import machine
+
+    return replace(machine("cpu"), cache_bytes=2e6)  # small operands: this is about form, not about speed
+
+
+def rows_of(part, machine, budget_s=0.2):
+    from calibrate.microbenchmarks import (
+        attention,
+        compression,
+        convolution,
+        copies,
+        embedding,
+        host,
+        memory,
+        optimizer,
+        power,
+    )
+
+    measure = {
+        "attention": attention.measure,
+        "convolution": convolution.measure,
+        "embedding": embedding.measure,
+        "optimizer": optimizer.measure,
+        "copies": copies.measure,
+        "storage": host.storage,
+        "loader": host.loader,
+        "security": host.security,
+        "compression": compression.measure,
+        "memory": memory.measure,
+        "power": power.measure,
+    }[part]
+    said = []
+    return list(measure(machine, budget_s, 3, said.append)), said
+
+
+@pytest.mark.parametrize(
+    "part", ["attention", "convolution", "embedding", "storage", "loader", "security", "compression"]
+)
+def test_a_part_gives_rows_of_its_table_however_short_the_budget(part, machine):
+    rows, _ = rows_of(part, machine)
+    assert rows
+    assert table_faults({TABLE_OF.get(part, part): rows}) == []
+    assert all(row["gpu"] == machine.gpu for row in rows)
+
+
+def test_a_cpu_has_no_door_to_itself(machine):
+    assert rows_of("copies", machine) == ([], [])
+
+
+def test_power_is_left_out_where_nothing_tells_it(machine, tmp_path):
+    from calibrate.microbenchmarks import power
+
+    assert power.cpu_meter(tmp_path / "absent") is None
+    (tmp_path / "energy").write_text("1000000")
+    read = power.cpu_meter(tmp_path / "energy")
+    (tmp_path / "energy").write_text("900000")  # the counter wrapped
+    assert read()["power_w"] == 0.0
+    (tmp_path / "energy").write_text("2900000")
+    assert read()["power_w"] > 0
+
+
+def test_stand_ins_are_told(machine, monkeypatch):
+    from calibrate.microbenchmarks import host
+
+    monkeypatch.setattr(host.importlib.util, "find_spec", lambda name: None)
+    (row,), said = rows_of("security", machine)
+    assert row["engine"] == "sha256"
+    assert "stands in for AES-GCM" in said[0]
+    (row,), said = rows_of("loader", machine)
+    assert row["engine"] == "zlib"
+    assert "stands in for JPEG" in said[0]
+
+
+@pytest.mark.parametrize("rule", ["adamw", "sgd", "momentum", "lamb", "adamax"])
+def test_an_optimizer_step_moves_weights_and_clears_gradients(rule, monkeypatch):
+    from calibrate import networks
+    from calibrate.microbenchmarks import optimizer
+
+    made = []
+    real = networks.FlatGradients
+    monkeypatch.setattr(networks, "FlatGradients", lambda weights: made.extend(weights) or real(weights))
+    monkeypatch.setattr(optimizer, "SIDE", 8)
+    call = optimizer.step(torch, "cpu", rule, "foreach", 2)
+    before = [weight.detach().clone() for weight in made]
+    call()
+    assert all(not torch.equal(old, new) for old, new in zip(before, made, strict=True))
+    assert all(not weight.grad.any() for weight in made)
+    assert all(torch.isfinite(weight).all() for weight in made)
+
+
+def test_compression_keeps_what_it_does_not_send():
+    from calibrate.microbenchmarks import compression
+
+    torch.manual_seed(0)
+    values, places = compression._call(torch, "cpu", "top-k", 32)()
+    assert len(values) == len(places) == int(0.01 * 32 * 32)
+    left, again = compression._call(torch, "cpu", "power-sgd", 32)()
+    assert left.shape == again.shape == (32, compression.RANK)
+    torch.testing.assert_close(left.t() @ left, torch.eye(compression.RANK), atol=1e-4, rtol=0)
+    cast = compression._call(torch, "cpu", "fp8", 128)()
+    assert cast.shape == (128, 1, 128) or cast.numel() == 128 * 128
+
+
+def test_backward_is_timed_alone_and_is_the_gradient(machine):
+    from calibrate.microbenchmarks import attention
+
+    call = attention._call(torch, machine, "float32", attention.Call("bwd", 1, 4, 2, 8, 16), attention.ENGINE)
+    query, key, value = call()
+    assert query.shape == (1, 4, 16, 8)
+    assert key.shape == value.shape == (1, 2, 16, 8)
+    assert torch.equal(call()[0], query), "each call computes the same gradient anew"
+
+
+def test_layouts_multiply_what_they_say(machine):
+    from calibrate.microbenchmarks import matmul
+
+    for layout in ("TN", "NN", "NT"):
+        assert matmul._plain(torch, machine, "float32", (24, 32, 40), layout, 1)().shape == (24, 32)
+    assert matmul._plain(torch, machine, "float32", (24, 32, 40), "TN", 3)().shape == (3, 24, 32)
+
+
+def test_operands_in_turn_outgrow_the_cache(machine):
+    made = []
+    another = in_turn(machine, lambda: made.append(len(made)) or len(made), machine.cache_bytes / 2)
+    assert len(made) == 4
+    assert len({another() for _ in range(4)}) == 4
+    on_device = replace(machine, device="cuda:0")
+    assert in_turn(on_device, object, 1.0)() is not None
+
+
+def test_a_sweep_measures_one_point_at_least_and_goes_round_refusals():
+    def refuse():
+        raise RuntimeError("no such unit\nand more")
+
+    points = [Point({"n": n}, refuse if n == 2 else lambda: lambda calls: 1e-3 * calls) for n in range(4)]
+    said = []
+    ticks = iter(range(10_000))
+    found = list(
+        sweep(points, 100.0, 0, said.append, clock=lambda: 1e-3 * next(ticks), refusals=(RuntimeError,))
+    )
+    assert sorted(point.columns["n"] for point, _ in found) == [0, 1, 3]
+    assert said == ["left out, not offered here: n 2 (no such unit)"]
+    assert len(found[0][1].samples_s) == found[0][1].repeats
+    (only,) = sweep(points[:1], 0.0, 0, said.append)
+    assert only[1].median_s == pytest.approx(1e-3)
+
+
+def test_the_first_points_are_those_that_a_short_budget_keeps():
+    points = [Point({"n": n}, lambda: lambda calls: 0.0) for n in range(10)]
+    assert affordable(points, 1.0, 0.25, 2) == points[:4]
+    assert affordable(points, 0.0, 0.25, 2) == points[:2]
+
+
+def test_every_part_has_a_table():
+    from calibrate.tables import TABLES
+
+    assert {TABLE_OF.get(part, part) for part in PARTS} == set(TABLES)
