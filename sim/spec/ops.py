@@ -48,6 +48,8 @@ class Attention:
     """Width of a value head where it differs (MLA)."""
     window: int = 0
     """Keys a query looks back over; 0 = all."""
+    kernel: str = "newest"
+    """See :mod:`sim.cost.kernels.attention_kernels`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sim.cost.kernels.attention_kernels import KERNELS
 from sim.spec.fields import choice, count, fraction, quantity, switch
 
 RECOMPUTE = ("none", "selective", "full")
@@ -82,8 +83,13 @@ class Plan:
     recompute: str = choice(
         RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
     )
+    recompute_stops_early: bool = switch(
+        "full recomputation leaves out a layer's last product, whose output nothing in backward needs", False
+    )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
-    skip_masked: bool = switch("the fused attention kernel skips the masked half of a causal square", True)
+    attention_kernel: str = choice(
+        KERNELS, "fused attention kernel: the device's newest, FlashAttention-2 or -1", "newest"
+    )
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
     overlap_parameters: bool = switch(

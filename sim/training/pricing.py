@@ -6,13 +6,14 @@ A ``Pricer`` is the price list of one device in one cluster: hand it an op, get 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sim.cost.collectives import collective
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
+from sim.cost.kernels.attention_kernels import slowdown
 from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
@@ -74,7 +75,7 @@ class Pricer:
             )
         if isinstance(op, Attention):
             dtype = "bf16" if self.dtype in ("fp8", "fp4") else self.dtype
-            return attention(
+            found = attention(
                 self.fits,
                 self.device,
                 phase=op.phase,
@@ -91,6 +92,7 @@ class Pricer:
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
+            return replace(found, seconds=found.seconds * slowdown(op.kernel, self.device.generation))
         if isinstance(op, Conv):
             shape = Convolution(
                 op.batch,

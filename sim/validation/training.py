@@ -54,7 +54,8 @@ class StackDefaults:
     sequence_parallel: bool = False
     """With tensor parallelism."""
     overlap_tensor: bool = False
-    skip_masked: bool = True
+    attention_kernel: str = "newest"
+    recompute_stops_early: bool = False
     optimizer: str = "adam"
 
 
@@ -64,8 +65,8 @@ DEFAULTS = {
     "megatron-deepspeed": StackDefaults(overlap_gradients=False),
     "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "llm-foundry-fsdp": StackDefaults(zero_stage=3, skip_masked=False),
-    "torchtitan": StackDefaults(zero_stage=3),
+    "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
+    "torchtitan": StackDefaults(zero_stage=3, attention_kernel="flash-2", recompute_stops_early=True),
     "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
     "apex-ddp": StackDefaults(optimizer="lamb"),
 }
@@ -124,12 +125,16 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     model = _model(cell, catalog)
     precision = cell.text("gemm_precision") or cell.text("precision")
     lora = cell.text("strategy") == "lora"
+    fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
+    if fill < 1.0:
+        guesses.append(f"padding left out: {fill:.0%} of the positions computed")
     if lora:
         guesses.append(f"LoRA rank {LORA_RANK} on attention")
     training = Training(
         model=model,
         global_batch=cell.number("global_batch"),
         sequence=cell.number("seq_len"),
+        fill_frac=fill,
         optimizer=defaults.optimizer,
         precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
@@ -168,7 +173,7 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     micro_batch = cell.number("micro_batch", 0)
     if not micro_batch:
         share = max(cell.number("global_batch") // data, 1)
-        micro_batch = min(share, BERT_MICRO_BATCH) if cell.text("strategy") == "bert" else 1
+        micro_batch = min(share, _bert_micro_batch(cell)) if cell.text("strategy") == "bert" else 1
         while share % micro_batch:
             micro_batch -= 1
         guesses.append(f"micro_batch {micro_batch}")
@@ -198,7 +203,8 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
         zero_stage=zero,
         recompute=recompute,
         flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
-        skip_masked=defaults.skip_masked,
+        attention_kernel=defaults.attention_kernel,
+        recompute_stops_early=defaults.recompute_stops_early,
         overlap_tensor=defaults.overlap_tensor and sequence_parallel,
         overlap_gradients=defaults.overlap_gradients,
         overlap_parameters=defaults.overlap_parameters and zero in (1, 2),
@@ -207,10 +213,22 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     )
 
 
-BERT_MICRO_BATCH = 64
-"""Sequences a device takes at once in the BERT rows, which do not say (NVIDIA DeepLearningExamples: 32-96 on A100)."""
+BERT_MICRO_BATCH = (256, 32)
+"""Sequences a device takes at once in the BERT rows, which do not say: of 128 and of 512 tokens (NVIDIA
+DeepLearningExamples, BERT run_pretraining.sh); half as many in TF32."""
+BINNED_FROM = 512
+"""Sequence length from which the BERT rows' batches are binned by length: phase 2 alone reads ``bin_size_64``
+(NVIDIA DeepLearningExamples, BERT, run_pretraining.sh, ``phase2_bin_size``)."""
+BINNED_FILL = (0.52 * 512 + 32) / 512
+"""Positions computed in phase 2: 48 % of Wikipedia and BooksCorpus at 512 are padding (openreview 3nzKUh9a4M), and a
+bin of 64 pads half of it."""
 GRADIENT_BUCKETS = 8
 """Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
+
+
+def _bert_micro_batch(cell: _Cells) -> int:
+    sequences = BERT_MICRO_BATCH[cell.number("seq_len") >= BINNED_FROM]
+    return sequences // 2 if cell.text("gemm_precision") in ("tf32", "fp32") else sequences
 
 
 def _model(cell: _Cells, catalog: Catalog) -> Model:

@@ -52,7 +52,9 @@ __all__ = [
 
 def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
-    job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
+    job = replace(
+        training, sequence=training.source_tokens, target_sequence=training.target_tokens, fill_frac=1.0
+    )
     if (graph := layer_graphs().get(model.key)) is not None:
         first, *inner, last = graph_blocks(graph, job)
         return Network(first, tuple(inner), last, 0.0)

@@ -158,12 +158,12 @@ class _Core:
         elif plan.context > 1:  # zig-zag order: each rank's queries see half of the keys on average
             queries //= plan.context
             keys, causal = (keys // 2 if causal else keys), False
-        causal = causal and plan.skip_masked
         return Attention(
             phase, plan.micro_batch, heads, groups, self.width, keys, causal,
             queries=None if queries == keys else queries,
             value_dim=None if dv == self.width else dv,
             window=self.window,
+            kernel=plan.attention_kernel,
             name="attention" if phase == "fwd" else "attention gradient",
         )  # fmt: skip
 

@@ -140,7 +140,7 @@ def block(
     recompute = training.plan.recompute
     again: tuple[Op, ...] = ()
     if recompute == "full":
-        again = forward
+        again = _until_last_product(forward) if training.plan.recompute_stops_early else forward
     elif recompute == "selective":
         again = tuple(op for part in every for op in part.core)
         kept -= core
@@ -157,3 +157,13 @@ def block(
         activation_bytes=kept,
         kept_bytes=input_bytes if recompute == "full" else kept,
     )
+
+
+def _until_last_product(forward: tuple[Op, ...]) -> tuple[Op, ...]:
+    """What a recomputation does that stops once backward has all it needs.
+
+    The inputs of a layer's last product are kept for its gradients, its output is not (PyTorch's non-reentrant
+    checkpoints, ``torch.utils.checkpoint.set_checkpoint_early_stop``).
+    """
+    last = max((place for place, op in enumerate(forward) if isinstance(op, Gemm)), default=len(forward))
+    return forward[:last]
