@@ -19,11 +19,11 @@ PARAMETERS = (
     Parameter(
         "kernel_factor",
         "1",
-        "time of a kernel inside a long run over its time alone on a cool chip",
-        1.10,
-        0.75,
+        "time of a kernel inside a training step over its time alone at the sustained clock",
+        1.05,
+        0.7,
         1.8,
-        "sustained against burst rates of the same shapes: 3-13 % on A100, 15-20 % on H100, 26 % on B200",
+        "assumed: gaps between kernels and what the list of kernels leaves out",
     ),
     Parameter(
         "message_factor",

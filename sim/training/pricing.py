@@ -18,6 +18,7 @@ from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
+from sim.cost.kernels.sustained import SUSTAINED_ENGINES
 from sim.cost.links import Links
 from sim.spec.device import Device
 from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
@@ -47,6 +48,8 @@ class Pricer:
     ideal: bool = False
     engines: Mapping[str, str] = field(default_factory=dict)
     """Preferred backend by op (``gemm``, ``attention``, ``memory_bound``)."""
+    sustained_frac: float = 1.0
+    """Share of their burst rate that the matrix units keep; see :mod:`sim.cost.kernels.sustained`."""
 
     def price(self, op: Op) -> Estimate:
         """Seconds of one op, with its lower bound and the profile entry it leans on."""
@@ -63,7 +66,7 @@ class Pricer:
 
     def _kernel(self, op: Kernel) -> Estimate:
         if isinstance(op, Gemm):
-            return gemm(
+            product = gemm(
                 self.fits,
                 self.device,
                 op.m,
@@ -72,7 +75,9 @@ class Pricer:
                 self.dtype,
                 self.engines.get("gemm", ""),
                 batch=op.batch,
+                quantised=op.quantised,
             )
+            return self._sustained(product)
         if isinstance(op, Attention):
             dtype = "bf16" if self.dtype in ("fp8", "fp4") else self.dtype
             found = attention(
@@ -92,7 +97,8 @@ class Pricer:
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
-            return replace(found, seconds=found.seconds * slowdown(op.kernel, self.device.generation))
+            older = slowdown(op.kernel, self.device.generation)
+            return self._sustained(replace(found, seconds=found.seconds * older))
         if isinstance(op, Conv):
             shape = Convolution(
                 op.batch,
@@ -110,6 +116,13 @@ class Pricer:
             return self._lookup(op)
         engine = self.engines.get("memory_bound", "")
         return memory_bound(self.fits, self.device, op.op, op.rows, op.cols, op.dtype, engine)
+
+    def _sustained(self, found: Estimate) -> Estimate:
+        """Seconds at the clock of a long run, where the table was timed at that of a burst."""
+        engine = "" if found.fit is None else found.fit.key.get("engine", "")
+        if engine in SUSTAINED_ENGINES:
+            return found
+        return replace(found, seconds=found.seconds / self.sustained_frac)
 
     def _lookup(self, op: Lookup) -> Estimate:
         """Random reads of rows; the bound is each distinct row once (read and written in backward)."""

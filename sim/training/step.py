@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sim.cost.kernels.sustained import sustained_frac
 from sim.results.step import MemoryUse, StepResult, Use
 from sim.results.timeline import account
 from sim.spec.checks import data_parallel, micro_batches
@@ -59,6 +60,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         talking,
         ideal=scenario.profile == "ideal",
         engines=TRAINING_ENGINES,
+        sustained_frac=sustained_frac(device.generation, pool.accelerator.tdp_w, device.flop_per_s.get("bf16", 0.0)),
     )
     extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal)
     options = Options(

@@ -21,7 +21,7 @@ from sim.validation.outcome import records
 from sim.validation.training import NotExpressibleError, scenario_of
 
 KERNEL_FACTOR = next(parameter for parameter in PARAMETERS if parameter.name == "kernel_factor")
-FACTORS = (0.85, 1.0, 1.15, 1.35, 1.6)
+FACTORS = (0.75, 0.9, 1.05, 1.25, 1.5)
 """Where each run is simulated; between them its step time is read off in the logarithm."""
 PULL_RUNS = 3.0
 """So many runs of a stack weigh as much as the rest of its generation."""

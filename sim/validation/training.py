@@ -67,7 +67,7 @@ DEFAULTS = {
     "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
     "torchtitan": StackDefaults(zero_stage=3, attention_kernel="flash-2", recompute_stops_early=True),
-    "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
+    "paxml": StackDefaults(zero_stage=3),
     "apex-ddp": StackDefaults(optimizer="lamb"),
 }
 """Megatron-LM before 2023 is taken as Megatron-DeepSpeed: no overlap, no distributed optimizer. llm-foundry's

@@ -64,10 +64,14 @@ def linear(
 
 
 def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
-    """Input gradient dA = dC B^T and weight gradient dB = A^T dC."""
+    """Input gradient dA = dC B^T and weight gradient dB = A^T dC.
+
+    In low precision both operands of the weight gradient are there: A was quantised for the forward product and dC for
+    the input gradient, each with its transpose in the same pass (Transformer Engine).
+    """
     return (
         Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad"),
-        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad"),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", quantised=True),
     )
 
 
