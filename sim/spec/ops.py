@@ -21,6 +21,8 @@ class Gemm:
     k: ArrayLike
     batch: ArrayLike = 1
     name: str = "gemm"
+    dtype: str = ""
+    """Number format where it is not that of the training."""
     quantised: bool = False
     """Whether A already is in the low-precision format of the products, so that no pass quantises it."""
 

@@ -63,6 +63,15 @@ class Plan:
         0,
         low=0,
     )
+    dispatch_once: bool = switch(
+        "a token travels once to each rank (or node, with expert_nodes) that holds experts of its choice, not once an "
+        "expert",
+        False,
+    )
+    overlap_experts: bool = switch(
+        "expert messages travel beside the kernels of another micro-batch, and only what outlasts them is waited for",
+        False,
+    )
     split_experts: bool = switch("cut each expert over the tensor group, as the dense matrices", True)
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
@@ -89,6 +98,10 @@ class Plan:
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     attention_kernel: str = choice(
         KERNELS, "fused attention kernel: the device's newest, FlashAttention-2 or -1", "newest"
+    )
+    fused_accumulation: bool = switch(
+        "weight gradients are added to the fp32 main gradients inside their product, not by a pass of their own",
+        True,
     )
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)

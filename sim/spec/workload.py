@@ -100,6 +100,11 @@ class Training:
         "batches binned by length)",
         1.0,
     )
+    document_tokens: int = count(
+        "mean tokens of the documents packed into a sequence: attention stays inside each; 0 = one document a sequence",
+        0,
+        low=0,
+    )
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)

@@ -72,7 +72,7 @@ class Pricer:
                 op.m,
                 op.n,
                 op.k,
-                self.dtype,
+                op.dtype or self.dtype,
                 self.engines.get("gemm", ""),
                 batch=op.batch,
                 quantised=op.quantised,

@@ -60,7 +60,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
         talking,
         ideal=scenario.profile == "ideal",
         engines=TRAINING_ENGINES,
-        sustained_frac=sustained_frac(device.generation, pool.accelerator.tdp_w, device.flop_per_s.get("bf16", 0.0)),
+        sustained_frac=sustained_frac(
+            device.generation, pool.accelerator.tdp_w, device.flop_per_s.get("bf16", 0.0)
+        ),
     )
     extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal)
     options = Options(
@@ -147,7 +149,10 @@ def _transformer_cost(
 ) -> tuple[StepCost, tuple[Use, ...]]:
     plan = training.plan
     chunks_sent = plan.tensor if plan.overlap_tensor else 1
-    priced = {block.name: _block_cost(block, pricer, extra, chunks_sent) for block in model.kinds}
+    priced = {
+        block.name: _block_cost(block, pricer, extra, chunks_sent, plan.overlap_experts)
+        for block in model.kinds
+    }
     dealt = model.chunks(plan)
     chunks = [[_sum_of([priced[block.name] for block in blocks]) for blocks in rank] for rank in dealt]
     held = [held_parameters(block for blocks in rank for block in blocks) for rank in dealt]
@@ -200,7 +205,9 @@ def _optimizer(
     return optimizer_s(held, counts, training, pricer, extra.optimizer_bandwidth_frac, data)
 
 
-def _block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int) -> ChunkCost:
+def _block_cost(
+    block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int, hide_experts: bool
+) -> ChunkCost:
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
     kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))
@@ -208,8 +215,8 @@ def _block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
         backward_s,
-        _waited_s(forward_messages, forward, pricer, chunks_sent) * extra.message_factor,
-        _waited_s(backward_messages, backward, pricer, chunks_sent) * extra.message_factor,
+        _waited_s(forward_messages, forward, pricer, chunks_sent, hide_experts) * extra.message_factor,
+        _waited_s(backward_messages, backward, pricer, chunks_sent, hide_experts) * extra.message_factor,
         backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
 
@@ -220,7 +227,9 @@ def _weight_gradient(op: Op) -> bool:
     return isinstance(op, Gemm | Conv) and op.name.endswith(" wgrad") and not core
 
 
-def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer, chunks_sent: int) -> float:
+def _waited_s(
+    messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer, chunks_sent: int, hide_experts: bool
+) -> float:
     """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside.
 
     Tensor messages in ``chunks_sent`` chunks (one a rank of the ring, as Transformer Engine sends them) leave the first
@@ -231,8 +240,11 @@ def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer
     if chunks_sent > 1:
         products_s = pricer.seconds(op for op in kernels if isinstance(op, Gemm))
         waited = max(waited / chunks_sent, waited - products_s)
+    if hide_experts:  # another micro-batch's pass has as many kernels as this one
+        sent = pricer.seconds(message for message in messages if message.group == "expert")
+        waited += max(sent - pricer.seconds(kernels), 0.0)
     for message in messages:
-        if message.group == "tensor":
+        if message.group == "tensor" or (hide_experts and message.group == "expert"):
             continue
         hidden = [op for op in kernels if op.name == message.beside] if message.beside else []
         waited += max(pricer.seconds((message,)) - pricer.seconds(hidden), 0.0)

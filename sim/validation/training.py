@@ -39,6 +39,9 @@ UNFUSED_UNTIL = 2022
 """Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
 LORA_RANK = 16
 """The rank of NeMo's and Megatron-Bridge's LoRA recipes (NVIDIA NeMo documentation: LoRA, default dim 32 or 16)."""
+PACKED_TOKENS = 177
+"""Mean tokens of a SQuAD sample (46 % of 384, openreview 3nzKUh9a4M): NeMo's and Megatron-Bridge's fine-tuning recipes
+pack it into sequences of 4,096."""
 FORMATS = {"mxfp8": "fp8", "nvfp4": "fp4"}
 """Block-scaled formats run at the rate of their width."""
 
@@ -56,13 +59,14 @@ class StackDefaults:
     overlap_tensor: bool = False
     attention_kernel: str = "newest"
     recompute_stops_early: bool = False
+    fused_accumulation: bool = True
     optimizer: str = "adam"
 
 
 DEFAULTS = {
     "megatron-lm": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
-    "megatron-deepspeed": StackDefaults(overlap_gradients=False),
+    "megatron-deepspeed": StackDefaults(overlap_gradients=False, fused_accumulation=False),
     "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
@@ -123,6 +127,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     defaults = _defaults(cell)
     plan = _plan(cell, devices, defaults, guesses)
     model = _model(cell, catalog)
+    plan = _expert_messages(cell, plan, system, guesses)
     precision = cell.text("gemm_precision") or cell.text("precision")
     lora = cell.text("strategy") == "lora"
     fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
@@ -135,6 +140,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
         global_batch=cell.number("global_batch"),
         sequence=cell.number("seq_len"),
         fill_frac=fill,
+        document_tokens=PACKED_TOKENS if cell.text("strategy") in ("lora", "finetune") else 0,
         optimizer=defaults.optimizer,
         precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
@@ -204,6 +210,7 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
         recompute=recompute,
         flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
         attention_kernel=defaults.attention_kernel,
+        fused_accumulation=defaults.fused_accumulation,
         recompute_stops_early=defaults.recompute_stops_early,
         overlap_tensor=defaults.overlap_tensor and sequence_parallel,
         overlap_gradients=defaults.overlap_gradients,
@@ -224,6 +231,28 @@ BINNED_FILL = (0.52 * 512 + 32) / 512
 bin of 64 pads half of it."""
 GRADIENT_BUCKETS = 8
 """Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
+
+
+def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
+    """How Megatron-Bridge sends tokens to experts: plain all-to-alls at first, once a rank (HybridEP) since 2026.
+
+    Where the pipeline is interleaved its recipes overlap expert messages with another micro-batch
+    (``moe_a2a_overlap``): since 2026, and before it where expert groups leave the scale-up domain (DeepEP, once a node).
+    """
+    if cell.text("stack") != "megatron-bridge" or plan.expert == 1:
+        return plan
+    domains = -(-plan.expert * plan.expert_tensor // system.scale_up_domain_size)
+    recent = cell.number("year", 0) >= HYBRID_EP_FROM
+    beside = plan.virtual_stages > 1 and (recent or domains > 1)
+    once = beside or (recent and domains == 1)
+    if once:
+        guesses.append("expert messages once a rank" + (", beside another micro-batch" if beside else ""))
+    nodes = domains if once and domains > 1 else 0
+    return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
+
+
+HYBRID_EP_FROM = 2026
+"""Year from which Megatron-Bridge's recipes set ``moe_flex_dispatcher_backend`` (scripts/performance/configs)."""
 
 
 def _bert_micro_batch(cell: _Cells) -> int:

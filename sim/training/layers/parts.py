@@ -54,8 +54,9 @@ def linear(
         return Linear((base,), gradients(base), 0.0)
     if not adapted:
         return Linear((base,), gradients(base)[:1], 0.0)
-    down = Gemm(rows, rank, inner, name=f"{name} adapter down")
-    up = Gemm(rows, columns, rank, name=f"{name} adapter up")
+    wide = activation_dtype(training.precision)  # adapters are too thin to be worth a low-precision format
+    down = Gemm(rows, rank, inner, name=f"{name} adapter down", dtype=wide)
+    up = Gemm(rows, columns, rank, name=f"{name} adapter up", dtype=wide)
     add = MemoryBound(
         "residual_add", rows, columns, activation_dtype(training.precision), f"{name} adapter sum"
     )
@@ -70,8 +71,8 @@ def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
     the input gradient, each with its transpose in the same pass (Transformer Engine).
     """
     return (
-        Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad"),
-        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", quantised=True),
+        Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad", gemm.dtype),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, quantised=True),
     )
 
 
@@ -150,16 +151,26 @@ def block(
         kept -= core
     adapters = sum(part.adapters for part in every)
     frozen = bool(training.lora_rank)
+    trained = adapters if frozen else parameters + expert_parameters
     return Block(
         name,
         forward,
-        tuple(op for part in every for op in part.backward),
+        (*(op for part in every for op in part.backward), *_accumulation(training, trained)),
         again,
         parameters=adapters if frozen else parameters,
         expert_parameters=0.0 if frozen else expert_parameters,
         frozen_parameters=parameters + expert_parameters if frozen else 0.0,
         activation_bytes=kept,
         kept_bytes=input_bytes if recompute == "full" else kept,
+    )
+
+
+def _accumulation(training: Training, parameters: float) -> tuple[Op, ...]:
+    """The pass that adds a micro-batch's weight gradients to the main gradients, where no product does it."""
+    if training.plan.fused_accumulation:
+        return ()
+    return (
+        MemoryBound("residual_add", max(round(parameters / 1024), 1), 1024, "fp32", "gradient accumulation"),
     )
 
 
