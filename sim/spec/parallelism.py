@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sim.cost.kernels.attention_kernels import KERNELS
 from sim.spec.fields import choice, count, fraction, quantity, switch
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "operators", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
 CONTEXT_EXCHANGES = ("ring", "all-to-all")
@@ -90,7 +90,10 @@ class Plan:
         "data-parallel ranks that share one sharded copy (HSDP); 0 = all of them", 0, low=0
     )
     recompute: str = choice(
-        RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
+        RECOMPUTE,
+        "activations recomputed in backward: none, selective (attention), operators (all of a transformer's layer but "
+        "attention and every second matrix product), full",
+        "none",
     )
     recompute_stops_early: bool = switch(
         "full recomputation leaves out a layer's last product, whose output nothing in backward needs", False

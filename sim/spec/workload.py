@@ -96,8 +96,8 @@ class Training:
     global_batch: int = count("sequences (samples) a step over all devices")
     sequence: int = count("tokens of a sequence", 1)
     fill_frac: float = fraction(
-        "share of a batch's positions that are computed: below 1 where padding is left out (unpadded attention, packing, "
-        "batches binned by length)",
+        "share of a batch's positions that are computed: below 1 where padding is left out (unpadded attention, "
+        "packing, batches binned by length)",
         1.0,
     )
     document_tokens: int = count(

@@ -43,7 +43,7 @@ def memory_use(
             blocks += [block for chunk in dealt[mirror] for block in chunk]
         micro = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
         activations = sum(block.kept_bytes for block in inner) * micro
-        if plan.recompute == "full":  # the layer being recomputed unfolds its activations once
+        if plan.recompute in ("operators", "full"):  # the layer being recomputed unfolds its activations once
             activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
         parts = {
             **_state(held_parameters(blocks), len(inner), training, data),

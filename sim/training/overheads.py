@@ -34,6 +34,15 @@ PARAMETERS = (
         2.0,
         "no contention assumed",
     ),
+    Parameter(
+        "source_spread",
+        "1",
+        "standard deviation of the logarithm of a step time from one source of runs to another (release, flags)",
+        0.10,
+        0.0,
+        0.6,
+        "assumed; fitted with the stacks",
+    ),
     *(parameter for parameter in LAUNCH_PARAMETERS if parameter.name == "host_s"),
     *OPTIMIZER_PARAMETERS,
 )
@@ -45,6 +54,7 @@ class Overheads:
 
     kernel_factor: float
     message_factor: float
+    source_spread: float
     host_s: float
     optimizer_bandwidth_frac: float
     constants: Mapping[str, Constant]
@@ -55,10 +65,12 @@ class Overheads:
         return float(eager_s(kernels_s * self.kernel_factor, launches, host_s=self.host_s))
 
 
-def overheads(fits: Iterable[Fit], stack: str, generation: str, *, ideal: bool = False) -> Overheads:
-    """The overheads of ``stack`` on ``generation``; none at all for an ideal machine."""
+def overheads(
+    fits: Iterable[Fit], stack: str, generation: str, precision: str = "", *, ideal: bool = False
+) -> Overheads:
+    """The overheads of ``stack`` on ``generation`` in a number format; none at all for an ideal machine."""
     if ideal:
-        return Overheads(1.0, 1.0, 0.0, 1.0, {})
-    fit = find(fits, "stack", (("stack", stack), ("generation", generation)))
+        return Overheads(1.0, 1.0, 0.0, 0.0, 1.0, {})
+    fit = find(fits, "stack", (("stack", stack), ("generation", generation), ("precision", precision)))
     constants = {**defaults(PARAMETERS), **(fit.parameters if fit else {})}
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)

@@ -64,7 +64,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit]) -> StepResult:
             device.generation, pool.accelerator.tdp_w, device.flop_per_s.get("bf16", 0.0)
         ),
     )
-    extra = overheads(fits, training.stack, device.generation, ideal=pricer.ideal)
+    extra = overheads(fits, training.stack, device.generation, training.precision, ideal=pricer.ideal)
     options = Options(
         training.plan.pipeline,
         count,

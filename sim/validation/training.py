@@ -20,8 +20,10 @@ from sim.spec.parallelism import RECOMPUTE, Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
+from sim.training.interval import step_interval
 from sim.training.step import predict_step
 from sim.validation.outcome import outcome, records, require
+from sim.validation.rival import ideal_s, labels_of, rival_s
 
 NEEDED = (
     "gpu",
@@ -60,6 +62,7 @@ class StackDefaults:
     attention_kernel: str = "newest"
     recompute_stops_early: bool = False
     fused_accumulation: bool = True
+    recompute: str = "none"
     optimizer: str = "adam"
 
 
@@ -70,7 +73,14 @@ DEFAULTS = {
     "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
     "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
-    "torchtitan": StackDefaults(zero_stage=3, attention_kernel="flash-2", recompute_stops_early=True),
+    "torchtitan": StackDefaults(
+        zero_stage=3,
+        sequence_parallel=True,
+        overlap_tensor=True,
+        recompute="operators",
+        attention_kernel="flash-2",
+        recompute_stops_early=True,
+    ),
     "paxml": StackDefaults(zero_stage=3),
     "apex-ddp": StackDefaults(optimizer="lamb"),
 }
@@ -88,24 +98,37 @@ def validate_training(
 ) -> pd.DataFrame:
     """The rows with ``predicted`` (seconds), ``error_pct``, ``skipped`` and ``assumed``.
 
+    Also the 80 % interval, ``low_s`` to ``high_s``, and ``constant_s``: the step time by one constant utilisation for
+    each generation, stack and number format, fitted to these very rows.
+
     Raises:
         ValidationError: columns are missing.
     """
     require(rows, NEEDED, where)
     table = rows.copy()
-    predicted, skipped, assumed = [], [], []
+    skipped, assumed, found = [], [], []
     for row in records(rows):
         try:
             scenario, guesses = scenario_of(row, catalog)
         except NotExpressibleError as reason:
-            predicted.append(np.nan)
             skipped.append(str(reason))
             assumed.append("")
             continue
-        predicted.append(predict_step(scenario, fits).step_s)
+        result = predict_step(scenario, fits)
+        interval = step_interval(result, fits)
+        found.append(
+            (result.step_s, interval["low_s"], interval["high_s"], ideal_s(scenario), labels_of(scenario))
+        )
         skipped.append("")
         assumed.append("; ".join(guesses))
-    table["predicted"], table["skipped"], table["assumed"] = predicted, skipped, assumed
+    table["skipped"], table["assumed"] = skipped, assumed
+    done = table["skipped"] == ""
+    steps, lows, highs, ideals, labels = zip(*found, strict=True) if found else ((),) * 5
+    measured = table.loc[done, "step_time_s"].to_numpy(dtype=float)
+    rival = rival_s(np.array(labels), np.array(ideals), measured) if found else ()
+    for name, values in (("predicted", steps), ("low_s", lows), ("high_s", highs), ("constant_s", rival)):
+        table[name] = np.nan
+        table.loc[done, name] = values
     return outcome(table, "step_time_s")
 
 
@@ -179,7 +202,13 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     micro_batch = cell.number("micro_batch", 0)
     if not micro_batch:
         share = max(cell.number("global_batch") // data, 1)
-        micro_batch = min(share, _bert_micro_batch(cell)) if cell.text("strategy") == "bert" else 1
+        micro_batch = 1
+        if cell.text("strategy") == "bert":
+            micro_batch = min(share, _bert_micro_batch(cell))
+        elif (
+            cell.text("stack") == "torchtitan"
+        ):  # its pipeline cuts a batch into as many micro-batches as stages
+            micro_batch = max(share // pipeline, 1)
         while share % micro_batch:
             micro_batch -= 1
         guesses.append(f"micro_batch {micro_batch}")
@@ -190,10 +219,15 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
             guesses.append("no virtual stages")
     recompute = cell.text("recompute")
     if recompute not in RECOMPUTE:
-        recompute = "none"
-        guesses.append("no recomputation")
+        recompute = defaults.recompute
+        guesses.append("no recomputation" if recompute == "none" else f"recomputation: {recompute}")
     stated = max(cell.number("zero_stage", -1), cell.number("dist_optimizer", -1))
     zero = defaults.zero_stage if stated < 0 else stated
+    if cell.text("stack") == "torchtitan" and pipeline > 1:
+        zero = (
+            1  # reshard_after_forward is off under a pipeline: weights and gradients stay whole for the step
+        )
+        guesses.append("weights gathered once a step")
     if stated < 0 and data > 1:
         guesses.append(f"ZeRO {zero}")
     sequence_parallel = bool(cell.number("sequence_parallel", int(defaults.sequence_parallel))) and tensor > 1
@@ -237,7 +271,8 @@ def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str
     """How Megatron-Bridge sends tokens to experts: plain all-to-alls at first, once a rank (HybridEP) since 2026.
 
     Where the pipeline is interleaved its recipes overlap expert messages with another micro-batch
-    (``moe_a2a_overlap``): since 2026, and before it where expert groups leave the scale-up domain (DeepEP, once a node).
+    (``moe_a2a_overlap``): since 2026, and before it where expert groups leave the scale-up domain (DeepEP, once
+    a node).
     """
     if cell.text("stack") != "megatron-bridge" or plan.expert == 1:
         return plan

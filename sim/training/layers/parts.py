@@ -8,11 +8,13 @@ Korthikanti et al. 2022, arXiv 2205.05198).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from sim.spec.device import BYTES_PER_VALUE
 from sim.spec.model import Model
-from sim.spec.ops import Block, Gemm, MemoryBound, Message, Op
+from sim.spec.ops import Attention, Block, Gemm, MemoryBound, Message, Op
 from sim.spec.workload import Training
 
 
@@ -146,6 +148,9 @@ def block(
     again: tuple[Op, ...] = ()
     if recompute == "full":
         again = _until_last_product(forward) if training.plan.recompute_stops_early else forward
+    elif recompute == "operators":
+        again, saved = _every_second_product(forward)
+        kept = min(input_bytes + value_bytes(training) * saved, kept)
     elif recompute == "selective":
         again = tuple(op for part in every for op in part.core)
         kept -= core
@@ -160,9 +165,38 @@ def block(
         parameters=adapters if frozen else parameters,
         expert_parameters=0.0 if frozen else expert_parameters,
         frozen_parameters=parameters + expert_parameters if frozen else 0.0,
-        activation_bytes=kept,
+        activation_bytes=sum(part.kept_bytes for part in every) if recompute == "operators" else kept,
         kept_bytes=input_bytes if recompute == "full" else kept,
     )
+
+
+def _every_second_product(forward: tuple[Op, ...]) -> tuple[tuple[Op, ...], float]:
+    """What is done again, and how many output values are kept, where attention and every second product are saved.
+
+    torchtitan's default, ``selective_ac_option = "op"`` (its ``activation_checkpoint.py``): of a product that stands
+    for several matrices (queries with keys and values, gate with up) half the columns are saved, of the others the
+    second, fourth and so on.
+    """
+    again: list[Op] = []
+    saved, single = 0.0, 0
+    for op in forward:
+        if isinstance(op, Attention):
+            queries = op.sequence if op.queries is None else op.queries
+            width = op.head_dim if op.value_dim is None else op.value_dim
+            saved += float(np.multiply(np.multiply(op.batch, op.heads), np.multiply(queries, width)))
+        elif isinstance(op, Gemm):
+            share = 0.5 if op.name in JOINT else float(single % 2)
+            single += op.name not in JOINT
+            saved += share * float(np.multiply(np.multiply(op.batch, op.m), op.n))
+            if share < 1:
+                again.append(replace(op, n=round(float(np.multiply(op.n, 1 - share)))))
+        else:
+            again.append(op)
+    return tuple(again), saved
+
+
+JOINT = ("qkv", "mlp up", "experts up", "shared experts up")
+"""Products that stand for several matrices side by side."""
 
 
 def _accumulation(training: Training, parameters: float) -> tuple[Op, ...]:
