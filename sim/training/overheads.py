@@ -20,7 +20,7 @@ PARAMETERS = (
         "kernel_factor",
         "1",
         "time of a kernel inside a training step over its time alone at the sustained clock",
-        1.05,
+        1.0,
         0.7,
         1.8,
         "assumed: gaps between kernels and what the list of kernels leaves out",

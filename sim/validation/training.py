@@ -6,7 +6,7 @@ What a row leaves unsaid gets its stack's documented default, named in the colum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,20 @@ from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
 from sim.training.interval import step_interval
 from sim.training.step import predict_step
+from sim.validation.defaults import (
+    ACCUMULATION_FUSED_FROM,
+    BERT_MICRO_BATCH,
+    BINNED_FILL,
+    BINNED_FROM,
+    DEFAULTS,
+    FORMATS,
+    GRADIENT_BUCKETS,
+    HYBRID_EP_FROM,
+    LORA_RANK,
+    PACKED_TOKENS,
+    UNFUSED_UNTIL,
+    StackDefaults,
+)
 from sim.validation.outcome import outcome, records, require
 from sim.validation.rival import ideal_s, labels_of, rival_s
 
@@ -37,56 +51,6 @@ NEEDED = (
     "global_batch",
     "step_time_s",
 )
-UNFUSED_UNTIL = 2022
-"""Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
-LORA_RANK = 16
-"""The rank of NeMo's and Megatron-Bridge's LoRA recipes (NVIDIA NeMo documentation: LoRA, default dim 32 or 16)."""
-PACKED_TOKENS = 177
-"""Mean tokens of a SQuAD sample (46 % of 384, openreview 3nzKUh9a4M): NeMo's and Megatron-Bridge's fine-tuning recipes
-pack it into sequences of 4,096."""
-FORMATS = {"mxfp8": "fp8", "nvfp4": "fp4"}
-"""Block-scaled formats run at the rate of their width."""
-
-
-@dataclass(frozen=True, slots=True)
-class StackDefaults:
-    """What a framework does where a published row says nothing (its documentation's defaults at the time)."""
-
-    zero_stage: int = 0
-    overlap_gradients: bool = True
-    overlap_parameters: bool = False
-    overlap_weights: bool = True
-    sequence_parallel: bool = False
-    """With tensor parallelism."""
-    overlap_tensor: bool = False
-    attention_kernel: str = "newest"
-    recompute_stops_early: bool = False
-    fused_accumulation: bool = True
-    recompute: str = "none"
-    optimizer: str = "adam"
-
-
-DEFAULTS = {
-    "megatron-lm": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
-    "megatron-deepspeed": StackDefaults(overlap_gradients=False, fused_accumulation=False),
-    "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
-    "torchtitan": StackDefaults(
-        zero_stage=3,
-        sequence_parallel=True,
-        overlap_tensor=True,
-        recompute="operators",
-        attention_kernel="flash-2",
-        recompute_stops_early=True,
-    ),
-    "paxml": StackDefaults(zero_stage=3),
-    "apex-ddp": StackDefaults(optimizer="lamb"),
-}
-"""Megatron-LM before 2023 is taken as Megatron-DeepSpeed: no overlap, no distributed optimizer. llm-foundry's
-MPT rows ran Triton attention with an ALiBi bias; that it worked through the masked half is assumed, from how their
-error grows with the sequence."""
 
 
 class NotExpressibleError(ValueError):
@@ -192,7 +156,10 @@ def _refuse_what_is_not_modelled(cell: _Cells) -> None:
 def _defaults(cell: _Cells) -> StackDefaults:
     stack = cell.text("stack")
     old = stack == "megatron-lm" and cell.number("year", 2024) <= UNFUSED_UNTIL
-    return DEFAULTS["megatron-deepspeed" if old else stack]
+    if not old:
+        return DEFAULTS[stack]
+    fused = cell.number("year", 0) >= ACCUMULATION_FUSED_FROM
+    return replace(DEFAULTS["megatron-deepspeed"], fused_accumulation=fused)
 
 
 def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
@@ -254,19 +221,6 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     )
 
 
-BERT_MICRO_BATCH = (256, 32)
-"""Sequences a device takes at once in the BERT rows, which do not say: of 128 and of 512 tokens (NVIDIA
-DeepLearningExamples, BERT run_pretraining.sh); half as many in TF32."""
-BINNED_FROM = 512
-"""Sequence length from which the BERT rows' batches are binned by length: phase 2 alone reads ``bin_size_64``
-(NVIDIA DeepLearningExamples, BERT, run_pretraining.sh, ``phase2_bin_size``)."""
-BINNED_FILL = (0.52 * 512 + 32) / 512
-"""Positions computed in phase 2: 48 % of Wikipedia and BooksCorpus at 512 are padding (openreview 3nzKUh9a4M), and a
-bin of 64 pads half of it."""
-GRADIENT_BUCKETS = 8
-"""Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
-
-
 def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
     """How Megatron-Bridge sends tokens to experts: plain all-to-alls at first, once a rank (HybridEP) since 2026.
 
@@ -284,10 +238,6 @@ def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str
         guesses.append("expert messages once a rank" + (", beside another micro-batch" if beside else ""))
     nodes = domains if once and domains > 1 else 0
     return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
-
-
-HYBRID_EP_FROM = 2026
-"""Year from which Megatron-Bridge's recipes set ``moe_flex_dispatcher_backend`` (scripts/performance/configs)."""
 
 
 def _bert_micro_batch(cell: _Cells) -> int:
