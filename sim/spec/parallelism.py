@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sim.cost.kernels.attention_kernels import KERNELS
 from sim.spec.fields import choice, count, fraction, quantity, switch
 
 RECOMPUTE = ("none", "selective", "operators", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
+ATTENTION_KERNELS = ("newest", "flash-2", "flash-1")
+"""See :mod:`sim.cost.kernels.attention_kernels`."""
 CONTEXT_EXCHANGES = ("ring", "all-to-all")
 COMPRESSIONS = ("none", "fp16", "fp8", "top-k", "power-sgd", "1-bit")
 
@@ -100,7 +101,7 @@ class Plan:
     )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
     attention_kernel: str = choice(
-        KERNELS, "fused attention kernel: the device's newest, FlashAttention-2 or -1", "newest"
+        ATTENTION_KERNELS, "fused attention kernel: the device's newest, FlashAttention-2 or -1", "newest"
     )
     fused_accumulation: bool = switch(
         "weight gradients are added to the fp32 main gradients inside their product, not by a pass of their own",

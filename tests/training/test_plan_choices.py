@@ -13,7 +13,7 @@ from sim.cost.kernels.sustained import ANCHORS, sustained_frac
 from sim.spec.catalog import load_catalog
 from sim.spec.model import Model
 from sim.spec.ops import Attention, Block, Gemm, MemoryBound, Message
-from sim.spec.parallelism import Plan
+from sim.spec.parallelism import ATTENTION_KERNELS, Plan
 from sim.spec.training_flop import training_flop_per_sample
 from sim.spec.workload import Training
 from sim.training.layers import network
@@ -57,6 +57,7 @@ def test_packed_documents_only_shrink_attention() -> None:
 
 
 def test_older_kernels_are_slower_where_there_is_a_newer_one() -> None:
+    assert KERNELS == ATTENTION_KERNELS
     assert [slowdown(kernel, "ampere") for kernel in KERNELS] == [1.0, 1.0, pytest.approx(1.8)]
     for generation in ("hopper", "blackwell"):
         newest, second, first = (slowdown(kernel, generation) for kernel in KERNELS)
