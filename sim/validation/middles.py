@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-PULL = 3.0
-"""So many values of a group weigh as much as all of the group around it."""
+PULLS = (30.0, 10.0, 3.0)
+"""So many values of a group weigh as much as all of the group around it, from the widest group (inside everything) to
+the narrowest: runs of one source are alike, so that a wide group needs many before it may differ from all others."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -20,15 +21,19 @@ Labels = NDArray[np.str_]
 
 
 def middle_of(labels: Labels, values: Floats, seen: Flags, label: Sequence[str]) -> float:
-    """Median of the seen values of a group, pulled to that of each wider group in turn; 0 where none is seen."""
-    middle, inside = 0.0, seen
+    """Median of the seen values of a group, pulled to that of each wider group in turn, the widest to that of all.
+
+    Args:
+        labels: at most as many groups inside one another as there are ``PULLS``.
+        label: the group by its names from the widest; empty = everything.
+    """
+    middle, inside = (float(np.median(values[seen])) if seen.any() else 0.0), seen
     for depth, name in enumerate(label):
         inside = inside & (labels[:, depth] == name)
         mine = values[inside]
         if not len(mine):
             break
-        pull = PULL if depth else 0.0
-        middle = (len(mine) * float(np.median(mine)) + pull * middle) / (len(mine) + pull)
+        middle = (len(mine) * float(np.median(mine)) + PULLS[depth] * middle) / (len(mine) + PULLS[depth])
     return middle
 
 
@@ -38,14 +43,14 @@ def own_middles(labels: Labels, values: Floats) -> Floats:
     return np.array([middle_of(labels, values, every, tuple(label)) for label in labels])
 
 
-def left_out_middles(labels: Labels, family: NDArray[np.str_], values: Floats, unseen: float) -> Floats:
-    """Middle of the group of each value from other families alone; ``unseen`` where the widest group has none."""
-    result = np.empty(len(values))
-    for number, label in enumerate(labels):
-        seen = family != family[number]
-        known = (seen & (labels[:, 0] == label[0])).any()
-        result[number] = middle_of(labels, values, seen, tuple(label)) if known else unseen
-    return result
+def left_out_middles(labels: Labels, family: NDArray[np.str_], values: Floats) -> Floats:
+    """Middle of the group of each value from other families alone."""
+    return np.array(
+        [
+            middle_of(labels, values, family != name, tuple(label))
+            for name, label in zip(family, labels, strict=True)
+        ]
+    )
 
 
 def members(labels: Labels, label: Sequence[str]) -> Flags:

@@ -55,4 +55,4 @@ def rival_s(labels: Labels, ideal: Floats, measured: Floats) -> Floats:
 def left_out_rival_s(labels: Labels, family: NDArray[np.str_], ideal: Floats, measured: Floats) -> Floats:
     """Step times by constants fitted to the runs of other families."""
     slowness = np.log(measured / ideal)
-    return np.asarray(ideal * np.exp(left_out_middles(labels, family, slowness, float(np.median(slowness)))))
+    return np.asarray(ideal * np.exp(left_out_middles(labels, family, slowness)))

@@ -92,7 +92,8 @@ def simulate(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> Runs:
 
 
 def fit_stacks(runs: Runs, source: str) -> list[Fit]:
-    """One entry for each generation, each stack on it and each number format there; errors with families left out."""
+    """One entry for all, each generation, each stack on it and each number format there; errors with families left
+    out."""
     wanted, held_out = runs.wanted(), runs.predicted_s(left_out_factors(runs))
     spread = Constant(
         float(f"{source_spread(runs):.4g}"),
@@ -101,7 +102,7 @@ def fit_stacks(runs: Runs, source: str) -> list[Fit]:
         f"{source}, families left out in turn",
     )
     fits = []
-    for depth in range(1, len(KEYS) + 1):
+    for depth in range(len(KEYS) + 1):
         for label in sorted({tuple(map(str, row[:depth])) for row in runs.labels}):
             mine = members(runs.labels, label)
             value = middle_of(runs.labels, wanted, np.ones(len(wanted), dtype=bool), label)
@@ -114,7 +115,7 @@ def fit_stacks(runs: Runs, source: str) -> list[Fit]:
 
 def left_out_factors(runs: Runs) -> Floats:
     """log factor of each run, from the runs of other families alone."""
-    return left_out_middles(runs.labels, runs.family, runs.wanted(), float(np.log(KERNEL_FACTOR.start)))
+    return left_out_middles(runs.labels, runs.family, runs.wanted())
 
 
 def validate_left_out(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> pd.DataFrame:

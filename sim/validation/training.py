@@ -22,6 +22,7 @@ from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
 from sim.training.interval import step_interval
 from sim.training.step import predict_step
+from sim.validation.cells import Cells
 from sim.validation.defaults import (
     ACCUMULATION_FUSED_FROM,
     BERT_MICRO_BATCH,
@@ -102,7 +103,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     Raises:
         NotExpressibleError: the run uses something the step does not model yet, or does not add up.
     """
-    cell = _Cells(row)
+    cell = Cells(row)
     _refuse_what_is_not_modelled(cell)
     guesses: list[str] = []
     try:
@@ -145,7 +146,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     ), guesses
 
 
-def _refuse_what_is_not_modelled(cell: _Cells) -> None:
+def _refuse_what_is_not_modelled(cell: Cells) -> None:
     if cell.text("stack") not in STACKS:
         raise NotExpressibleError(f"stack {cell.text('stack') or 'not stated'}")
     for name in ("global_batch", "seq_len", "layers", "hidden", "heads"):
@@ -153,7 +154,7 @@ def _refuse_what_is_not_modelled(cell: _Cells) -> None:
             raise NotExpressibleError(f"{name} is not stated")
 
 
-def _defaults(cell: _Cells) -> StackDefaults:
+def _defaults(cell: Cells) -> StackDefaults:
     stack = cell.text("stack")
     old = stack == "megatron-lm" and cell.number("year", 2024) <= UNFUSED_UNTIL
     if not old:
@@ -162,7 +163,7 @@ def _defaults(cell: _Cells) -> StackDefaults:
     return replace(DEFAULTS["megatron-deepspeed"], fused_accumulation=fused)
 
 
-def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
+def _plan(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
     tensor, pipeline = cell.number("tp", 1), cell.number("pp", 1)
     context, expert = cell.number("cp", 1), max(cell.number("ep", 1), 1)
     data = max(devices // (tensor * pipeline * context), 1)
@@ -221,7 +222,7 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     )
 
 
-def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
+def _expert_messages(cell: Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
     """How Megatron-Bridge sends tokens to experts: plain all-to-alls at first, once a rank (HybridEP) since 2026.
 
     Where the pipeline is interleaved its recipes overlap expert messages with another micro-batch
@@ -240,12 +241,12 @@ def _expert_messages(cell: _Cells, plan: Plan, system: System, guesses: list[str
     return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
 
 
-def _bert_micro_batch(cell: _Cells) -> int:
+def _bert_micro_batch(cell: Cells) -> int:
     sequences = BERT_MICRO_BATCH[cell.number("seq_len") >= BINNED_FROM]
     return sequences // 2 if cell.text("gemm_precision") in ("tf32", "fp32") else sequences
 
 
-def _model(cell: _Cells, catalog: Catalog) -> Model:
+def _model(cell: Cells, catalog: Catalog) -> Model:
     heads, hidden = cell.number("heads"), cell.number("hidden")
     experts = cell.number("experts", 0)
     family = cell.text("model_family").lower()
@@ -292,7 +293,7 @@ def _model(cell: _Cells, catalog: Catalog) -> Model:
     )
 
 
-def _system(accelerator: Accelerator, per_node: int, cell: _Cells) -> System:
+def _system(accelerator: Accelerator, per_node: int, cell: Cells) -> System:
     gbit = cell.real("nic_gbit_per_gpu", 0.0) or 200.0
     return System(
         key="published",
@@ -308,24 +309,3 @@ def _system(accelerator: Accelerator, per_node: int, cell: _Cells) -> System:
         kind="assumed",
         source=cell.text("source") or "table",
     )
-
-
-class _Cells:
-    """Cells of a row as numbers or text, empty ones as a default."""
-
-    def __init__(self, row: Mapping[str, Any]) -> None:
-        self._row = {
-            key: None if value is None or value != value or value == "" else value
-            for key, value in row.items()
-        }
-
-    def real(self, name: str, default: float) -> float:
-        value = self._row.get(name)
-        return default if value is None else float(value)
-
-    def number(self, name: str, default: int = 0) -> int:
-        return int(self.real(name, default))
-
-    def text(self, name: str) -> str:
-        value = self._row.get(name)
-        return "" if value is None else str(value)

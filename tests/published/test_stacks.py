@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.validation.middles import left_out_middles, middle_of, own_middles
+from sim.validation.middles import PULLS, left_out_middles, middle_of, own_middles
 from sim.validation.rival import left_out_rival_s, rival_s
 from sim.validation.stacks import FACTORS, LEVEL, Z80, Runs, left_out_factors, source_spread
 
@@ -16,20 +16,24 @@ FAMILY = np.array(["x", "x", "y", "y", "z", "z", "z", "z"])
 def test_a_group_leans_on_the_one_around_it() -> None:
     values = np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 9.0, 9.0])
     every = np.ones(8, dtype=bool)
-    assert middle_of(LABELS, values, every, ("ampere",)) == 2.0
-    assert middle_of(LABELS, values, every, ("ampere", "b")) == pytest.approx((3 * 3.0 + 3 * 2.0) / 6)
-    assert middle_of(LABELS, values, every, ("ampere", "unseen")) == 2.0
-    assert middle_of(LABELS, values, every, ("volta",)) == 0.0
+    assert middle_of(LABELS, values, every, ()) == 3.0
+    ampere = (6 * 2.0 + PULLS[0] * 3.0) / (6 + PULLS[0])
+    assert middle_of(LABELS, values, every, ("ampere",)) == pytest.approx(ampere)
+    inside = (3 * 1.0 + PULLS[1] * ampere) / (3 + PULLS[1])
+    assert middle_of(LABELS, values, every, ("ampere", "a")) == pytest.approx(inside)
+    assert middle_of(LABELS, values, every, ("ampere", "unseen")) == pytest.approx(ampere)
+    assert middle_of(LABELS, values, every, ("volta",)) == 3.0
+    assert middle_of(LABELS, values, ~every, ("ampere",)) == 0.0
 
 
 def test_a_left_out_family_does_not_speak_for_itself() -> None:
     values = np.arange(8.0)
-    before = left_out_middles(LABELS, FAMILY, values, -1.0)
+    before = left_out_middles(LABELS, FAMILY, values)
     changed = np.where(FAMILY == "x", 100.0, values)
-    after = left_out_middles(LABELS, FAMILY, changed, -1.0)
+    after = left_out_middles(LABELS, FAMILY, changed)
     assert (after[FAMILY == "x"] == before[FAMILY == "x"]).all()
-    assert (after[2:4] != before[2:4]).all()
-    assert (before[6:] == -1.0).all()  # hopper is known from family z alone
+    assert (after[FAMILY != "x"] != before[FAMILY != "x"]).all()
+    assert before[6:] == pytest.approx(1.5)  # hopper is known from family z alone: the middle of all others
     assert (own_middles(LABELS, changed) != before).any()
 
 
