@@ -53,7 +53,9 @@ def better(name: str, result: StepResult, fits: Sequence[Fit]) -> tuple[Scenario
 
 def _better_device(device: Accelerator, name: str) -> Accelerator:
     if name == "peak":
-        return replace(device, flop_per_s={key: rate * BETTER for key, rate in device.flop_per_s.items()})
+        watts = None if device.tdp_w is None else device.tdp_w * BETTER  # the same energy a FLOP
+        rates = {key: rate * BETTER for key, rate in device.flop_per_s.items()}
+        return replace(device, flop_per_s=rates, tdp_w=watts)
     if name == "memory":
         return replace(device, memory_bytes_per_s=device.memory_bytes_per_s * BETTER)
     if device.scale_up_bytes_per_s is None:  # devices that meet over the host's bus
@@ -86,5 +88,6 @@ def _better_constant(name: str, result: StepResult, fits: Sequence[Fit]) -> Sequ
     key = {
         "stack": training.stack,
         "generation": result.scenario.cluster.pools[0].accelerator.device().generation,
+        "precision": training.precision,
     }
     return (Fit("stack", key, {**result.overheads, name: new}), *fits)
