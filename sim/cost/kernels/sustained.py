@@ -26,7 +26,8 @@ ANCHORS = {
 """By generation: products timed in a long loop, or inside whole layers, over the same shapes timed for milliseconds, on
 A100 SXM (0.87 to 0.97), H100 SXM (0.80 to 0.85, the upper end taken) and B200 (0.74 to 0.76). Others are taken as 1."""
 POWER_EXPONENT = 2.0
-"""Power grows as the clock to this power: 1 at a fixed voltage, 3 where voltage falls with the clock (assumed)."""
+"""Power grows as the clock to this power: 1 at a fixed voltage, 3 where voltage falls with the clock. Assumed between;
+published runs on B200, GB200 and GB300 then want nearly the same kernel factor."""
 SUSTAINED_ENGINES = ("transformer-engine",)
 """Backends whose tables were timed in a long loop: their fits need no correction."""
 
