@@ -101,19 +101,44 @@ def collectives(
 
 
 @app.command()
-def training(file: File, profile: ProfileName = "shipped", json: Json = False, out: Out = None) -> None:
-    """Published or own training steps; what a row leaves unsaid is assumed and named in the column ``assumed``."""
+def training(
+    file: File,
+    profile: ProfileName = "shipped",
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            "--leave-out",
+            help="Predict each source by constants that never saw it: source.",
+            metavar="source",
+        ),
+    ] = "",
+    json: Json = False,
+    out: Out = None,
+) -> None:
+    """Published or own training steps; what a row leaves unsaid is assumed and named in the column ``assumed``.
+
+    Beside the errors stand the share of rows inside their 80 % interval and the errors of one constant utilisation.
+    """
     from sim.spec.catalog import load_catalog
     from sim.spec.profile import ProfileError
     from sim.spec.profiles import fits_for
-    from sim.validation.outcome import ValidationError, read_rows
-    from sim.validation.training import validate_training
+    from sim.validation.outcome import ValidationError, read_rows, require
+    from sim.validation.stacks import validate_left_out
+    from sim.validation.training import NEEDED, validate_training
 
+    if leave_out not in ("", "source"):
+        refuse(f"--leave-out = {leave_out!r}: expected source")
     try:
-        table = validate_training(read_rows(file), fits_for(profile), load_catalog(), str(file))
+        rows, fits, catalog = read_rows(file), fits_for(profile), load_catalog()
+        if leave_out:
+            require(rows, (*NEEDED, "group"), str(file))
+            table = validate_left_out(rows, fits, catalog)
+        else:
+            table = validate_training(rows, fits, catalog, str(file))
     except (ValidationError, ProfileError) as error:
         refuse(str(error))
-    _answer(table, "stack", json, out, f"training steps, profile {profile}")
+    title = "each source left out of the stacks' constants" if leave_out else f"profile {profile}"
+    _answer(table, "stack", json, out, f"training steps, {title}")
 
 
 @app.command()
@@ -197,7 +222,9 @@ def _print(document: dict[str, Any], group: str, title: str) -> None:
         console.print(f"  {count:,} skipped: {reason}", style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("absolute error, %")
-    for name in ("points", "median", "p90", "max", "bias"):
+    steps = "constant_median_ape" in document
+    more = ("in 80 % interval", "constant: median", "p90") if steps else ()
+    for name in ("points", "median", "p90", "max", "bias", *more):
         table.add_column(name, justify="right")
     everything = {"all": document, **document["by_gpu"]} | {
         f"{group} {k}": v for k, v in document["by_group"].items()
@@ -206,7 +233,9 @@ def _print(document: dict[str, Any], group: str, title: str) -> None:
         if row["median_ape"] is None:
             continue
         cells = (row["median_ape"], row["p90_ape"], row["max_ape"])
-        table.add_row(
-            name, f"{row['points']:,}", *(f"{cell:.1f}" for cell in cells), f"{row['bias_pct']:+.1f}"
-        )
+        told = [f"{row['points']:,}", *(f"{cell:.1f}" for cell in cells), f"{row['bias_pct']:+.1f}"]
+        if steps:
+            rival = (row["constant_median_ape"], row["constant_p90_ape"])
+            told += [f"{row['inside_80_pct']:.0f}", *(f"{cell:.1f}" for cell in rival)]
+        table.add_row(name, *told)
     console.print(table)

@@ -175,8 +175,8 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
         if have % plan.tensor:
             wanted = f"expected a divisor of the model's {name} ({have})"
             yield Fault(where, "training.plan.tensor", plan.tensor, wanted)
-    if plan.sequence_parallel and training.sequence % (plan.tensor * plan.context):
-        wanted = f"expected a divisor of sequence ({training.sequence}) over context {plan.context}"
+    if plan.sequence_parallel and training.source_tokens % (plan.tensor * plan.context):
+        wanted = f"expected a divisor of sequence ({training.source_tokens}) over context {plan.context}"
         yield Fault(where, "training.plan.tensor", plan.tensor, wanted)
     if plan.pipeline * plan.virtual_stages > model.layers:
         product = f"pipeline x virtual_stages = {plan.pipeline * plan.virtual_stages}"
@@ -247,10 +247,8 @@ def _context_faults(training: Training, model: Model, where: str) -> Iterator[Fa
         return
     if model.kind not in DECODERS:
         yield Fault(where, path, plan.context, f"expected 1: a {model.kind} keeps its sequences whole")
-    if training.sequence % (2 * plan.context):
-        wanted = (
-            f"expected twice it to divide sequence ({training.sequence}): causal work is dealt out in pairs"
-        )
+    if training.source_tokens % (2 * plan.context):
+        wanted = f"expected twice it to divide sequence ({training.source_tokens}): causal work is dealt out in pairs"
         yield Fault(where, path, plan.context, wanted)
     if not plan.flash_attention:
         yield Fault(where, path, plan.context, "expected 1 without flash_attention")

@@ -21,6 +21,10 @@ class Gemm:
     k: ArrayLike
     batch: ArrayLike = 1
     name: str = "gemm"
+    dtype: str = ""
+    """Number format where it is not that of the training."""
+    quantised: bool = False
+    """Whether A already is in the low-precision format of the products, so that no pass quantises it."""
 
     @property
     def flop(self) -> ArrayLike:
@@ -48,6 +52,8 @@ class Attention:
     """Width of a value head where it differs (MLA)."""
     window: int = 0
     """Keys a query looks back over; 0 = all."""
+    kernel: str = "newest"
+    """See :mod:`sim.cost.kernels.attention_kernels`."""
 
 
 @dataclass(frozen=True, slots=True)

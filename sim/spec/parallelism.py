@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from sim.spec.fields import choice, count, counts, fraction, quantity, switch, texts
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "operators", "full")
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
+ATTENTION_KERNELS = ("newest", "flash-2", "flash-1")
+"""See :mod:`sim.cost.kernels.attention_kernels`."""
 CONTEXT_EXCHANGES = ("ring", "all-to-all")
 COMPRESSIONS = ("none", "fp16", "fp8", "top-k", "power-sgd", "1-bit")
 
@@ -70,6 +72,15 @@ class Plan:
         0,
         low=0,
     )
+    dispatch_once: bool = switch(
+        "a token travels once to each rank (or node, with expert_nodes) that holds experts of its choice, not once an "
+        "expert",
+        False,
+    )
+    overlap_experts: bool = switch(
+        "expert messages travel beside the kernels of another micro-batch, and only what outlasts them is waited for",
+        False,
+    )
     split_experts: bool = switch("cut each expert over the tensor group, as the dense matrices", True)
     micro_batch: int = count("sequences (samples) a micro-batch", 1)
     virtual_stages: int = count("model chunks per pipeline rank (interleaved 1F1B when above 1)", 1)
@@ -88,7 +99,13 @@ class Plan:
         "data-parallel ranks that share one sharded copy (HSDP); 0 = all of them", 0, low=0
     )
     recompute: str = choice(
-        RECOMPUTE, "activations recomputed in backward: none, selective (attention), full", "none"
+        RECOMPUTE,
+        "activations recomputed in backward: none, selective (attention), operators (all of a transformer's layer but "
+        "attention and every second matrix product), full",
+        "none",
+    )
+    recompute_stops_early: bool = switch(
+        "full recomputation leaves out a layer's last product, whose output nothing in backward needs", False
     )
     recompute_layers: int | None = count(
         "layers of each chunk that recompute applies to, the first ones; left out: all of them",
@@ -96,7 +113,13 @@ class Plan:
         low=0,
     )
     flash_attention: bool = switch("attention in one fused kernel, no score matrix in memory", True)
-    skip_masked: bool = switch("the fused attention kernel skips the masked half of a causal square", True)
+    attention_kernel: str = choice(
+        ATTENTION_KERNELS, "fused attention kernel: the device's newest, FlashAttention-2 or -1", "newest"
+    )
+    fused_accumulation: bool = switch(
+        "weight gradients are added to the fp32 main gradients inside their product, not by a pass of their own",
+        True,
+    )
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
     overlap_parameters: bool = switch(

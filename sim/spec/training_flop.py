@@ -50,6 +50,10 @@ def training_flop_per_sample(model: Model, training: Training, attention: Attent
     again: Literal["none", "full"] = "full" if recompute == "full" else "none"
     once = float(training_flop_per_token(model, s, attention))
     flop = share * once + float(training_flop_per_token(model, s, attention, again)) - once
+    if recompute == "operators":  # half of the layers' products, and no attention
+        whole = float(training_flop_per_token(model, s, attention, "full")) - once
+        forward = forward_flop_per_token(model, [float(s), 1e-6], attention)
+        flop += (whole - float(forward[0] - forward[1])) / 2
     if recompute == "selective":  # the attention core: what of a forward pass grows with the sequence
         forward = forward_flop_per_token(model, [float(s), 1e-6], attention)
         flop += float(forward[0] - forward[1])

@@ -109,6 +109,16 @@ class Training:
     model: Model | SampleModel = named("what is trained", "model")
     global_batch: int = count("sequences (samples) a step over all devices")
     sequence: int = count("tokens of a sequence", 1)
+    fill_frac: float = fraction(
+        "share of a batch's positions that are computed: below 1 where padding is left out (unpadded attention, "
+        "packing, batches binned by length)",
+        1.0,
+    )
+    document_tokens: int = count(
+        "mean tokens of the documents packed into a sequence: attention stays inside each; 0 = one document a sequence",
+        0,
+        low=0,
+    )
     optimizer: str = choice(OPTIMIZERS, "update rule", "adamw")
     precision: str = choice(PRECISIONS, "number format of the matrix products", "bf16")
     autocast: bool = switch(
@@ -149,9 +159,13 @@ class Training:
 
     @property
     def source_tokens(self) -> int:
-        """Tokens of a sample in the (first) stack: as asked, or what the model makes of an image or 30 s of sound."""
+        """Tokens of a sample in the (first) stack: as asked, or what the model makes of an image or 30 s of sound.
+
+        Of a sequence only the share that is computed (``fill_frac``); attention is charged at the mean length, which
+        is a little less than the mean over lengths.
+        """
         if self.sequence > 1 or isinstance(self.model, SampleModel):
-            return self.sequence
+            return max(round(self.sequence * self.fill_frac), 1)
         if self.model.kind == "speech":
             return WHISPER_TOKENS
         return self.model.max_positions if self.model.kind in ("vit", "diffusion") else self.sequence
@@ -166,4 +180,4 @@ class Training:
     @property
     def scored_tokens(self) -> int:
         """Positions of a sequence that a masked-LM head scores (15 %, Devlin et al. 2019)."""
-        return self.masked_tokens or max(round(0.15 * self.sequence), 1)
+        return self.masked_tokens or max(round(0.15 * self.source_tokens), 1)

@@ -108,7 +108,8 @@ def pass_costs(whole: Network, training: Training, places: Sequence[Place]) -> l
     for place in places:
         if place.pool.name not in priced:
             priced[place.pool.name] = {
-                block.name: block_cost(block, place.pricer, place.extra, sent) for block in whole.kinds
+                block.name: block_cost(block, place.pricer, place.extra, sent, training.plan.overlap_experts)
+                for block in whole.kinds
             }
     share = training.plan.offload_activations
     chunks = []
@@ -221,7 +222,9 @@ def _optimizer(
     return seconds
 
 
-def block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int) -> ChunkCost:
+def block_cost(
+    block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int, hide_experts: bool
+) -> ChunkCost:
     forward, forward_messages = _split(block.forward)
     backward, backward_messages = _split(block.recompute + block.backward)
     kernels_s, weight_s = pricer.seconds(backward), pricer.seconds(filter(_weight_gradient, backward))
@@ -229,8 +232,8 @@ def block_cost(block: Block, pricer: Pricer, extra: Overheads, chunks_sent: int)
     return ChunkCost(
         extra.block_s(pricer.seconds(forward), len(forward)),
         backward_s,
-        _waited_s(forward_messages, forward, pricer, chunks_sent) * extra.message_factor,
-        _waited_s(backward_messages, backward, pricer, chunks_sent) * extra.message_factor,
+        _waited_s(forward_messages, forward, pricer, chunks_sent, hide_experts) * extra.message_factor,
+        _waited_s(backward_messages, backward, pricer, chunks_sent, hide_experts) * extra.message_factor,
         backward_s * weight_s / kernels_s if kernels_s > 0 else 0.0,
     )
 
@@ -241,7 +244,9 @@ def _weight_gradient(op: Op) -> bool:
     return isinstance(op, Gemm | Conv) and op.name.endswith(" wgrad") and not core
 
 
-def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer, chunks_sent: int) -> float:
+def _waited_s(
+    messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer, chunks_sent: int, hide_experts: bool
+) -> float:
     """Seconds of messages that nothing hides: all of one, or what outlasts the kernel it runs beside.
 
     Tensor messages in ``chunks_sent`` chunks (one a rank of the ring, as Transformer Engine sends them) leave the first
@@ -252,8 +257,11 @@ def _waited_s(messages: Sequence[Message], kernels: Sequence[Op], pricer: Pricer
     if chunks_sent > 1:
         products_s = pricer.seconds(op for op in kernels if isinstance(op, Gemm))
         waited = max(waited / chunks_sent, waited - products_s)
+    if hide_experts:  # another micro-batch's pass has as many kernels as this one
+        sent = pricer.seconds(message for message in messages if message.group == "expert")
+        waited += max(sent - pricer.seconds(kernels), 0.0)
     for message in messages:
-        if message.group == "tensor":
+        if message.group == "tensor" or (hide_experts and message.group == "expert"):
             continue
         hidden = [op for op in kernels if op.name == message.beside] if message.beside else []
         waited += max(pricer.seconds((message,)) - pricer.seconds(hidden), 0.0)

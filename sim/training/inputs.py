@@ -55,7 +55,9 @@ def better(name: str, result: StepResult, fits: Sequence[Fit]) -> tuple[Scenario
 
 def _better_device(device: Accelerator, name: str) -> Accelerator:
     if name == "peak":
-        return replace(device, flop_per_s={key: rate * BETTER for key, rate in device.flop_per_s.items()})
+        watts = None if device.tdp_w is None else device.tdp_w * BETTER  # the same energy a FLOP
+        rates = {key: rate * BETTER for key, rate in device.flop_per_s.items()}
+        return replace(device, flop_per_s=rates, tdp_w=watts)
     if name == "memory":
         return replace(device, memory_bytes_per_s=device.memory_bytes_per_s * BETTER)
     if device.scale_up_bytes_per_s is None:  # devices that meet over the host's bus
@@ -87,9 +89,9 @@ def _better_constant(name: str, result: StepResult, fits: Sequence[Fit]) -> Sequ
     devices = [pool.accelerator.device() for pool in result.scenario.cluster.pools]
     changed = []
     for generation in dict.fromkeys(device.generation for device in devices):
-        constants = overheads(fits, training.stack, generation).constants
+        constants = overheads(fits, training.stack, generation, training.precision).constants
         old = constants[name]
         new = Constant(old.value / BETTER, old.unit, "assumed", f"{old.source}, 10 % better")
-        key = {"stack": training.stack, "generation": generation}
+        key = {"stack": training.stack, "generation": generation, "precision": training.precision}
         changed.append(Fit("stack", key, {**constants, name: new}))
     return (*changed, *fits)

@@ -68,16 +68,18 @@ class Term(NamedTuple):
         return self.share_frac * self.sigma
 
 
-def step_interval(result: StepResult, fits: Sequence[Fit]) -> dict[str, Any]:
+def step_interval(result: StepResult, fits: Sequence[Fit], *, between: bool = True) -> dict[str, Any]:
     """80 % interval of the step time, ready for JSON, with its terms from the largest.
 
     ``sigma^2 = sum_i (share_i sigma_i)^2`` over fits and overhead constants, independent of one another; all ops of one
     fit move together. A fit's ``sigma = median error / 0.6745``; a fitted constant's is its 80 % interval in the
     logarithm over 2 x 1.28; an assumed one's is the range it may have, taken to hold 99 of 100. Bubble and waiting for
-    slower devices are shared out over kernels and tensor messages, whose multiples they are. The bounds are
-    ``step exp(-+1.28 sigma)``. See docs/models.md.
+    slower devices are shared out over kernels and tensor messages, whose multiples they are. With ``between`` the
+    spread from one source of runs to another comes on top: what a plan does not say (release, cluster, flags). The
+    bounds are ``step exp(-+1.28 sigma)``. See docs/models.md.
     """
-    terms = sorted(_merged(_terms(result, fits)), key=lambda term: -term.step_sigma)
+    every = _terms(result, fits, between=between)
+    terms = sorted(_merged(every), key=lambda term: -term.step_sigma)
     sigma = sqrt(sum(term.step_sigma**2 for term in terms))
     return {
         "low_s": result.step_s * exp(-Z80 * sigma),
@@ -113,7 +115,7 @@ def _merged(terms: Iterator[Term]) -> list[Term]:
     return [Term(source, share, sigma) for (source, sigma), share in merged.items()]
 
 
-def _terms(result: StepResult, fits: Sequence[Fit]) -> Iterator[Term]:
+def _terms(result: StepResult, fits: Sequence[Fit], *, between: bool) -> Iterator[Term]:
     training = result.scenario.training
     if training is None or result.scenario.profile == "ideal" or result.step_s <= 0:
         return  # an ideal machine is a definition: nothing to be unsure of
@@ -132,7 +134,11 @@ def _terms(result: StepResult, fits: Sequence[Fit]) -> Iterator[Term]:
         "message_factor": messages,
         "optimizer_bandwidth_frac": parts["optimizer"] / step,
     }
+    if between and result.uses and "source_spread" in result.overheads:
+        yield Term("overhead source_spread", 1.0, result.overheads["source_spread"].value)
     for name, constant in result.overheads.items():
+        if name == "kernel_factor" and constant.kind == "fitted":
+            continue  # its runs differ by their sources: the spread between these counts that
         if name in moved:
             yield Term(f"overhead {name}", moved[name], constant_sigma(constant))
 

@@ -6,9 +6,10 @@ movement together. With one pool there is one kind of copy and nothing to decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sim.cost.kernels.sustained import sustained_frac
 from sim.spec.copies import Replica, computes_in, replicas
 from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Pool, Scenario
@@ -16,7 +17,7 @@ from sim.spec.workload import SampleModel, Training
 from sim.training.copy_cost import Place, pass_costs, pass_s
 from sim.training.layers import Network, network
 from sim.training.memory import most_layers
-from sim.training.overheads import overheads
+from sim.training.overheads import Overheads, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer, Prices
 from sim.training.program import StepCost
@@ -69,15 +70,36 @@ def _place(
         training.precision,
         talking,
         ideal=ideal,
-        engines=STACK_ENGINES.get(training.stack, TRAINING_ENGINES),
+        engines=engines_of(training.stack),
         stated_frac=0.0 if ideal else pool.efficiency_frac,
         known=known,
+        sustained_frac=kept_frac(pool),
     )
-    at_once = min(pool.system.gpus_per_node, pool.devices)
-    extra = overheads(
-        fits, training.stack, device.generation, ideal=ideal, ranks=at_once, network=_kind(training)
+    return Place(pool, pricer, overheads_on(pool, training, fits, ideal=ideal))
+
+
+def engines_of(stack: str) -> Mapping[str, str]:
+    """Backends that a stack calls, by op."""
+    return STACK_ENGINES.get(stack, TRAINING_ENGINES)
+
+
+def kept_frac(pool: Pool) -> float:
+    """Share of their burst rate that a pool's matrix units keep."""
+    device = pool.accelerator
+    return sustained_frac(device.generation, device.tdp_w, device.flop_per_s.get("bf16", 0.0))
+
+
+def overheads_on(pool: Pool, training: Training, fits: Sequence[Fit], *, ideal: bool) -> Overheads:
+    """What the job's software stack adds on a pool."""
+    return overheads(
+        fits,
+        training.stack,
+        pool.accelerator.generation,
+        training.precision,
+        ideal=ideal,
+        ranks=min(pool.system.gpus_per_node, pool.devices),
+        network=_kind(training),
     )
-    return Place(pool, pricer, extra)
 
 
 def _kind(training: Training) -> str:

@@ -19,11 +19,11 @@ PARAMETERS = (
     Parameter(
         "kernel_factor",
         "1",
-        "time of a kernel inside a long run over its time alone on a cool chip",
-        1.10,
-        0.75,
+        "time of a kernel inside a training step over its time alone at the sustained clock",
+        1.0,
+        0.7,
         1.8,
-        "sustained against burst rates of the same shapes: 3-13 % on A100, 15-20 % on H100, 26 % on B200",
+        "assumed: gaps between kernels and what the list of kernels leaves out",
     ),
     Parameter(
         "message_factor",
@@ -33,6 +33,15 @@ PARAMETERS = (
         0.8,
         2.0,
         "no contention assumed",
+    ),
+    Parameter(
+        "source_spread",
+        "1",
+        "standard deviation of the logarithm of a step time from one source of runs to another (release, flags)",
+        0.10,
+        0.0,
+        0.6,
+        "assumed; fitted with the stacks",
     ),
     *(parameter for parameter in LAUNCH_PARAMETERS if parameter.name == "host_s"),
     *OPTIMIZER_PARAMETERS,
@@ -45,6 +54,7 @@ class Overheads:
 
     kernel_factor: float
     message_factor: float
+    source_spread: float
     host_s: float
     optimizer_bandwidth_frac: float
     constants: Mapping[str, Constant]
@@ -59,22 +69,23 @@ def overheads(
     fits: Iterable[Fit],
     stack: str,
     generation: str,
+    precision: str = "",
     *,
     ideal: bool = False,
     ranks: int = 1,
     network: str = "transformer",
 ) -> Overheads:
-    """The overheads of ``stack`` on ``generation``; none at all for an ideal machine.
+    """The overheads of ``stack`` on ``generation`` in a number format; none at all for an ideal machine.
 
     Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
     generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
     ``network``: ``transformer`` or ``convolutional``, where layers of both were.
     """
     if ideal:
-        return Overheads(1.0, 1.0, 0.0, 1.0, {})
+        return Overheads(1.0, 1.0, 0.0, 0.0, 1.0, {})
     known = list(fits)
-    wanted = (("stack", stack), ("generation", generation), ("network", network), ("ranks", str(ranks)))
-    fit = find(known, "stack", wanted)
+    wanted = (("stack", stack), ("generation", generation), ("precision", precision))
+    fit = find(known, "stack", (*wanted, ("network", network), ("ranks", str(ranks))))
     constants = {**defaults(PARAMETERS), **measured_launch(known, generation)}
     constants |= fit.parameters if fit else {}
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)

@@ -14,10 +14,12 @@ import numpy as np
 from sim.cost.collectives import collective
 from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
+from sim.cost.kernels.attention_kernels import slowdown
 from sim.cost.kernels.convolution import Convolution, convolution
 from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
+from sim.cost.kernels.sustained import SUSTAINED_ENGINES
 from sim.cost.links import Links
 from sim.spec.device import Device
 from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
@@ -54,6 +56,8 @@ class Pricer:
     """Share of the datasheet's rates that kernels reach as the scenario states it; 0 = as calibrated."""
     known: Prices = field(default_factory=dict, compare=False)
     """Prices of kernels found so far: the same shapes come again in every layer and every plan that is tried."""
+    sustained_frac: float = 1.0
+    """Share of their burst rate that the matrix units keep; see :mod:`sim.cost.kernels.sustained`."""
 
     def price(self, op: Op) -> Estimate:
         """Seconds of one op, with its lower bound and the profile entry it leans on."""
@@ -63,6 +67,13 @@ class Pricer:
         found = self.known.get(key)
         if found is None:
             found = self.known[key] = self._kernel(op)
+        return self._as_asked(found)
+
+    def price_many(self, op: Kernel) -> Estimate:
+        """Like :meth:`price` for one op whose sizes are arrays: many ops that differ in numbers only."""
+        return self._as_asked(self._kernel(op))
+
+    def _as_asked(self, found: Estimate) -> Estimate:
         if self.ideal:
             return Estimate(found.lower_bound_s, found.lower_bound_s, None, "lower bound by assumption")
         if self.stated_frac > 0:
@@ -76,19 +87,21 @@ class Pricer:
 
     def _kernel(self, op: Kernel) -> Estimate:
         if isinstance(op, Gemm):
-            return gemm(
+            product = gemm(
                 self.fits,
                 self.device,
                 op.m,
                 op.n,
                 op.k,
-                self.dtype,
+                op.dtype or self.dtype,
                 self.engines.get("gemm", ""),
                 batch=op.batch,
+                quantised=op.quantised,
             )
+            return self._sustained(product)
         if isinstance(op, Attention):
             dtype = "bf16" if self.dtype in ("fp8", "fp4") else self.dtype
-            return attention(
+            found = attention(
                 self.fits,
                 self.device,
                 phase=op.phase,
@@ -105,6 +118,8 @@ class Pricer:
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
+            older = slowdown(op.kernel, self.device.generation)
+            return self._sustained(replace(found, seconds=found.seconds * older))
         if isinstance(op, Conv):
             shape = Convolution(
                 op.batch,
@@ -122,6 +137,13 @@ class Pricer:
             return self._lookup(op)
         engine = self.engines.get("memory_bound", "")
         return memory_bound(self.fits, self.device, op.op, op.rows, op.cols, op.dtype, engine)
+
+    def _sustained(self, found: Estimate) -> Estimate:
+        """Seconds at the clock of a long run, where the table was timed at that of a burst."""
+        engine = "" if found.fit is None else found.fit.key.get("engine", "")
+        if engine in SUSTAINED_ENGINES:
+            return found
+        return replace(found, seconds=found.seconds / self.sustained_frac)
 
     def _lookup(self, op: Lookup) -> Estimate:
         """Random reads of rows; the bound is each distinct row once (read and written in backward)."""

@@ -49,7 +49,11 @@ def outcome(rows: pd.DataFrame, measured: str) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame, group: str) -> dict[str, Any]:
-    """Counts and absolute errors in percent, in all and by ``gpu`` and by ``group``."""
+    """Counts and absolute errors in percent, in all and by ``gpu`` and by ``group``.
+
+    Training steps (columns ``low_s``, ``high_s``, ``constant_s``) also tell how many lie inside their interval, and the
+    errors of one constant utilisation for each generation, stack and number format.
+    """
     done = table[table["skipped"] == ""]
     reasons = Counter(table.loc[table["skipped"] != "", "skipped"])
     return {
@@ -74,7 +78,15 @@ def _errors(part: pd.DataFrame) -> dict[str, Any]:
         }
     ape = part["error_pct"].abs().to_numpy()
     log = np.log1p(part["error_pct"].to_numpy() / 100)
-    return {
+    more = {}
+    if "low_s" in part:
+        inside = (part["low_s"] <= part["step_time_s"]) & (part["step_time_s"] <= part["high_s"])
+        more["inside_80_pct"] = round(float(100 * inside.mean()), 1)
+    if "constant_s" in part:
+        rival = 100 * (part["constant_s"] / part["step_time_s"] - 1).abs().to_numpy()
+        more["constant_median_ape"] = round(float(np.median(rival)), 3)
+        more["constant_p90_ape"] = round(float(np.quantile(rival, 0.9)), 3)
+    return more | {
         "points": len(part),
         "mape": round(float(ape.mean()), 3),
         "median_ape": round(float(np.median(ape)), 3),

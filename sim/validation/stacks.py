@@ -1,7 +1,8 @@
-"""The one constant that published training runs teach: how much longer kernels take in a long run than alone.
+"""The one constant that published training runs teach: how much longer kernels take in a training step than alone.
 
-Like an odometer read against milestones: every run tells which ``kernel_factor`` would make its prediction exact, a
-software stack on a generation takes the middle of its runs, and few runs are pulled towards the whole generation.
+Like an odometer read against milestones: every run tells which ``kernel_factor`` would make its prediction exact; a
+software stack on a generation takes the middle of its runs, each of its number formats the middle of that format's
+runs, and few runs are pulled towards the wider group they belong to.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from numpy.typing import NDArray
 
 from sim.spec.catalog import Catalog
 from sim.spec.profile import Constant, Fit, FitError
+from sim.training.interval import step_interval
 from sim.training.overheads import PARAMETERS
 from sim.training.step import predict_step
-from sim.validation.outcome import records
+from sim.validation.middles import left_out_middles, members, middle_of
+from sim.validation.outcome import outcome, records
+from sim.validation.rival import KEYS, ideal_s, labels_of, left_out_rival_s
 from sim.validation.training import NotExpressibleError, scenario_of
 
 KERNEL_FACTOR = next(parameter for parameter in PARAMETERS if parameter.name == "kernel_factor")
-FACTORS = (0.85, 1.0, 1.15, 1.35, 1.6)
+SOURCE_SPREAD = next(parameter for parameter in PARAMETERS if parameter.name == "source_spread")
+FACTORS = (0.75, 1.05, 1.5)
 """Where each run is simulated; between them its step time is read off in the logarithm."""
-PULL_RUNS = 3.0
-"""So many runs of a stack weigh as much as the rest of its generation."""
-
 Floats = NDArray[np.float64]
 
 
@@ -33,13 +35,19 @@ Floats = NDArray[np.float64]
 class Runs:
     """Published runs with their step time at each of ``FACTORS``."""
 
-    stack: NDArray[np.str_]
-    generation: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    """Generation, stack and number format, shape (runs, 3): see ``KEYS``."""
     family: NDArray[np.str_]
     """Source of the run: the part of ``group`` before the first bar."""
     measured_s: Floats
     log_s: Floats
     """log(step time), shape (runs, factors)."""
+    sigma: Floats
+    """Standard deviation of the logarithm that the interval gives before the spread between sources."""
+    ideal_s: Floats
+    """See :func:`sim.validation.rival.ideal_s`."""
+    place: NDArray[np.intp]
+    """Rows of the table that the runs come from."""
 
     def wanted(self) -> Floats:
         """log of the factor at which each run's prediction is exact, held to the parameter's bounds."""
@@ -58,65 +66,99 @@ class Runs:
 def simulate(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> Runs:
     """Simulate every run that can be expressed at each of ``FACTORS``."""
     entries = [Fit("stack", {}, {"kernel_factor": _constant(factor, "trial")}) for factor in FACTORS]
-    stacks, generations, families, measured, lines = [], [], [], [], []
-    for row in records(rows):
+    labels, families, measured, lines, sigmas, ideal, places = [], [], [], [], [], [], []
+    for place, row in enumerate(records(rows)):
         try:
             scenario, _ = scenario_of(row, catalog)
         except NotExpressibleError:
             continue
-        times = [predict_step(scenario, (entry, *fits)).step_s for entry in entries]
-        stacks.append(str(row["stack"]))
-        generations.append(scenario.cluster.pools[0].accelerator.generation)
+        results = [predict_step(scenario, (entry, *fits)) for entry in entries]
+        labels.append(labels_of(scenario))
         families.append(str(row.get("group", "")).split("|")[0])
         measured.append(float(row["step_time_s"]))
-        lines.append(np.log(times))
+        lines.append([np.log(result.step_s) for result in results])
+        sigmas.append(step_interval(results[len(results) // 2], fits, between=False)["sigma_frac"])
+        ideal.append(ideal_s(scenario))
+        places.append(place)
     return Runs(
-        np.array(stacks), np.array(generations), np.array(families), np.array(measured), np.array(lines)
+        np.array(labels).reshape(-1, len(KEYS)),
+        np.array(families),
+        np.array(measured),
+        np.array(lines),
+        np.array(sigmas),
+        np.array(ideal),
+        np.array(places, dtype=np.intp),
     )
 
 
 def fit_stacks(runs: Runs, source: str) -> list[Fit]:
-    """One entry for each stack on each generation, and one for each generation; errors with families left out."""
-    held_out = runs.predicted_s(left_out_factors(runs))
-    wanted = runs.wanted()
-    everything = np.ones(len(wanted), dtype=bool)
+    """One entry for all, each generation, each stack on it and each number format there; errors with families left
+    out."""
+    wanted, held_out = runs.wanted(), runs.predicted_s(left_out_factors(runs))
+    spread = Constant(
+        float(f"{source_spread(runs):.4g}"),
+        SOURCE_SPREAD.unit,
+        "fitted",
+        f"{source}, families left out in turn",
+    )
     fits = []
-    for generation in np.unique(runs.generation):
-        of = runs.generation == generation
-        value = _middle(wanted[of])
-        fits.append(
-            _entry(
-                {"generation": str(generation)}, value, wanted[of], held_out[of], runs.measured_s[of], source
+    for depth in range(len(KEYS) + 1):
+        for label in sorted({tuple(map(str, row[:depth])) for row in runs.labels}):
+            mine = members(runs.labels, label)
+            value = middle_of(runs.labels, wanted, np.ones(len(wanted), dtype=bool), label)
+            key = dict(zip(KEYS, label, strict=False))
+            fits.append(
+                _entry(key, value, wanted[mine], held_out[mine], runs.measured_s[mine], source, spread)
             )
-        )
-        for stack in np.unique(runs.stack[of]):
-            mine = of & (runs.stack == stack)
-            value = factor_of(runs, wanted, everything, str(stack), str(generation))
-            key = {"stack": str(stack), "generation": str(generation)}
-            fits.append(_entry(key, value, wanted[mine], held_out[mine], runs.measured_s[mine], source))
     return fits
 
 
 def left_out_factors(runs: Runs) -> Floats:
     """log factor of each run, from the runs of other families alone."""
-    wanted = runs.wanted()
-    result = np.empty(len(wanted))
-    for number in range(len(wanted)):
-        seen = runs.family != runs.family[number]
-        result[number] = factor_of(runs, wanted, seen, str(runs.stack[number]), str(runs.generation[number]))
-    return result
+    return left_out_middles(runs.labels, runs.family, runs.wanted())
 
 
-def factor_of(runs: Runs, wanted: Floats, seen: NDArray[np.bool_], stack: str, generation: str) -> float:
-    """log factor of a stack on a generation from the runs in ``seen``: its middle, pulled to the generation's."""
-    whole = seen & (runs.generation == generation)
-    base = _middle(wanted[whole]) if whole.any() else float(np.log(KERNEL_FACTOR.start))
-    mine = wanted[whole & (runs.stack == stack)]
-    return (len(mine) * _middle(mine) + PULL_RUNS * base) / (len(mine) + PULL_RUNS) if len(mine) else base
+def validate_left_out(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> pd.DataFrame:
+    """The rows with ``predicted``, ``low_s``, ``high_s`` and ``constant_s``, by constants that have not seen the row's
+    source family; compare :func:`sim.validation.training.validate_training`."""
+    kernels = [fit for fit in fits if fit.op != "stack"]
+    runs = simulate(rows, kernels, catalog)
+    table = rows.copy().reset_index(drop=True)
+    table["skipped"] = "not expressible"
+    table.loc[runs.place, "skipped"] = ""
+    predicted = runs.predicted_s(left_out_factors(runs))
+    sigma = Z80 * np.hypot(runs.sigma, source_spread(runs))
+    columns = {
+        "predicted": predicted,
+        "low_s": predicted * np.exp(-sigma),
+        "high_s": predicted * np.exp(sigma),
+        "constant_s": left_out_rival_s(runs.labels, runs.family, runs.ideal_s, runs.measured_s),
+    }
+    for name, values in columns.items():
+        table[name] = np.nan
+        table.loc[runs.place, name] = values
+    return outcome(table, "step_time_s")
 
 
-def _middle(values: Floats) -> float:
-    return float(np.median(values)) if len(values) else 0.0
+def source_spread(runs: Runs) -> float:
+    """Standard deviation of the logarithm that runs of an unseen source have beyond what kernels and messages explain.
+
+    With it 80 % of the runs lie in their intervals when their family is left out, every family counting as the square
+    root of its runs.
+    """
+    error = np.abs(np.log(runs.predicted_s(left_out_factors(runs)) / runs.measured_s))
+    sizes = {family: np.sum(runs.family == family) for family in np.unique(runs.family)}
+    weight = np.array([sizes[family] ** -0.5 for family in runs.family])
+    candidates = np.linspace(0.0, 0.6, 121)
+    for spread in candidates:
+        inside = error <= Z80 * np.hypot(runs.sigma, spread)
+        if np.average(inside, weights=weight) >= LEVEL:
+            return float(spread)
+    return float(candidates[-1])
+
+
+Z80, LEVEL = 1.2816, 0.8
+"""Standard deviations on either side that hold 80 % of a normal distribution."""
 
 
 def _constant(value: float, source: str, low: float | None = None, high: float | None = None) -> Constant:
@@ -124,7 +166,13 @@ def _constant(value: float, source: str, low: float | None = None, high: float |
 
 
 def _entry(
-    key: dict[str, str], log_factor: float, wanted: Floats, predicted: Floats, measured: Floats, source: str
+    key: dict[str, str],
+    log_factor: float,
+    wanted: Floats,
+    predicted: Floats,
+    measured: Floats,
+    source: str,
+    spread: Constant,
 ) -> Fit:
     value = float(f"{np.exp(log_factor):.4g}")
     low, high = (float(f"{np.exp(q):.4g}") for q in np.quantile(wanted, (0.1, 0.9)))
@@ -138,4 +186,4 @@ def _entry(
         "source families left out in turn",
     )
     constant = _constant(value, source, min(low, value), max(high, value))
-    return Fit("stack", key, {"kernel_factor": constant}, error=error)
+    return Fit("stack", key, {"kernel_factor": constant, "source_spread": spread}, error=error)

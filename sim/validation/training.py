@@ -6,7 +6,7 @@ What a row leaves unsaid gets its stack's documented default, named in the colum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,25 @@ from sim.spec.parallelism import RECOMPUTE, Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
+from sim.training.interval import step_interval
 from sim.training.step import predict_step
+from sim.validation.cells import Cells
+from sim.validation.defaults import (
+    ACCUMULATION_FUSED_FROM,
+    BERT_MICRO_BATCH,
+    BINNED_FILL,
+    BINNED_FROM,
+    DEFAULTS,
+    FORMATS,
+    GRADIENT_BUCKETS,
+    HYBRID_EP_FROM,
+    LORA_RANK,
+    PACKED_TOKENS,
+    UNFUSED_UNTIL,
+    StackDefaults,
+)
 from sim.validation.outcome import outcome, records, require
+from sim.validation.rival import ideal_s, labels_of, rival_s
 
 NEEDED = (
     "gpu",
@@ -35,44 +52,6 @@ NEEDED = (
     "global_batch",
     "step_time_s",
 )
-UNFUSED_UNTIL = 2022
-"""Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
-LORA_RANK = 16
-"""The rank of NeMo's and Megatron-Bridge's LoRA recipes (NVIDIA NeMo documentation: LoRA, default dim 32 or 16)."""
-FORMATS = {"mxfp8": "fp8", "nvfp4": "fp4"}
-"""Block-scaled formats run at the rate of their width."""
-
-
-@dataclass(frozen=True, slots=True)
-class StackDefaults:
-    """What a framework does where a published row says nothing (its documentation's defaults at the time)."""
-
-    zero_stage: int = 0
-    overlap_gradients: bool = True
-    overlap_parameters: bool = False
-    overlap_weights: bool = True
-    sequence_parallel: bool = False
-    """With tensor parallelism."""
-    overlap_tensor: bool = False
-    skip_masked: bool = True
-    optimizer: str = "adam"
-
-
-DEFAULTS = {
-    "megatron-lm": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
-    "megatron-deepspeed": StackDefaults(overlap_gradients=False),
-    "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "llm-foundry-fsdp": StackDefaults(zero_stage=3, skip_masked=False),
-    "torchtitan": StackDefaults(zero_stage=3),
-    "paxml": StackDefaults(zero_stage=3, overlap_weights=False, overlap_gradients=False),
-    "apex-ddp": StackDefaults(optimizer="lamb"),
-    "torch-eager": StackDefaults(overlap_gradients=False, optimizer="adamw"),
-}
-"""Megatron-LM before 2023 is taken as Megatron-DeepSpeed: no overlap, no distributed optimizer. llm-foundry's
-MPT rows ran Triton attention with an ALiBi bias; that it worked through the masked half is assumed, from how their
-error grows with the sequence."""
 
 
 class NotExpressibleError(ValueError):
@@ -84,24 +63,37 @@ def validate_training(
 ) -> pd.DataFrame:
     """The rows with ``predicted`` (seconds), ``error_pct``, ``skipped`` and ``assumed``.
 
+    Also the 80 % interval, ``low_s`` to ``high_s``, and ``constant_s``: the step time by one constant utilisation for
+    each generation, stack and number format, fitted to these very rows.
+
     Raises:
         ValidationError: columns are missing.
     """
     require(rows, NEEDED, where)
     table = rows.copy()
-    predicted, skipped, assumed = [], [], []
+    skipped, assumed, found = [], [], []
     for row in records(rows):
         try:
             scenario, guesses = scenario_of(row, catalog)
         except NotExpressibleError as reason:
-            predicted.append(np.nan)
             skipped.append(str(reason))
             assumed.append("")
             continue
-        predicted.append(predict_step(scenario, fits).step_s)
+        result = predict_step(scenario, fits)
+        interval = step_interval(result, fits)
+        found.append(
+            (result.step_s, interval["low_s"], interval["high_s"], ideal_s(scenario), labels_of(scenario))
+        )
         skipped.append("")
         assumed.append("; ".join(guesses))
-    table["predicted"], table["skipped"], table["assumed"] = predicted, skipped, assumed
+    table["skipped"], table["assumed"] = skipped, assumed
+    done = table["skipped"] == ""
+    steps, lows, highs, ideals, labels = zip(*found, strict=True) if found else ((),) * 5
+    measured = table.loc[done, "step_time_s"].to_numpy(dtype=float)
+    rival = rival_s(np.array(labels), np.array(ideals), measured) if found else ()
+    for name, values in (("predicted", steps), ("low_s", lows), ("high_s", highs), ("constant_s", rival)):
+        table[name] = np.nan
+        table.loc[done, name] = values
     return outcome(table, "step_time_s")
 
 
@@ -111,7 +103,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     Raises:
         NotExpressibleError: the run uses something the step does not model yet, or does not add up.
     """
-    cell = _Cells(row)
+    cell = Cells(row)
     _refuse_what_is_not_modelled(cell)
     guesses: list[str] = []
     try:
@@ -123,14 +115,20 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     defaults = _defaults(cell)
     plan = _plan(cell, devices, defaults, guesses)
     model = _model(cell, catalog)
+    plan = _expert_messages(cell, plan, system, guesses)
     precision = cell.text("gemm_precision") or cell.text("precision")
     lora = cell.text("strategy") == "lora"
+    fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
+    if fill < 1.0:
+        guesses.append(f"padding left out: {fill:.0%} of the positions computed")
     if lora:
         guesses.append(f"LoRA rank {LORA_RANK} on attention")
     training = Training(
         model=model,
         global_batch=cell.number("global_batch"),
         sequence=cell.number("seq_len"),
+        fill_frac=fill,
+        document_tokens=PACKED_TOKENS if cell.text("strategy") in ("lora", "finetune") else 0,
         optimizer=defaults.optimizer,
         precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
@@ -148,7 +146,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     ), guesses
 
 
-def _refuse_what_is_not_modelled(cell: _Cells) -> None:
+def _refuse_what_is_not_modelled(cell: Cells) -> None:
     if cell.text("stack") not in STACKS:
         raise NotExpressibleError(f"stack {cell.text('stack') or 'not stated'}")
     for name in ("global_batch", "seq_len", "layers", "hidden", "heads"):
@@ -156,20 +154,29 @@ def _refuse_what_is_not_modelled(cell: _Cells) -> None:
             raise NotExpressibleError(f"{name} is not stated")
 
 
-def _defaults(cell: _Cells) -> StackDefaults:
+def _defaults(cell: Cells) -> StackDefaults:
     stack = cell.text("stack")
     old = stack == "megatron-lm" and cell.number("year", 2024) <= UNFUSED_UNTIL
-    return DEFAULTS["megatron-deepspeed" if old else stack]
+    if not old:
+        return DEFAULTS[stack]
+    fused = cell.number("year", 0) >= ACCUMULATION_FUSED_FROM
+    return replace(DEFAULTS["megatron-deepspeed"], fused_accumulation=fused)
 
 
-def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
+def _plan(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[str]) -> Plan:
     tensor, pipeline = cell.number("tp", 1), cell.number("pp", 1)
     context, expert = cell.number("cp", 1), max(cell.number("ep", 1), 1)
     data = max(devices // (tensor * pipeline * context), 1)
     micro_batch = cell.number("micro_batch", 0)
     if not micro_batch:
         share = max(cell.number("global_batch") // data, 1)
-        micro_batch = min(share, BERT_MICRO_BATCH) if cell.text("strategy") == "bert" else 1
+        micro_batch = 1
+        if cell.text("strategy") == "bert":
+            micro_batch = min(share, _bert_micro_batch(cell))
+        elif (
+            cell.text("stack") == "torchtitan"
+        ):  # its pipeline cuts a batch into as many micro-batches as stages
+            micro_batch = max(share // pipeline, 1)
         while share % micro_batch:
             micro_batch -= 1
         guesses.append(f"micro_batch {micro_batch}")
@@ -180,10 +187,15 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
             guesses.append("no virtual stages")
     recompute = cell.text("recompute")
     if recompute not in RECOMPUTE:
-        recompute = "none"
-        guesses.append("no recomputation")
+        recompute = defaults.recompute
+        guesses.append("no recomputation" if recompute == "none" else f"recomputation: {recompute}")
     stated = max(cell.number("zero_stage", -1), cell.number("dist_optimizer", -1))
     zero = defaults.zero_stage if stated < 0 else stated
+    if cell.text("stack") == "torchtitan" and pipeline > 1:
+        zero = (
+            1  # reshard_after_forward is off under a pipeline: weights and gradients stay whole for the step
+        )
+        guesses.append("weights gathered once a step")
     if stated < 0 and data > 1:
         guesses.append(f"ZeRO {zero}")
     sequence_parallel = bool(cell.number("sequence_parallel", int(defaults.sequence_parallel))) and tensor > 1
@@ -199,7 +211,9 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
         zero_stage=zero,
         recompute=recompute,
         flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
-        skip_masked=defaults.skip_masked,
+        attention_kernel=defaults.attention_kernel,
+        fused_accumulation=defaults.fused_accumulation,
+        recompute_stops_early=defaults.recompute_stops_early,
         overlap_tensor=defaults.overlap_tensor and sequence_parallel,
         overlap_gradients=defaults.overlap_gradients,
         overlap_parameters=defaults.overlap_parameters and zero in (1, 2),
@@ -208,13 +222,31 @@ def _plan(cell: _Cells, devices: int, defaults: StackDefaults, guesses: list[str
     )
 
 
-BERT_MICRO_BATCH = 64
-"""Sequences a device takes at once in the BERT rows, which do not say (NVIDIA DeepLearningExamples: 32-96 on A100)."""
-GRADIENT_BUCKETS = 8
-"""Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
+def _expert_messages(cell: Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
+    """How Megatron-Bridge sends tokens to experts: plain all-to-alls at first, once a rank (HybridEP) since 2026.
+
+    Where the pipeline is interleaved its recipes overlap expert messages with another micro-batch
+    (``moe_a2a_overlap``): since 2026, and before it where expert groups leave the scale-up domain (DeepEP, once
+    a node).
+    """
+    if cell.text("stack") != "megatron-bridge" or plan.expert == 1:
+        return plan
+    domains = -(-plan.expert * plan.expert_tensor // system.scale_up_domain_size)
+    recent = cell.number("year", 0) >= HYBRID_EP_FROM
+    beside = plan.virtual_stages > 1 and (recent or domains > 1)
+    once = beside or (recent and domains == 1)
+    if once:
+        guesses.append("expert messages once a rank" + (", beside another micro-batch" if beside else ""))
+    nodes = domains if once and domains > 1 else 0
+    return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
 
 
-def _model(cell: _Cells, catalog: Catalog) -> Model:
+def _bert_micro_batch(cell: Cells) -> int:
+    sequences = BERT_MICRO_BATCH[cell.number("seq_len") >= BINNED_FROM]
+    return sequences // 2 if cell.text("gemm_precision") in ("tf32", "fp32") else sequences
+
+
+def _model(cell: Cells, catalog: Catalog) -> Model:
     heads, hidden = cell.number("heads"), cell.number("hidden")
     experts = cell.number("experts", 0)
     family = cell.text("model_family").lower()
@@ -261,7 +293,7 @@ def _model(cell: _Cells, catalog: Catalog) -> Model:
     )
 
 
-def _system(accelerator: Accelerator, per_node: int, cell: _Cells) -> System:
+def _system(accelerator: Accelerator, per_node: int, cell: Cells) -> System:
     gbit = cell.real("nic_gbit_per_gpu", 0.0) or 200.0
     return System(
         key="published",
@@ -277,24 +309,3 @@ def _system(accelerator: Accelerator, per_node: int, cell: _Cells) -> System:
         kind="assumed",
         source=cell.text("source") or "table",
     )
-
-
-class _Cells:
-    """Cells of a row as numbers or text, empty ones as a default."""
-
-    def __init__(self, row: Mapping[str, Any]) -> None:
-        self._row = {
-            key: None if value is None or value != value or value == "" else value
-            for key, value in row.items()
-        }
-
-    def real(self, name: str, default: float) -> float:
-        value = self._row.get(name)
-        return default if value is None else float(value)
-
-    def number(self, name: str, default: int = 0) -> int:
-        return int(self.real(name, default))
-
-    def text(self, name: str) -> str:
-        value = self._row.get(name)
-        return "" if value is None else str(value)

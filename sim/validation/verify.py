@@ -24,9 +24,10 @@ from sim.spec.recommender import Recommender
 from sim.spec.scenario import Cluster, Pool, Scenario
 from sim.spec.workload import Training
 from sim.training.layers.recommender import dense_blocks, table_block
+from sim.training.mixed import STACK_ENGINES
 from sim.training.overheads import Overheads, overheads
 from sim.training.pricing import Pricer
-from sim.training.step import STACK_ENGINES, predict_step
+from sim.training.step import predict_step
 from sim.training.system_links import system_links
 from sim.validation.outcome import outcome, records, require
 from sim.validation.training import NotExpressibleError, scenario_of

@@ -29,9 +29,9 @@ def test_every_run_is_expressed(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("identity", list(ROWS["id"]))
-def test_each_run_is_predicted_within_ten_percent(table: pd.DataFrame, identity: str) -> None:
+def test_each_run_is_predicted_within_twelve_percent(table: pd.DataFrame, identity: str) -> None:
     error = float(table.loc[table["id"] == identity, "error_pct"].iloc[0])
-    assert abs(error) <= 10
+    assert abs(error) <= 12
 
 
 def test_the_runs_together_have_little_bias(table: pd.DataFrame) -> None:

@@ -195,11 +195,13 @@ def gemm_s(
     *,
     batch: ArrayLike = 1,
     c_bytes: ArrayLike | None = None,
+    quantised: bool = False,
 ) -> Floats:
     """Seconds of ``batch`` independent products in one launch; all arrays broadcast, scalars welcome.
 
     ``c_bytes`` is the traffic per element of C: 8 where fp32 gradients are accumulated (read and written); by
-    default the width of the format's own output. ``parameters`` are values by name (see ``PARAMETERS``); a
+    default the width of the format's own output. With ``quantised`` A arrives in the format of the product.
+    ``parameters`` are values by name (see ``PARAMETERS``); a
     missing one takes its start. Formula and sources: ``sim.cost.kernels.tiles``.
 
     Raises:
@@ -236,7 +238,7 @@ def gemm_s(
         part = slice(start, start + CHUNK)
         rows, outs, inner, groups, width = (column[part] for column in flat)
         seconds[part] = best_tile_s(rates, rows, outs, inner, groups, width, p) + p["launch_s"]
-        if form.quantises:
+        if form.quantises and not quantised:
             quantised_s = p["quantise_bytes"] * inner / (device.memory_bytes_per_s * p["memory_frac"])
             seconds[part] += groups * rows * (quantised_s + p["quantise_row_s"])
     return seconds.reshape(columns[0].shape)
@@ -295,6 +297,7 @@ def gemm(
     *,
     batch: ArrayLike = 1,
     c_bytes: ArrayLike | None = None,
+    quantised: bool = False,
 ) -> Estimate:
     """Duration of ``batch`` products in one launch with what the profile knows (see :func:`choose`).
 
@@ -305,9 +308,8 @@ def gemm(
         ValueError: unknown format, or the device has no rate for it.
     """
     fit = choose(fits, device, dtype, engine)
-    seconds = gemm_s(
-        device, m, n, k, dtype, {} if fit is None else fit.values(), batch=batch, c_bytes=c_bytes
-    )
+    values = {} if fit is None else fit.values()
+    seconds = gemm_s(device, m, n, k, dtype, values, batch=batch, c_bytes=c_bytes, quantised=quantised)
     leans_on = "assumed defaults" if fit is None else "parameters"
     if (
         fit is not None

@@ -22,8 +22,7 @@ from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.training.memory import USABLE_FRAC, state_parts
-from sim.training.mixed import TRAINING_ENGINES
-from sim.training.overheads import overheads
+from sim.training.mixed import engines_of, kept_frac, overheads_on
 from sim.training.system_links import system_links
 
 Floats = NDArray[np.float64]
@@ -58,9 +57,9 @@ def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, beyond_fr
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
     pricer = ListPricer(
         device, links, fits, space.training.precision, {},
-        ideal=scenario.profile == "ideal", engines=TRAINING_ENGINES,
+        ideal=scenario.profile == "ideal", engines=engines_of(space.training.stack), sustained_frac=kept_frac(pool),
     )  # fmt: skip
-    extra = overheads(fits, space.training.stack, device.generation, ideal=pricer.ideal)
+    extra = overheads_on(pool, space.training, fits, ideal=pricer.ideal)
     bench = Bench(scenario.cluster.devices, fits, space, tables(space), pricer, extra)
     memory = _memory(bench)
     asked = np.flatnonzero(memory <= usable * (1 + beyond_frac))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sim.cost.collectives import collective
-from sim.spec.ops import Attention, Gemm, MemoryBound, Message, Op
+from sim.spec.ops import Attention, Gemm, Kernel, MemoryBound, Message, Op
 from sim.training.pricing import Group, Pricer
 
 Ask = tuple[Op, Group | None]
@@ -67,11 +67,11 @@ def settle(pricer: ListPricer) -> None:
 def _kind(op: Op) -> Any:
     """Ops of one kind differ in numbers only."""
     if isinstance(op, Gemm):
-        return Gemm
+        return Gemm, op.dtype, op.quantised
     if isinstance(op, MemoryBound):
         return MemoryBound, op.op, op.dtype
     if isinstance(op, Attention):
-        return Attention, op.phase, op.causal, op.window, op.queries is None, op.value_dim is None
+        return Attention, op.phase, op.causal, op.window, op.kernel, op.queries is None, op.value_dim is None
     if isinstance(op, Message):
         return Message, op.collective
     return id(op)
@@ -82,7 +82,8 @@ def _lot_s(pricer: ListPricer, lot: list[Ask]) -> Any:
     if isinstance(first, Message):
         return _messages_s(pricer, lot)
     if isinstance(first, Gemm):
-        merged: Op = Gemm(*(_column(lot, name) for name in ("m", "n", "k", "batch")))
+        m, n, k, batch = (_column(lot, name) for name in ("m", "n", "k", "batch"))
+        merged: Kernel = Gemm(m, n, k, batch, dtype=first.dtype, quantised=first.quantised)
     elif isinstance(first, MemoryBound):
         merged = MemoryBound(first.op, _column(lot, "rows"), _column(lot, "cols"), first.dtype)
     elif isinstance(first, Attention):
@@ -97,10 +98,11 @@ def _lot_s(pricer: ListPricer, lot: list[Ask]) -> Any:
             queries=None if first.queries is None else _column(lot, "queries"),
             value_dim=None if first.value_dim is None else _column(lot, "value_dim"),
             window=first.window,
+            kernel=first.kernel,
         )
     else:
         return [float(np.sum(pricer.price(op).seconds)) for op, _ in lot]
-    return np.broadcast_to(pricer.price(merged).seconds, (len(lot),))
+    return np.broadcast_to(pricer.price_many(merged).seconds, (len(lot),))
 
 
 def _column(lot: list[Ask], name: str) -> Any:

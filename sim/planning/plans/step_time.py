@@ -131,7 +131,7 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
             sent = skeletons[row].tensor if plan.overlap_tensor else 1
             for blocks in table.shapes[shape].kinds:
                 for block in blocks:
-                    cost = block_cost(block, pricer, bench.extra, sent)
+                    cost = block_cost(block, pricer, bench.extra, sent, plan.overlap_experts)
                     found.append(
                         (
                             cost.forward_s + cost.forward_tensor_s,

@@ -54,7 +54,9 @@ __all__ = [
 
 def network(model: Model, training: Training) -> Network:
     """The blocks of ``model`` on one device under the plan of ``training``."""
-    job = replace(training, sequence=training.source_tokens, target_sequence=training.target_tokens)
+    job = replace(
+        training, sequence=training.source_tokens, target_sequence=training.target_tokens, fill_frac=1.0
+    )
     if model.kernels:
         return listed_network(model, job)
     if (graph := layer_graphs().get(model.key)) is not None:

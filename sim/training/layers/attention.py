@@ -153,17 +153,20 @@ class _Core:
             self.keys,
             self.causal,
         )
+        batch, packed = plan.micro_batch, self.training.document_tokens
+        if plan.context == 1 and keys == queries and 0 < packed < queries:
+            batch, queries, keys = max(round(batch * queries / packed), 1), packed, packed
         if plan.context > 1 and plan.context_exchange == "all-to-all":
             heads, groups = heads // plan.context, max(groups // plan.context, 1)
         elif plan.context > 1:  # zig-zag order: each rank's queries see half of the keys on average
             queries //= plan.context
             keys, causal = (keys // 2 if causal else keys), False
-        causal = causal and plan.skip_masked
         return Attention(
-            phase, plan.micro_batch, heads, groups, self.width, keys, causal,
+            phase, batch, heads, groups, self.width, keys, causal,
             queries=None if queries == keys else queries,
             value_dim=None if dv == self.width else dv,
             window=self.window,
+            kernel=plan.attention_kernel,
             name="attention" if phase == "fwd" else "attention gradient",
         )  # fmt: skip
 

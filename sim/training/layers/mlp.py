@@ -159,10 +159,23 @@ def _exchange(model: Model, training: Training, name: str) -> tuple[Op, ...]:
         ops = tensor_sync(model, training, rows, f"expert {name}")
     if plan.expert > 1:
         share = split(training) if plan.split_experts else 1  # a tensor rank sends its own part of the tokens
-        copies = min(model.topk, plan.expert_nodes or model.topk)  # node-limited: DeepSeek-V3 report, 3.2.2
+        copies = _copies(model, training)
         sent = value_bytes(training) * _routed_tokens(training) / share * copies * h
         ops = (*ops, Message("alltoall", sent, "expert", f"expert {name}"))
     return ops
+
+
+def _copies(model: Model, training: Training) -> float:
+    """Copies of a token that travel: one an expert, or one a rank (or node) with experts of its choice.
+
+    Node-limited routing: DeepSeek-V3 report (arXiv 2412.19437), 3.2.2. Balanced choices of k among e ranks meet
+    e (1 - (1 - 1/e)^k) distinct ones.
+    """
+    plan = training.plan
+    if not plan.dispatch_once:
+        return min(model.topk, plan.expert_nodes or model.topk)
+    places = min(plan.expert_nodes or plan.expert, plan.expert)
+    return places * (1 - (1 - 1 / places) ** model.topk)
 
 
 def _routed_tokens(training: Training) -> int:

@@ -8,11 +8,13 @@ Korthikanti et al. 2022, arXiv 2205.05198).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from sim.spec.device import BYTES_PER_VALUE
 from sim.spec.model import Model
-from sim.spec.ops import Block, Gemm, MemoryBound, Message, Op
+from sim.spec.ops import Attention, Block, Gemm, MemoryBound, Message, Op
 from sim.spec.workload import Training
 
 
@@ -54,8 +56,9 @@ def linear(
         return Linear((base,), gradients(base), 0.0)
     if not adapted:
         return Linear((base,), gradients(base)[:1], 0.0)
-    down = Gemm(rows, rank, inner, name=f"{name} adapter down")
-    up = Gemm(rows, columns, rank, name=f"{name} adapter up")
+    wide = activation_dtype(training.precision)  # adapters are too thin to be worth a low-precision format
+    down = Gemm(rows, rank, inner, name=f"{name} adapter down", dtype=wide)
+    up = Gemm(rows, columns, rank, name=f"{name} adapter up", dtype=wide)
     add = MemoryBound(
         "residual_add", rows, columns, activation_dtype(training.precision), f"{name} adapter sum"
     )
@@ -64,10 +67,14 @@ def linear(
 
 
 def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
-    """Input gradient dA = dC B^T and weight gradient dB = A^T dC."""
+    """Input gradient dA = dC B^T and weight gradient dB = A^T dC.
+
+    In low precision both operands of the weight gradient are there: A was quantised for the forward product and dC for
+    the input gradient, each with its transpose in the same pass (Transformer Engine).
+    """
     return (
-        Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad"),
-        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad"),
+        Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad", gemm.dtype),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, quantised=True),
     )
 
 
@@ -140,20 +147,72 @@ def block(
     recompute = training.plan.recompute
     again: tuple[Op, ...] = ()
     if recompute == "full":
-        again = forward
+        again = _until_last_product(forward) if training.plan.recompute_stops_early else forward
+    elif recompute == "operators":
+        again, saved = _every_second_product(forward)
+        kept = min(input_bytes + value_bytes(training) * saved, kept)
     elif recompute == "selective":
         again = tuple(op for part in every for op in part.core)
         kept -= core
     adapters = sum(part.adapters for part in every)
     frozen = bool(training.lora_rank)
+    trained = adapters if frozen else parameters + expert_parameters
     return Block(
         name,
         forward,
-        tuple(op for part in every for op in part.backward),
+        (*(op for part in every for op in part.backward), *_accumulation(training, trained)),
         again,
         parameters=adapters if frozen else parameters,
         expert_parameters=0.0 if frozen else expert_parameters,
         frozen_parameters=parameters + expert_parameters if frozen else 0.0,
-        activation_bytes=kept,
+        activation_bytes=sum(part.kept_bytes for part in every) if recompute == "operators" else kept,
         kept_bytes=input_bytes if recompute == "full" else kept,
     )
+
+
+def _every_second_product(forward: tuple[Op, ...]) -> tuple[tuple[Op, ...], float]:
+    """What is done again, and how many output values are kept, where attention and every second product are saved.
+
+    torchtitan's default, ``selective_ac_option = "op"`` (its ``activation_checkpoint.py``): of a product that stands
+    for several matrices (queries with keys and values, gate with up) half the columns are saved, of the others the
+    second, fourth and so on.
+    """
+    again: list[Op] = []
+    saved, single = 0.0, 0
+    for op in forward:
+        if isinstance(op, Attention):
+            queries = op.sequence if op.queries is None else op.queries
+            width = op.head_dim if op.value_dim is None else op.value_dim
+            saved += float(np.multiply(np.multiply(op.batch, op.heads), np.multiply(queries, width)))
+        elif isinstance(op, Gemm):
+            share = 0.5 if op.name in JOINT else float(single % 2)
+            single += op.name not in JOINT
+            saved += share * float(np.multiply(np.multiply(op.batch, op.m), op.n))
+            if share < 1:
+                again.append(replace(op, n=round(float(np.multiply(op.n, 1 - share)))))
+        else:
+            again.append(op)
+    return tuple(again), saved
+
+
+JOINT = ("qkv", "mlp up", "experts up", "shared experts up")
+"""Products that stand for several matrices side by side."""
+
+
+def _accumulation(training: Training, parameters: float) -> tuple[Op, ...]:
+    """The pass that adds a micro-batch's weight gradients to the main gradients, where no product does it."""
+    if training.plan.fused_accumulation:
+        return ()
+    return (
+        MemoryBound("residual_add", max(round(parameters / 1024), 1), 1024, "fp32", "gradient accumulation"),
+    )
+
+
+def _until_last_product(forward: tuple[Op, ...]) -> tuple[Op, ...]:
+    """What a recomputation does that stops once backward has all it needs.
+
+    The inputs of a layer's last product are kept for its gradients, its output is not (PyTorch's non-reentrant
+    checkpoints, ``torch.utils.checkpoint.set_checkpoint_early_stop``).
+    """
+    last = max((place for place, op in enumerate(forward) if isinstance(op, Gemm)), default=len(forward))
+    return forward[:last]
