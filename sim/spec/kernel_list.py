@@ -1,8 +1,8 @@
 """A model as the kernels that one forward pass of it launches: a score for those who do not know the composer's rules.
 
 Rows are texts such as ``gemm calls=12 batch=1 m=2048 n=3072 k=768 flop=9.66e9``, written by tracing a torch model;
-sizes of several dimensions are joined by ``x``. They hold for ``kernel_samples`` samples; the first size that counts samples
-grows with the micro-batch.
+sizes of several dimensions are joined by ``x``. They hold for ``kernel_samples`` samples; the first size that counts
+samples grows with the micro-batch.
 """
 
 from __future__ import annotations

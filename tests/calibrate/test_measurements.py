@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibrate import measurements as book
-from calibrate.measurements import TABLES, Measurements, MeasurementsError, from_json, load, save, to_json
+from calibrate.measurements import Measurements, MeasurementsError, from_json, load, save, to_json
 from calibrate.stand_in import slug, stand_in_devices
 from calibrate.tables import TABLES
 
