@@ -12,7 +12,7 @@ from sim.results.step import StepResult
 from sim.spec.hardware import Accelerator
 from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
-from sim.training.overheads import overheads
+from sim.training.overheads import mlp_kind, overheads
 
 BETTER = 1.10
 """Rates times this, times over this."""
@@ -89,9 +89,15 @@ def _better_constant(name: str, result: StepResult, fits: Sequence[Fit]) -> Sequ
     devices = [pool.accelerator.device() for pool in result.scenario.cluster.pools]
     changed = []
     for generation in dict.fromkeys(device.generation for device in devices):
-        constants = overheads(fits, training.stack, generation, training.precision).constants
+        mlp = mlp_kind(training)
+        constants = overheads(fits, training.stack, generation, training.precision, mlp=mlp).constants
         old = constants[name]
         new = Constant(old.value / BETTER, old.unit, "assumed", f"{old.source}, 10 % better")
-        key = {"stack": training.stack, "generation": generation, "precision": training.precision}
+        key = {
+            "stack": training.stack,
+            "generation": generation,
+            "precision": training.precision,
+            "mlp": mlp,
+        }
         changed.append(Fit("stack", key, {**constants, name: new}))
     return (*changed, *fits)

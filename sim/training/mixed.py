@@ -17,7 +17,7 @@ from sim.spec.workload import SampleModel, Training
 from sim.training.copy_cost import Place, pass_costs, pass_s
 from sim.training.layers import Network, network
 from sim.training.memory import most_layers
-from sim.training.overheads import Overheads, overheads
+from sim.training.overheads import Overheads, mlp_kind, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer, Prices
 from sim.training.program import StepCost
@@ -99,6 +99,7 @@ def overheads_on(pool: Pool, training: Training, fits: Sequence[Fit], *, ideal: 
         ideal=ideal,
         ranks=min(pool.system.gpus_per_node, pool.devices),
         network=_kind(training),
+        mlp=mlp_kind(training),
     )
 
 

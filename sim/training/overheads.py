@@ -14,6 +14,7 @@ from sim.cost.kernels.launch import eager_s
 from sim.cost.optimizer import PARAMETERS as OPTIMIZER_PARAMETERS
 from sim.cost.parameters import Parameter, defaults
 from sim.spec.profile import Constant, Fit, find
+from sim.spec.workload import SampleModel, Training
 
 PARAMETERS = (
     Parameter(
@@ -74,21 +75,28 @@ def overheads(
     ideal: bool = False,
     ranks: int = 1,
     network: str = "transformer",
+    mlp: str = "dense",
 ) -> Overheads:
     """The overheads of ``stack`` on ``generation`` in a number format; none at all for an ideal machine.
 
     Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
     generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
-    ``network``: ``transformer`` or ``convolutional``, where layers of both were.
+    ``network``: ``transformer`` or ``convolutional``, where layers of both were. ``mlp``: see :func:`mlp_kind`.
     """
     if ideal:
         return Overheads(1.0, 1.0, 0.0, 0.0, 1.0, {})
     known = list(fits)
     wanted = (("stack", stack), ("generation", generation), ("precision", precision))
-    fit = find(known, "stack", (*wanted, ("network", network), ("ranks", str(ranks))))
+    fit = find(known, "stack", (*wanted, ("mlp", mlp), ("network", network), ("ranks", str(ranks))))
     constants = {**defaults(PARAMETERS), **measured_launch(known, generation)}
     constants |= fit.parameters if fit else {}
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)
+
+
+def mlp_kind(training: Training) -> str:
+    """``experts`` or ``dense``: routers, permutations and grouped products leave other gaps than plain layers."""
+    model = training.model
+    return "dense" if isinstance(model, SampleModel) or not model.experts else "experts"
 
 
 def measured_launch(fits: Iterable[Fit], generation: str) -> dict[str, Constant]:

@@ -10,47 +10,67 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-PULLS = (30.0, 10.0, 3.0)
-"""So many values of a group weigh as much as all of the group around it, from the widest group (inside everything) to
-the narrowest: runs of one source are alike, so that a wide group needs many before it may differ from all others."""
+PULLS = (4.0, 3.0, 0.2, 0.2)
+"""So many sources of a group weigh as much as all of the group around it, from the widest group (inside everything) to
+the narrowest: runs of one source are alike, so that a wide group needs several before it may differ from all others."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Names = NDArray[np.str_]
 Labels = NDArray[np.str_]
 """Names of the groups each value belongs to, from the widest to the narrowest, shape (values, depth)."""
 
 
-def middle_of(labels: Labels, values: Floats, seen: Flags, label: Sequence[str]) -> float:
-    """Median of the seen values of a group, pulled to that of each wider group in turn, the widest to that of all.
+def middle_of(labels: Labels, sources: Names, values: Floats, seen: Flags, label: Sequence[str]) -> float:
+    """Middle of the seen values of a group, pulled to that of each wider group in turn, the widest to that of all.
+
+    The narrowest level counts only where it divides the group around it.
 
     Args:
         labels: at most as many groups inside one another as there are ``PULLS``.
+        sources: where each value comes from.
         label: the group by its names from the widest; empty = everything.
     """
-    middle, inside = (float(np.median(values[seen])) if seen.any() else 0.0), seen
+    middle, inside = (_centre(values[seen], sources[seen])[0] if seen.any() else 0.0), seen
     for depth, name in enumerate(label):
-        inside = inside & (labels[:, depth] == name)
-        mine = values[inside]
-        if not len(mine):
+        around, inside = inside, inside & (labels[:, depth] == name)
+        if not inside.any() or (depth == len(PULLS) - 1 and inside.sum() == around.sum()):
             break
-        middle = (len(mine) * float(np.median(mine)) + PULLS[depth] * middle) / (len(mine) + PULLS[depth])
+        mine, count = _centre(values[inside], sources[inside])
+        middle = (count * mine + PULLS[depth] * middle) / (count + PULLS[depth])
     return middle
 
 
-def own_middles(labels: Labels, values: Floats) -> Floats:
+def _centre(values: Floats, sources: Names) -> tuple[float, float]:
+    """Weighted median, and how many sources stand behind it: n values of one source count as n / (n + 1)."""
+    _, which, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    weight = 1.0 / (counts[which] + 1.0)
+    order = np.argsort(values, kind="stable")
+    upto = np.cumsum(weight[order]) - weight[order] / 2
+    return float(np.interp(weight.sum() / 2, upto, values[order])), float(weight.sum())
+
+
+def own_middles(labels: Labels, sources: Names, values: Floats) -> Floats:
     """Middle of the group of each value."""
     every = np.ones(len(values), dtype=bool)
-    return np.array([middle_of(labels, values, every, tuple(label)) for label in labels])
+    return _each(labels, labels, sources, values, every)
 
 
-def left_out_middles(labels: Labels, family: NDArray[np.str_], values: Floats) -> Floats:
-    """Middle of the group of each value from other families alone."""
-    return np.array(
-        [
-            middle_of(labels, values, family != name, tuple(label))
-            for name, label in zip(family, labels, strict=True)
-        ]
-    )
+def left_out_middles(labels: Labels, sources: Names, values: Floats) -> Floats:
+    """Middle of the group of each value from other sources alone."""
+    middles = np.empty(len(values))
+    for name in np.unique(sources):
+        mine = sources == name
+        middles[mine] = _each(labels[mine], labels, sources, values, ~mine)
+    return middles
+
+
+def _each(wanted: Labels, labels: Labels, sources: Names, values: Floats, seen: Flags) -> Floats:
+    known = {
+        label: middle_of(labels, sources, values, seen, label)
+        for label in {tuple(map(str, row)) for row in wanted}
+    }
+    return np.array([known[tuple(map(str, row))] for row in wanted])
 
 
 def members(labels: Labels, label: Sequence[str]) -> Flags:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ def require(rows: pd.DataFrame, columns: Sequence[str], where: str) -> None:
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries by column name."""
     return [{str(name): cell for name, cell in row.items()} for row in rows.to_dict("records")]
+
+
+def source_family(row: Mapping[str, Any]) -> str:
+    """The source of a published run: what stands before the first bar of its ``group``."""
+    return str(row.get("group", "")).split("|")[0]
 
 
 def outcome(rows: pd.DataFrame, measured: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The rival that has to be beaten: FLOP over peak, and one constant utilisation for each generation, stack and format.
+"""The rival that has to be beaten: FLOP over peak, and one constant utilisation for each group of runs.
 
 Like a taxi driver's rule of thumb: so many minutes a kilometre in this town, whatever the route.
 """
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from sim.spec.scenario import Scenario
 from sim.spec.training_flop import training_flop_per_sample
 from sim.spec.workload import SampleModel
-from sim.validation.middles import Labels, left_out_middles, own_middles
+from sim.training.overheads import mlp_kind
+from sim.validation.middles import Labels, Names, left_out_middles, own_middles
 
-KEYS = ("generation", "stack", "precision")
+KEYS = ("generation", "stack", "precision", "mlp")
 """Groups that have a constant, from the widest to the narrowest; those of the stacks' kernel factor, too."""
 
 Floats = NDArray[np.float64]
 
 
-def labels_of(scenario: Scenario) -> tuple[str, str, str]:
+def labels_of(scenario: Scenario) -> tuple[str, str, str, str]:
     """The groups of a training scenario.
 
     Raises:
@@ -27,8 +28,8 @@ def labels_of(scenario: Scenario) -> tuple[str, str, str]:
     """
     if scenario.training is None:
         raise ValueError("the scenario has no [training] section")
-    generation = scenario.cluster.pools[0].accelerator.generation
-    return generation, scenario.training.stack, scenario.training.precision
+    generation, training = scenario.cluster.pools[0].accelerator.generation, scenario.training
+    return generation, training.stack, training.precision, mlp_kind(training)
 
 
 def ideal_s(scenario: Scenario) -> float:
@@ -47,12 +48,12 @@ def ideal_s(scenario: Scenario) -> float:
     return training.global_batch * sample / peak
 
 
-def rival_s(labels: Labels, ideal: Floats, measured: Floats) -> Floats:
+def rival_s(labels: Labels, family: Names, ideal: Floats, measured: Floats) -> Floats:
     """Step times by constants fitted to the same runs."""
-    return np.asarray(ideal * np.exp(own_middles(labels, np.log(measured / ideal))))
+    return np.asarray(ideal * np.exp(own_middles(labels, family, np.log(measured / ideal))))
 
 
-def left_out_rival_s(labels: Labels, family: NDArray[np.str_], ideal: Floats, measured: Floats) -> Floats:
+def left_out_rival_s(labels: Labels, family: Names, ideal: Floats, measured: Floats) -> Floats:
     """Step times by constants fitted to the runs of other families."""
     slowness = np.log(measured / ideal)
     return np.asarray(ideal * np.exp(left_out_middles(labels, family, slowness)))

@@ -2,7 +2,7 @@
 
 Like an odometer read against milestones: every run tells which ``kernel_factor`` would make its prediction exact; a
 software stack on a generation takes the middle of its runs, each of its number formats the middle of that format's
-runs, and few runs are pulled towards the wider group they belong to.
+runs, dense models and mixtures of experts apart, and few sources are pulled towards the wider group they belong to.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sim.training.interval import step_interval
 from sim.training.overheads import PARAMETERS
 from sim.training.step import predict_step
 from sim.validation.middles import left_out_middles, members, middle_of
-from sim.validation.outcome import outcome, records
+from sim.validation.outcome import outcome, records, source_family
 from sim.validation.rival import KEYS, ideal_s, labels_of, left_out_rival_s
 from sim.validation.training import NotExpressibleError, scenario_of
 
 KERNEL_FACTOR = next(parameter for parameter in PARAMETERS if parameter.name == "kernel_factor")
 SOURCE_SPREAD = next(parameter for parameter in PARAMETERS if parameter.name == "source_spread")
-FACTORS = (0.75, 1.05, 1.5)
+FACTORS = (0.7, 1.0, 1.3, 1.8)
 """Where each run is simulated; between them its step time is read off in the logarithm."""
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Runs:
     """Published runs with their step time at each of ``FACTORS``."""
 
     labels: NDArray[np.str_]
-    """Generation, stack and number format, shape (runs, 3): see ``KEYS``."""
+    """Generation, stack, number format and kind of MLP, shape (runs, 4): see ``KEYS``."""
     family: NDArray[np.str_]
     """Source of the run: the part of ``group`` before the first bar."""
     measured_s: Floats
@@ -74,7 +74,7 @@ def simulate(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> Runs:
             continue
         results = [predict_step(scenario, (entry, *fits)) for entry in entries]
         labels.append(labels_of(scenario))
-        families.append(str(row.get("group", "")).split("|")[0])
+        families.append(source_family(row))
         measured.append(float(row["step_time_s"]))
         lines.append([np.log(result.step_s) for result in results])
         sigmas.append(step_interval(results[len(results) // 2], fits, between=False)["sigma_frac"])
@@ -92,8 +92,8 @@ def simulate(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog) -> Runs:
 
 
 def fit_stacks(runs: Runs, source: str) -> list[Fit]:
-    """One entry for all, each generation, each stack on it and each number format there; errors with families left
-    out."""
+    """One entry for all, each generation, each stack on it, each number format there, and dense models and mixtures of
+    experts where it has both; errors with families left out."""
     wanted, held_out = runs.wanted(), runs.predicted_s(left_out_factors(runs))
     spread = Constant(
         float(f"{source_spread(runs):.4g}"),
@@ -101,11 +101,14 @@ def fit_stacks(runs: Runs, source: str) -> list[Fit]:
         "fitted",
         f"{source}, families left out in turn",
     )
+    every = np.ones(len(wanted), dtype=bool)
     fits = []
     for depth in range(len(KEYS) + 1):
         for label in sorted({tuple(map(str, row[:depth])) for row in runs.labels}):
             mine = members(runs.labels, label)
-            value = middle_of(runs.labels, wanted, np.ones(len(wanted), dtype=bool), label)
+            if depth == len(KEYS) and mine.sum() == members(runs.labels, label[:-1]).sum():
+                continue  # the format has runs of one kind only: its own entry says it
+            value = middle_of(runs.labels, runs.family, wanted, every, label)
             key = dict(zip(KEYS, label, strict=False))
             fits.append(
                 _entry(key, value, wanted[mine], held_out[mine], runs.measured_s[mine], source, spread)

@@ -37,7 +37,7 @@ from sim.validation.defaults import (
     UNFUSED_UNTIL,
     StackDefaults,
 )
-from sim.validation.outcome import outcome, records, require
+from sim.validation.outcome import outcome, records, require, source_family
 from sim.validation.rival import ideal_s, labels_of, rival_s
 
 NEEDED = (
@@ -64,7 +64,7 @@ def validate_training(
     """The rows with ``predicted`` (seconds), ``error_pct``, ``skipped`` and ``assumed``.
 
     Also the 80 % interval, ``low_s`` to ``high_s``, and ``constant_s``: the step time by one constant utilisation for
-    each generation, stack and number format, fitted to these very rows.
+    each group of runs (``sim.validation.rival.KEYS``), fitted to these very rows.
 
     Raises:
         ValidationError: columns are missing.
@@ -82,15 +82,18 @@ def validate_training(
         result = predict_step(scenario, fits)
         interval = step_interval(result, fits)
         found.append(
-            (result.step_s, interval["low_s"], interval["high_s"], ideal_s(scenario), labels_of(scenario))
+            (
+                *(result.step_s, interval["low_s"], interval["high_s"]),
+                *(ideal_s(scenario), labels_of(scenario), source_family(row)),
+            )
         )
         skipped.append("")
         assumed.append("; ".join(guesses))
     table["skipped"], table["assumed"] = skipped, assumed
     done = table["skipped"] == ""
-    steps, lows, highs, ideals, labels = zip(*found, strict=True) if found else ((),) * 5
+    steps, lows, highs, ideals, labels, families = zip(*found, strict=True) if found else ((),) * 6
     measured = table.loc[done, "step_time_s"].to_numpy(dtype=float)
-    rival = rival_s(np.array(labels), np.array(ideals), measured) if found else ()
+    rival = rival_s(np.array(labels), np.array(families), np.array(ideals), measured) if found else ()
     for name, values in (("predicted", steps), ("low_s", lows), ("high_s", highs), ("constant_s", rival)):
         table[name] = np.nan
         table.loc[done, name] = values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -79,7 +80,9 @@ def test_anchors_keep_what_was_measured_and_others_everything() -> None:
     for generation, anchor in ANCHORS.items():
         assert sustained_frac(generation, anchor.tdp_w, anchor.flop_per_s) == pytest.approx(anchor.frac)
         assert sustained_frac(generation, None, anchor.flop_per_s) == anchor.frac
-    assert sustained_frac("volta", 300.0, 125e12) == 1.0
+    fracs = [anchor.frac for anchor in ANCHORS.values()]
+    assert min(fracs) < sustained_frac("volta", 300.0, 125e12) < max(fracs)
+    assert sustained_frac("volta", 300.0, 125e12) == pytest.approx(math.prod(fracs) ** (1 / 3), abs=0.01)
 
 
 def test_recomputation_that_stops_early_leaves_out_the_last_product() -> None:

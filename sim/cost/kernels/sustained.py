@@ -24,7 +24,9 @@ ANCHORS = {
     "blackwell": Anchor(0.75, 1000.0, 2250e12),
 }
 """By generation: products timed in a long loop, or inside whole layers, over the same shapes timed for milliseconds, on
-A100 SXM (0.87 to 0.97), H100 SXM (0.80 to 0.85, the upper end taken) and B200 (0.74 to 0.76). Others are taken as 1."""
+A100 SXM (0.87 to 0.97), H100 SXM (0.80 to 0.85, the upper end taken) and B200 (0.74 to 0.76)."""
+UNANCHORED_FRAC = 0.84
+"""Assumed of a generation that nobody timed both ways: the middle (geometric mean) of those that somebody did."""
 POWER_EXPONENT = 2.0
 """Power grows as the clock to this power: 1 at a fixed voltage, 3 where voltage falls with the clock. Assumed between;
 published runs on B200, GB200 and GB300 then want nearly the same kernel factor."""
@@ -41,9 +43,11 @@ def sustained_frac(generation: str, tdp_w: float | None, flop_per_s: float) -> f
         tdp_w: power limit; None = in proportion to the anchor's.
         flop_per_s: dense bf16 peak.
     """
-    anchor = ANCHORS.get(generation)
-    if anchor is None or flop_per_s <= 0:
+    if flop_per_s <= 0:
         return 1.0
+    anchor = ANCHORS.get(generation)
+    if anchor is None:
+        return UNANCHORED_FRAC
     if tdp_w is None:
         return anchor.frac
     wanted_w = anchor.tdp_w / anchor.frac**POWER_EXPONENT * flop_per_s / anchor.flop_per_s
