@@ -43,11 +43,11 @@ def sustained_frac(generation: str, tdp_w: float | None, flop_per_s: float) -> f
         tdp_w: power limit; None = in proportion to the anchor's.
         flop_per_s: dense bf16 peak.
     """
-    if flop_per_s <= 0:
-        return 1.0
     anchor = ANCHORS.get(generation)
     if anchor is None:
         return UNANCHORED_FRAC
+    if flop_per_s <= 0:
+        return 1.0
     if tdp_w is None:
         return anchor.frac
     wanted_w = anchor.tdp_w / anchor.frac**POWER_EXPONENT * flop_per_s / anchor.flop_per_s
