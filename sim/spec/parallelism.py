@@ -122,6 +122,9 @@ class Plan:
         "weight gradients are added to the fp32 main gradients inside their product, not by a pass of their own",
         True,
     )
+    half_gradients: bool = switch(
+        "gradients are summed and sent in 16 bit (Megatron-Core: grad_reduce_in_fp32 off), not in fp32", False
+    )
     overlap_gradients: bool = switch("reduce gradients while the last backward still runs", True)
     overlap_weights: bool = switch("ZeRO 3 gathers a layer's weights while the one before computes", True)
     overlap_parameters: bool = switch(

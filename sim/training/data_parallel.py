@@ -124,6 +124,11 @@ def shard_groups(data: Group, shard_ranks: int) -> dict[str, Group]:
     }
 
 
+def gradient_value_bytes(plan: Plan) -> float:
+    """Bytes of a gradient as it is kept and sent."""
+    return WEIGHT_BYTES if plan.half_gradients else GRADIENT_BYTES
+
+
 def gradient_messages(plan: Plan, gradient_bytes: float, shard_ranks: int) -> list[Message]:
     """What one reduction of ``gradient_bytes`` sends: an all-reduce, or a reduce-scatter and shards across replicas."""
     if plan.zero_stage == 0:
@@ -178,7 +183,7 @@ def _reduce_s(
         return 0.0
     method = plan.compression.method
     if method == "none":
-        size = GRADIENT_BYTES * values / pieces
+        size = gradient_value_bytes(plan) * values / pieces
         seconds = pieces * pricer.seconds(gradient_messages(plan, size, shard))
     elif plan.zero_stage:  # 16-bit gradients: half the bytes, and the casts
         seconds = pricer.seconds(gradient_messages(plan, GRADIENT_BYTES / 2 * values, shard))
@@ -288,7 +293,7 @@ def state_bytes(parameters: float, layers: int, training: Training, data: int) -
     state = float(rule.kept_bytes(side, side)) * parameters / (shard if plan.zero_stage >= 1 else 1)
     parts = {
         "weights": WEIGHT_BYTES * parameters / (shard if plan.zero_stage >= 3 else 1),
-        "gradients": GRADIENT_BYTES * parameters / (shard if plan.zero_stage >= 2 else 1),
+        "gradients": gradient_value_bytes(plan) * parameters / (shard if plan.zero_stage >= 2 else 1),
         "optimizer state": 0.0 if plan.offload_optimizer or plan.parameter_server else state,
     }
     if training.autocast:  # the fp32 copy is the weight; its cast lies beside it until backward is done
@@ -298,7 +303,7 @@ def state_bytes(parameters: float, layers: int, training: Training, data: int) -
         parts["weights"] = MASTER_BYTES * parameters / split
     if plan.zero_stage >= 3 and shard > 1:
         layer = parameters / max(layers, 1)
-        parts["unsharded layers"] = (2 * WEIGHT_BYTES + GRADIENT_BYTES) * min(layer, parameters)
+        parts["unsharded layers"] = (2 * WEIGHT_BYTES + gradient_value_bytes(plan)) * min(layer, parameters)
     kept = float(compressed(training, parameters, data).state_bytes)
     if kept > 0:
         parts["compression error"] = kept

@@ -5,7 +5,7 @@ Like the house rules of a hotel: they hold for every guest who did not ask for s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 UNFUSED_UNTIL = 2022
 """Megatron-LM and its forks gained fused attention in 2022-2023: earlier runs wrote the score matrix to memory."""
@@ -32,16 +32,20 @@ class StackDefaults:
     attention_kernel: str = "newest"
     recompute_stops_early: bool = False
     fused_accumulation: bool = True
+    half_gradients: bool = False
+    chunk_layers: int = 0
+    """Layers of a virtual stage of a dense model's pipeline; 0 = stages are not cut."""
     recompute: str = "none"
     optimizer: str = "adam"
 
 
+MEGATRON = StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True)
 DEFAULTS = {
-    "megatron-lm": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
+    "megatron-lm": MEGATRON,
     "megatron-lm-no-overlap": StackDefaults(zero_stage=1, overlap_gradients=False, sequence_parallel=True),
     "megatron-deepspeed": StackDefaults(overlap_gradients=False, fused_accumulation=False),
-    "megatron-bridge": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
-    "nemo": StackDefaults(1, overlap_parameters=True, sequence_parallel=True, overlap_tensor=True),
+    "megatron-bridge": replace(MEGATRON, half_gradients=True, chunk_layers=4),
+    "nemo": replace(MEGATRON, half_gradients=True, chunk_layers=1),
     "llm-foundry-fsdp": StackDefaults(zero_stage=3, attention_kernel="flash-1", recompute_stops_early=True),
     "torchtitan": StackDefaults(
         zero_stage=3,
@@ -59,7 +63,10 @@ DEFAULTS = {
 MPT recipes call the first FlashAttention in Triton, the one that takes their ALiBi bias, and PyTorch's non-reentrant
 checkpoints (scripts/train/yamls). torchtitan calls PyTorch's own attention, FlashAttention-2, recomputes by operators,
 and cuts a pipeline's batch into as many micro-batches as stages. Megatron-DeepSpeed adds gradients in a pass of their
-own, as Megatron-LM did before 2022. That XLA hides gathers, but not reductions, is assumed for PaxML."""
+own, as Megatron-LM did before 2022. NeMo's and Megatron-Bridge's performance recipes sum gradients in 16 bit
+(``grad_reduce_in_fp32 = False``; NeMo 1: ``grad_sync_dtype: bf16``) and cut the pipelines of dense models into virtual
+stages: one layer each in NeMo's (Llama 2 13B: 10 in each of 4 stages), four in Megatron-Bridge's (Llama 3 70B: 5). That
+XLA hides gathers, but not reductions, is assumed for PaxML."""
 ACCUMULATION_FUSED_FROM = 2022
 """Year in which Megatron-LM took over products that add weight gradients (``gradient_accumulation_fusion``)."""
 BERT_MICRO_BATCH = (256, 32)

@@ -95,12 +95,7 @@ def fit_stacks(runs: Runs, source: str) -> list[Fit]:
     """One entry for all, each generation, each stack on it, each number format there, and dense models and mixtures of
     experts where it has both; errors with families left out."""
     wanted, held_out = runs.wanted(), runs.predicted_s(left_out_factors(runs))
-    spread = Constant(
-        float(f"{source_spread(runs):.4g}"),
-        SOURCE_SPREAD.unit,
-        "fitted",
-        f"{source}, families left out in turn",
-    )
+    spreads = spreads_of(runs)
     every = np.ones(len(wanted), dtype=bool)
     fits = []
     for depth in range(len(KEYS) + 1):
@@ -110,6 +105,8 @@ def fit_stacks(runs: Runs, source: str) -> list[Fit]:
                 continue  # the format has runs of one kind only: its own entry says it
             value = middle_of(runs.labels, runs.family, wanted, every, label)
             key = dict(zip(KEYS, label, strict=False))
+            kinds = np.unique(runs.labels[mine, -1])
+            spread = _spread(spreads[str(kinds[0]) if len(kinds) == 1 else ""], source)
             fits.append(
                 _entry(key, value, wanted[mine], held_out[mine], runs.measured_s[mine], source, spread)
             )
@@ -130,7 +127,8 @@ def validate_left_out(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog)
     table["skipped"] = "not expressible"
     table.loc[runs.place, "skipped"] = ""
     predicted = runs.predicted_s(left_out_factors(runs))
-    sigma = Z80 * np.hypot(runs.sigma, source_spread(runs))
+    spreads = spreads_of(runs)
+    sigma = Z80 * np.hypot(runs.sigma, [spreads[kind] for kind in runs.labels[:, -1]])
     columns = {
         "predicted": predicted,
         "low_s": predicted * np.exp(-sigma),
@@ -143,18 +141,26 @@ def validate_left_out(rows: pd.DataFrame, fits: Sequence[Fit], catalog: Catalog)
     return outcome(table, "step_time_s")
 
 
-def source_spread(runs: Runs) -> float:
+def spreads_of(runs: Runs) -> dict[str, float]:
+    """Spread between sources of all runs, key "", and of dense models and mixtures of experts apart."""
+    kinds = runs.labels[:, -1]
+    chosen = {"": np.ones(len(kinds), dtype=bool)} | {str(kind): kinds == kind for kind in np.unique(kinds)}
+    return {name: source_spread(runs, mine) for name, mine in chosen.items()}
+
+
+def source_spread(runs: Runs, chosen: NDArray[np.bool_]) -> float:
     """Standard deviation of the logarithm that runs of an unseen source have beyond what kernels and messages explain.
 
-    With it 80 % of the runs lie in their intervals when their family is left out, every family counting as the square
-    root of its runs.
+    With it 80 % of the chosen runs lie in their intervals when their family is left out, every family counting as the
+    square root of its runs.
     """
     error = np.abs(np.log(runs.predicted_s(left_out_factors(runs)) / runs.measured_s))
-    sizes = {family: np.sum(runs.family == family) for family in np.unique(runs.family)}
-    weight = np.array([sizes[family] ** -0.5 for family in runs.family])
+    family = runs.family[chosen]
+    _, which, counts = np.unique(family, return_inverse=True, return_counts=True)
+    weight = counts[which] ** -0.5
     candidates = np.linspace(0.0, 0.6, 121)
     for spread in candidates:
-        inside = error <= Z80 * np.hypot(runs.sigma, spread)
+        inside = error[chosen] <= Z80 * np.hypot(runs.sigma[chosen], spread)
         if np.average(inside, weights=weight) >= LEVEL:
             return float(spread)
     return float(candidates[-1])
@@ -166,6 +172,11 @@ Z80, LEVEL = 1.2816, 0.8
 
 def _constant(value: float, source: str, low: float | None = None, high: float | None = None) -> Constant:
     return Constant(float(f"{value:.4g}"), KERNEL_FACTOR.unit, "fitted", source, low, high)
+
+
+def _spread(value: float, source: str) -> Constant:
+    text = f"{source}, families left out in turn"
+    return Constant(float(f"{value:.4g}"), SOURCE_SPREAD.unit, "fitted", text)
 
 
 def _entry(

@@ -185,9 +185,9 @@ def _plan(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[str]
         guesses.append(f"micro_batch {micro_batch}")
     chunks = cell.number("virtual_pp", 0)
     if not chunks:
-        chunks = 1
+        chunks = _virtual_stages(cell, defaults, pipeline)
         if pipeline > 1:
-            guesses.append("no virtual stages")
+            guesses.append(f"{chunks} virtual stages" if chunks > 1 else "no virtual stages")
     recompute = cell.text("recompute")
     if recompute not in RECOMPUTE:
         recompute = defaults.recompute
@@ -218,11 +218,21 @@ def _plan(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[str]
         fused_accumulation=defaults.fused_accumulation,
         recompute_stops_early=defaults.recompute_stops_early,
         overlap_tensor=defaults.overlap_tensor and sequence_parallel,
+        half_gradients=defaults.half_gradients,
         overlap_gradients=defaults.overlap_gradients,
         overlap_parameters=defaults.overlap_parameters and zero in (1, 2),
         overlap_weights=defaults.overlap_weights,
         gradient_buckets=GRADIENT_BUCKETS if defaults.overlap_parameters else 0,
     )
+
+
+def _virtual_stages(cell: Cells, defaults: StackDefaults, pipeline: int) -> int:
+    """Virtual stages of a dense model as the stack's recipes cut them, where its layers divide."""
+    layers = cell.number("layers")
+    if pipeline == 1 or not defaults.chunk_layers or cell.number("experts", 0):
+        return 1
+    chunks, left = divmod(layers, pipeline * defaults.chunk_layers)
+    return 1 if left else chunks
 
 
 def _expert_messages(cell: Cells, plan: Plan, system: System, guesses: list[str]) -> Plan:
