@@ -191,14 +191,17 @@ def training_rows(own: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
             named.loc[chosen, "kind"] = name
     named = named.assign(left_out=held["predicted"], low_s=held["low_s"], high_s=held["high_s"])
     columns = {
-        **{"id": "id", "source": "source", "gpu": "gpu", "stack": "stack", "model_family": "model"},
-        **{
-            "kind": "class",
-            "step_time_s": "measured_s",
-            "predicted": "predicted_s",
-            "left_out": "left_out_s",
-        },
-        **{"low_s": "low_s", "high_s": "high_s"},
+        "id": "id",
+        "source": "source",
+        "gpu": "gpu",
+        "stack": "stack",
+        "model_family": "model",
+        "kind": "class",
+        "step_time_s": "measured_s",
+        "predicted": "predicted_s",
+        "left_out": "left_out_s",
+        "low_s": "low_s",
+        "high_s": "high_s",
     }
     return named[list(columns)].rename(columns=columns)
 
@@ -230,19 +233,20 @@ def training_section() -> list[str]:
     told = "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none skipped"
     return [
         f"{len(done)} of {len(own)} published runs are predicted ({told}). Kernels and messages come from their own",
-        "measurements; one constant for each stack, generation and number format, dense models and mixtures of experts apart",
-        "(`kernel_factor`), is fitted to these runs. Held out means that all runs of the same source family were left out of that fit. What a row leaves",
-        "unsaid takes its stack's default and is named in the column `assumed` of `rackcast validate training`. The",
-        "rival, in brackets, is FLOP over peak and one constant utilisation for each of the same groups, fitted to the",
-        "same runs and held out in the same way. Row by row: scenarios/validation/training_rows.csv.gz.",
+        "measurements; one constant for each stack, generation and number format, dense models and mixtures of",
+        "experts apart (`kernel_factor`), is fitted to these runs. Held out means that all runs of the same source",
+        "family were left out of that fit. What a row leaves unsaid takes its stack's default and is named in the",
+        "column `assumed` of `rackcast validate training`. The rival, in brackets, is FLOP over peak and one constant",
+        "utilisation for each of the same groups, fitted to the same runs and held out in the same way. Row by row:",
+        "scenarios/validation/training_rows.csv.gz.",
         "",
         "| class | rows | held out: median | p90 | bias | own rows: median | p90 | bias |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
         *rows,
         "",
         "Share of runs inside the 80 % interval that the answer gives. The interval holds the errors of kernels and",
-        "messages and a spread between sources, one for dense models and one for mixtures of experts, chosen so that 80 % lie",
-        "inside when their source is left out, each source counting as the square root of its runs.",
+        "messages and a spread between sources, one for dense models and one for mixtures of experts, chosen so that",
+        "80 % lie inside when their source is left out, each source counting as the square root of its runs.",
         "",
         "| class | rows | held out | own rows |",
         "|---|--:|--:|--:|",
