@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sim.spec.profiles import fits_for
+from sim.training.overheads import overheads
 from sim.validation.middles import PULLS, left_out_middles, middle_of, own_middles
 from sim.validation.rival import left_out_rival_s, rival_s
 from sim.validation.stacks import FACTORS, LEVEL, Z80, Runs, left_out_factors, spreads_of
@@ -91,3 +93,24 @@ def test_with_the_spread_four_of_five_runs_lie_in_their_intervals() -> None:
 def test_no_spread_is_added_where_kernels_explain_everything() -> None:
     table = runs(np.random.default_rng(1).normal(0.0, 0.02, 100), 0.1)
     assert spreads_of(table) == {"": 0.0, "dense": 0.0}
+
+
+def test_experts_and_dense_layers_have_a_factor_each_where_a_format_has_both() -> None:
+    fits = {
+        tuple(fit.key.values()): fit.values()["kernel_factor"]
+        for fit in fits_for("shipped")
+        if fit.op == "stack"
+    }
+    both = ("hopper", "nemo", "fp8")
+    assert fits[(*both, "dense")] < fits[(*both, "experts")]
+    found = [
+        overheads(fits_for("shipped"), "nemo", "hopper", "fp8", mlp=kind).kernel_factor
+        for kind in ("dense", "experts")
+    ]
+    assert found == [fits[(*both, "dense")], fits[(*both, "experts")]]
+    assert (
+        *both[:1],
+        "llm-foundry-fsdp",
+        "bf16",
+        "dense",
+    ) not in fits  # dense alone: the format's own entry says it

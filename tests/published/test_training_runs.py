@@ -10,7 +10,7 @@ import pytest
 from sim.spec.catalog import load_catalog
 from sim.spec.profiles import fits_for
 from sim.validation.outcome import read_rows, summary
-from sim.validation.training import validate_training
+from sim.validation.training import scenario_of, validate_training
 
 TABLE = read_rows(Path(__file__).parents[2] / "scenarios" / "measurements" / "training_runs.csv.gz")
 PAPERS = TABLE["group"].str.match(r"korthikanti\||sc21\|")
@@ -52,3 +52,17 @@ def test_almost_every_published_run_is_expressed() -> None:
     assert set(table["skipped"]) == {""}
     assert (table["predicted"] > 0).all()
     assert table["error_pct"].abs().median() < 15
+
+
+@pytest.mark.parametrize(
+    ("identity", "stages", "half"),
+    [("P0465", 5, True), ("P0605", 10, True), ("P0435", 1, True), ("P0990", 1, False)],
+    ids=["Llama 3 70B, Megatron-Bridge", "Llama 2 13B, NeMo", "experts: as stated", "Megatron-DeepSpeed"],
+)
+def test_what_a_row_leaves_unsaid_is_what_its_recipes_do(identity: str, stages: int, half: bool) -> None:
+    row = TABLE[TABLE["id"] == identity].to_dict("records")[0]
+    scenario, guesses = scenario_of({str(name): cell for name, cell in row.items()}, load_catalog())
+    assert scenario.training is not None
+    plan = scenario.training.plan
+    assert (plan.virtual_stages, plan.half_gradients) == (stages, half)
+    assert any("virtual stages" in guess for guess in guesses)

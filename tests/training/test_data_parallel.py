@@ -230,6 +230,25 @@ def test_zero_shares_out_state_then_gradients_then_weights(stage: int, total: fl
     assert sum(parts.values()) == pytest.approx(total * 1e9)
 
 
+@pytest.mark.parametrize(("stage", "share"), [(0, 1), (1, 1), (2, 1 / 8)])
+def test_sixteen_bit_gradients_are_half_as_large_in_memory(stage: int, share: float) -> None:
+    whole, half = (
+        state_bytes(1e9, 10, training(zero_stage=stage, half_gradients=on), 8) for on in (False, True)
+    )
+    assert sum(whole.values()) - sum(half.values()) == pytest.approx(2e9 * share)
+    assert half["gradients"] == whole["gradients"] / 2
+
+
+def test_sixteen_bit_gradients_travel_in_half_the_time() -> None:
+    """1e8 parameters over 10 Gbit/s: latencies count for little."""
+    overlap = "training.plan.overlap_gradients=false"
+    whole, half = (
+        run(overlap, f"training.plan.half_gradients={on}").parts_s["data communication"]
+        for on in ("false", "true")
+    )
+    assert whole / 2 <= half < 0.55 * whole
+
+
 def test_hsdp_divides_by_the_shard_group_only() -> None:
     whole = state_bytes(1e9, 10, training(zero_stage=3), 8)
     hybrid = state_bytes(1e9, 10, training(zero_stage=3, shard_ranks=8), 64)
