@@ -19,6 +19,8 @@ from sim.training.layers import Network
 from sim.training.schedules import in_flight
 from sim.training.weights import Held, held_parameters
 
+UNFOLDING = ("operators", "full")
+"""Ways of recomputing that bring back a whole layer's activations at a time."""
 USABLE_FRAC = 0.94
 """Share of the datasheet capacity a job can fill: the rest is context, NCCL buffers and fragmentation (assumed;
 SimuMax budgets the same)."""
@@ -84,7 +86,7 @@ def _parts_bytes(
     inner = [block for block in blocks if block is not network.last]
     micro = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
     activations = sum(block.kept_bytes for block in inner) * micro
-    if plan.recompute in ("operators", "full"):  # the layer being recomputed unfolds its activations once
+    if plan.recompute in UNFOLDING:  # the layer being recomputed unfolds its activations once
         activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
     if plan.offload_activations:  # a layer under way to the host and one in use
         buffers = 2 * max((block.kept_bytes for block in inner), default=0.0)

@@ -9,7 +9,11 @@ import pytest
 import sim
 from sim.results.step_tables import step_document
 
-FILES = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+FILES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "scenarios").glob("*.toml")
+    if not path.name.startswith(("cluster-", "plan-"))
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -22,7 +22,11 @@ from sim.training.weights import held_parameters
 
 CATALOG = load_catalog()
 GRAPHS = layer_graphs()
-SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+SCENARIOS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "scenarios").glob("*.toml")
+    if not path.name.startswith(("cluster-", "plan-"))
+)
 MULTIPLY_ADDS = {"resnet-50": 4.09e9, "resnet-152": 11.51e9, "vgg-16": 15.47e9, "retinanet-r50-fpn": 151.54e9}
 """Of one image, from the model table of torchvision, as the catalogue notes them."""
 

@@ -21,7 +21,7 @@ from sim.planning.plans.tables import indexed, tables
 from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
-from sim.training.memory import USABLE_FRAC, state_parts
+from sim.training.memory import UNFOLDING, USABLE_FRAC, state_parts
 from sim.training.mixed import engines_of, kept_frac, overheads_on
 from sim.training.system_links import system_links
 
@@ -82,9 +82,10 @@ def _memory(bench: Bench) -> Floats:
     )  # fmt: skip
     inner = mine[:, :, None, :-1] * kept[table.shape][:, None, :, :-1]
     activations = inner.sum(axis=-1) * held[:, :, None]  # skeletons x ranks x recomputation
-    full = RECOMPUTE.index("full")
-    one_layer = np.where(again, unfolded, 0.0)[table.shape][:, None, full, :-1] * (mine[:, :, :-1] > 0)
-    activations[:, :, full] += one_layer.max(axis=-1)
+    for name in UNFOLDING:
+        place = RECOMPUTE.index(name)
+        one_layer = np.where(again, unfolded, 0.0)[table.shape][:, None, place, :-1] * (mine[:, :, :-1] > 0)
+        activations[:, :, place] += one_layer.max(axis=-1)
     logits = mine[:, :, None, -1] * kept[table.shape][:, None, :, -1]
     state, state_of = _states(bench, counts, places)
     way = np.array([RECOMPUTE.index(free.recompute) for free in frees])

@@ -120,8 +120,12 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
 
     pricers = [replace(bench.pricer, groups=talking[row], lasting=True) for row in first]
     for shape, pricer in zip(shapes, pricers, strict=True):
-        for block, partly in zip(*table.shapes[shape].kinds[:2], strict=True):
-            pricer.seconds(block.forward + partly.recompute + block.backward)
+        plainly, *ways = table.shapes[shape].kinds
+        for block in plainly:
+            pricer.seconds(block.forward + block.backward)
+        for blocks in ways:
+            for block in blocks:
+                pricer.seconds(block.recompute)
     settle(bench.pricer)
 
     def costs() -> Floats:
