@@ -21,8 +21,8 @@ from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit
 from sim.spec.workload import Training
 from sim.training.layers import transformer_layer
+from sim.training.mixed import STACK_ENGINES
 from sim.training.pricing import Pricer
-from sim.training.step import STACK_ENGINES
 from sim.validation.training import scenario_of
 from sim.validation.verify import accelerator_of
 
