@@ -130,7 +130,7 @@ def _calibrate(machine: Machine, budget_s: float, ranks: int, seed: int, device:
 
 def _parts(machine: Machine) -> list[str]:
     """Parts of a calibration that a step leans on."""
-    from calibrate.run import PARTS
+    from calibrate.parts import PARTS
 
     unused = {"loader", "storage", "security", "compression", "power", "copies"}
     return [part for part in PARTS if part not in unused or (machine.is_cuda and part == "copies")]

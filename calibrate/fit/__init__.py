@@ -108,6 +108,7 @@ def fit_tables(
         "overlap": _by_rows(node.fit_overlap),
         "layer": _by_rows(layer.fit_layer),
         "power": _by_rows(node.fit_power),
+        "compression": _by_rows(node.fit_compression),
         **{table: _by_rows(_rates(table)) for table in RATES},
     }
     fits: list[Fit] = []
@@ -129,7 +130,7 @@ def fit_tables(
     return fits, left_out
 
 
-RATES = ("copies", "storage", "loader", "security", "compression")
+RATES = ("copies", "storage", "loader", "security")
 """Tables of an operation on so many bytes."""
 
 

@@ -99,6 +99,7 @@ def overheads_on(pool: Pool, training: Training, fits: Sequence[Fit], *, ideal: 
         ideal=ideal,
         ranks=min(pool.system.gpus_per_node, pool.devices),
         network=_kind(training),
+        rule=training.optimizer,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from calibrate.measure import Point, sweep
 from calibrate.measurements import table_faults
 from calibrate.microbenchmarks.common import affordable, in_turn
-from calibrate.run import PARTS, TABLE_OF
+from calibrate.parts import PARTS, TABLE_OF
 
 torch = pytest.importorskip("torch", reason="microbenchmarks need torch (extra: calibrate)")
 pytestmark = pytest.mark.torch
@@ -173,4 +173,6 @@ def test_the_first_points_are_those_that_a_short_budget_keeps():
 def test_every_part_has_a_table():
     from calibrate.tables import TABLES
 
-    assert {TABLE_OF.get(part, part) for part in PARTS} == set(TABLES)
+    assert {TABLE_OF.get(part, part) for part in PARTS} == set(TABLES) - {"readings"}, (
+        "readings come from other tools"
+    )
