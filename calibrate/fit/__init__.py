@@ -123,6 +123,8 @@ def fit_tables(
             except (ValueError, KeyError) as fault:  # rows that lean on a rate which nothing measured
                 left_out.append(f"{table}: {fault}")
                 continue
+            if not found and not unused:
+                unused = [f"{rows} rows, too few of any one kind for a fit"]
             fits += found
             left_out += [f"{table}: {reason}" for reason in unused]
         elif rows:

@@ -196,7 +196,7 @@ def fit_overlap(
 
 RATE_PARAMETERS = (
     Parameter("latency_s", "s", "fixed time of one operation", 1e-5, 1e-8, 1.0),
-    Parameter("bytes_per_s", "B/s", "rate of large ones", 1e9, 1e5, 1e13),
+    Parameter("bytes_per_s", "byte/s", "rate of large ones", 1e9, 1e5, 1e13),
 )
 
 
@@ -217,7 +217,7 @@ def fit_rates(table: str, rows: Sequence[Row], devices: Mapping[str, Device], so
             fits.append(Fit(table, key, {"latency_s": spread_constant(seconds(some), "s", source)}))
             continue
         if len(np.unique(size)) == 1:
-            constants = {"bytes_per_s": spread_constant(size / seconds(some), "B/s", source)}
+            constants = {"bytes_per_s": spread_constant(size / seconds(some), "byte/s", source)}
             fits.append(Fit(table, key, constants))
             continue
 
