@@ -9,10 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ NVIDIA_SMI_FIELDS = (
     "driver_version", "power.limit", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu",
     "ecc.mode.current", "mig.mode.current", "pcie.link.gen.current", "pcie.link.width.current",
 )  # fmt: skip
+NEWER_FIELDS = {"clocks_throttle_reasons.active": "clocks_event_reasons.active"}
+"""Fields that drivers renamed. Source: nvidia-smi --help-query-gpu, driver 535 and later."""
 GENERATION_BY_CAPABILITY = {
     (6, 0): "pascal", (6, 1): "pascal", (7, 0): "volta", (7, 5): "turing", (8, 0): "ampere", (8, 6): "ampere",
     (8, 9): "ada", (9, 0): "hopper", (10, 0): "blackwell", (10, 3): "blackwell", (12, 0): "blackwell-rtx",
@@ -40,6 +43,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 class TorchMissingError(RuntimeError):
     """Measuring needs torch, and torch does not import."""
+
+
+class DeviceMissingError(TorchMissingError):
+    """The torch that is here has no such device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +113,15 @@ def machine(device: str = "", processes: int = 0) -> Machine:
 
     Raises:
         TorchMissingError: torch does not import.
+        DeviceMissingError: no such device.
     """
     torch = import_torch()
     software = f"torch {torch.__version__.split('+')[0]}"
-    device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    device = device or first_device(count)
+    if device not in known:
+        raise DeviceMissingError(f"--device {device}: expected one of {', '.join(known)}")
     if not device.startswith("cuda"):
         threads = max(1, min(torch.get_num_threads(), usable_cores() // (processes or 2)))
         torch.set_num_threads(threads)
@@ -124,6 +136,10 @@ def machine(device: str = "", processes: int = 0) -> Machine:
             devices=1,
             software=software,
         )
+    device = device if ":" in device else f"{device}:0"
+    torch.cuda.set_device(
+        device
+    )  # events, graphs and copies belong to the current device unless told otherwise
     properties = torch.cuda.get_device_properties(device)
     gfx = str(getattr(properties, "gcnArchName", "")).split(":")[0]
     capability = (properties.major, properties.minor)
@@ -134,9 +150,15 @@ def machine(device: str = "", processes: int = 0) -> Machine:
         units=properties.multi_processor_count,
         memory_bytes=float(properties.total_memory),
         cache_bytes=float(getattr(properties, "L2_cache_size", 0) or 64e6),
-        devices=torch.cuda.device_count(),
+        devices=count,
         software=software,
     )
+
+
+def first_device(count: int, variables: Mapping[str, str] = os.environ) -> str:
+    """The device of a rank that a launcher started, else the first of ``count``; the CPU where there is none."""
+    local = int(variables.get("LOCAL_RANK", 0))
+    return f"cuda:{local if local < count else 0}" if count else "cpu"
 
 
 def keep_freed_memory() -> bool:
@@ -191,19 +213,47 @@ def nccl_version(torch: Any) -> str:
         return ""
 
 
+def driver_id(device: str, variables: Mapping[str, str] = os.environ) -> str:
+    """What the driver's own tools call a torch device: CUDA_VISIBLE_DEVICES renumbers devices for torch alone."""
+    index = int(device.partition(":")[2] or 0)
+    visible = [word.strip() for word in variables.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    return visible[index] if index < len(visible) else str(index)
+
+
 def nvidia_smi(device: str, fields: Sequence[str] = NVIDIA_SMI_FIELDS) -> dict[str, str]:
-    """Driver, clocks, power limit and modes from ``nvidia-smi``; empty where it is absent or silent."""
+    """Driver, clocks, power limit and modes from ``nvidia-smi``; empty where it is absent or silent.
+
+    A driver that does not know one of the fields refuses them all: that one is asked by its newer name, or left out.
+    """
     if shutil.which("nvidia-smi") is None:
         return {}
-    index = device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+    asked = {name: name for name in fields}
+    while asked:
+        query = f"--query-gpu={','.join(asked.values())}"
+        command = ["nvidia-smi", f"--id={driver_id(device)}", query, "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        if done.returncode == 0:
+            break
+        unknown = re.search(r'[Ff]ield "([^"]+)" is not a valid', done.stdout + done.stderr)
+        name = next((one for one, word in asked.items() if unknown and word == unknown[1]), None)
+        if name is None:
+            return {}
+        newer = NEWER_FIELDS.get(asked.pop(name))
+        asked |= {name: newer} if newer else {}
+    else:
         return {}
-    values = [value.strip() for value in answer.strip().splitlines()[0].split(",")] if answer.strip() else []
-    pairs = zip(fields, values, strict=False)
-    return {name.replace(".", "_"): value for name, value in pairs if value and "N/A" not in value}
+    lines = done.stdout.strip().splitlines()
+    values = [value.strip() for value in lines[0].split(",")] if lines else []
+    pairs = zip(asked, values, strict=False)
+    absent = ("N/A", "Not Supported", "Unknown")
+    return {
+        name.replace(".", "_"): value
+        for name, value in pairs
+        if value and not any(word in value for word in absent)
+    }
 
 
 def nvlink_active() -> bool:

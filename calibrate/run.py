@@ -226,9 +226,9 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
     share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
     end, code = time.monotonic() + draft.options.budget_s * share, 0
     if rank == 0:
+        conditions.soak(draft.machine, draft.options.budget_s)
         for text in conditions.warnings_of(draft.machine):
             warn(text)
-        conditions.soak(draft.machine, draft.options.budget_s)
     for number, part in enumerate(order):
         left = sum(PARTS[later] for later in order[number:])
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left

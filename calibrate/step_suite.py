@@ -12,6 +12,8 @@ from typing import Any
 
 BYTES_PER_PARAMETER = 16.0
 """fp32 weight, gradient and two moments (Rajbhandari et al. 2020, arXiv 1910.02054, section 3)."""
+CAST_BYTES = 2.0
+"""A parameter's 16-bit copy, which autocast keeps until the pass has ended (torch.autocast, cache_enabled)."""
 MEMORY_FRAC = 0.8
 """Share of the memory that a step may fill; the rest is for the allocator and the libraries (assumed)."""
 
@@ -86,7 +88,8 @@ class Step:
         layer = wide * tokens * (34.0 * self.hidden + 6.0 * self.ffn_hidden * max(self.topk, 1))
         kept = layer + 2 * wide * tokens * self.hidden * self.layers
         activations = kept if self.recompute == "full" else layer * self.layers
-        return BYTES_PER_PARAMETER * self.parameters + activations + 12.0 * tokens * self.vocab
+        cast = 0.0 if wide > 1 else CAST_BYTES
+        return (BYTES_PER_PARAMETER + cast) * self.parameters + activations + 12.0 * tokens * self.vocab
 
     def columns(self) -> dict[str, Any]:
         """Columns of a published-run table, and those it has not: ``workload``, and a recommender's sizes."""
