@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibrate.environment import Machine, driver_id, nvidia_smi, usable_cores
+from calibrate.driver import driver_id, nvidia_smi
+from calibrate.environment import Machine, usable_cores
 
 NUMA_NODES = Path("/sys/devices/system/node")
 PROCESSES = Path("/proc")
@@ -41,7 +42,7 @@ SOAK_MOST_S = 120.0
 SOAK_BUDGET_FRAC = 0.1
 
 Ask = Callable[[str, Sequence[str]], Mapping[str, str]]
-"""(device, fields) -> values, as :func:`calibrate.environment.nvidia_smi`."""
+"""(device, fields) -> values, as :func:`calibrate.driver.nvidia_smi`."""
 
 
 def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:

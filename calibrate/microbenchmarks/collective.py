@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
+from calibrate.driver import nvlink_active
+from calibrate.environment import Machine, import_torch, nccl_version
 from calibrate.measure import Point, StopRule, Timing, Warn, sweep
 from calibrate.microbenchmarks.group import Group, launched_rank, meet
 from calibrate.microbenchmarks.ranks import RankError, first_line, spawn

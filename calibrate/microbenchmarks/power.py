@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from calibrate.environment import Machine, driver_id, import_torch, nvidia_smi
+from calibrate.driver import driver_id, nvidia_smi
+from calibrate.environment import Machine, import_torch
 from calibrate.measure import Warn
 from calibrate.microbenchmarks.common import ENGINE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from calibrate import conditions, environment
+from calibrate import conditions, driver, environment
 from calibrate.environment import Machine
 from calibrate.microbenchmarks import collective, copies, layer, matmul, power
 from calibrate.step_suite import Step
@@ -92,9 +92,9 @@ def test_copies_between_devices_are_timed_where_they_come_from(monkeypatch):
 
 
 def test_devices_renumbered_for_torch_keep_the_drivers_name():
-    assert environment.driver_id("cuda:1", {}) == "1"
-    assert environment.driver_id("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,6"}) == "6"
-    assert environment.driver_id("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}) == "GPU-8932f937"
+    assert driver.driver_id("cuda:1", {}) == "1"
+    assert driver.driver_id("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,6"}) == "6"
+    assert driver.driver_id("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}) == "GPU-8932f937"
 
 
 SMI = """#!/bin/sh
@@ -113,7 +113,7 @@ def test_fields_that_a_driver_renamed_or_dropped_do_not_cost_the_others(tmp_path
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     fields = ("clocks.max.sm", "old.field", "ecc.mode.current", "clocks_throttle_reasons.active")
     # the newer name is asked last, where the answer of this driver has the clock
-    assert environment.nvidia_smi("cuda:0", fields) == {
+    assert driver.nvidia_smi("cuda:0", fields) == {
         "clocks_max_sm": "0x0000000000000004",
         "clocks_throttle_reasons_active": "1980 MHz",
     }
