@@ -11,6 +11,7 @@ from app.cli.calibrate import app
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(900)  # about 25 s on two quiet cores, minutes on busy ones
 def test_steps_of_this_machine_are_predicted_from_its_own_calibration(tmp_path):
     """The target (a median of 10 %) is held by benchmarks/verify_cpu.py; here a bound that no busy machine misses."""
     pytest.importorskip("torch", reason="verify needs torch (extra: calibrate)")
