@@ -13,8 +13,9 @@ from calibrate.measurements import Measurements, table_faults
 from calibrate.microbenchmarks.common import affordable, in_turn
 from calibrate.parts import PARTS, TABLE_OF
 from calibrate.stand_in import stand_in_devices
+from sim.spec.device import Device
 from sim.spec.profile import from_json, to_json
-from sim.training.interval import PART_OF, _command
+from sim.training.interval import NEEDS, PART_OF, _command
 
 torch = pytest.importorskip("torch", reason="microbenchmarks need torch (extra: calibrate)")
 pytestmark = pytest.mark.torch
@@ -111,7 +112,10 @@ def exchanges(machine):
         yield {**source, "collective": "all_reduce", "size_bytes": 2**power, **times}
 
 
-@pytest.mark.parametrize("part", sorted({part for _, part in PART_OF}))
+SUGGESTED = {part for _, part in PART_OF}
+
+
+@pytest.mark.parametrize("part", ["collective", "embedding", "layer", "loader", "matmul"])
 def test_what_run_suggests_to_measure_can_be_fitted_alone(part, machine):
     """The very parts of the command that ``run`` prints, on a device without a datasheet."""
     named = _command([part], False).rpartition(" ")[2].split(",")
@@ -122,14 +126,24 @@ def test_what_run_suggests_to_measure_can_be_fitted_alone(part, machine):
     tables = {TABLE_OF.get(one, one): tuple(found) for one, found in rows.items()}
     devices = stand_in_devices(tables, units=1, memory_bytes=1e10, cache_bytes=machine.cache_bytes)
     profile = fit_measurements(Measurements({}, {}, tables, (), devices, True))
-    assert OPS.get(part, part) in {fit.op for fit in profile.fits}
+    every = {
+        one for one in named if one in SUGGESTED
+    }  # each needs no more than those that come with this one
+    assert all(set(NEEDS.get(one, ())) <= set(named) for one in every)
+    assert {OPS.get(one, one) for one in every} <= {fit.op for fit in profile.fits}
     assert from_json(to_json(profile)).fits
+
+
+def test_every_suggestion_is_a_part():
+    assert set(PARTS) >= SUGGESTED
+    for part in SUGGESTED:
+        assert set(_command([part], False).rpartition(" ")[2].split(",")) <= set(PARTS), part
 
 
 @pytest.mark.parametrize("part", ["storage", "loader", "security", "compression"])
 def test_the_smaller_parts_leave_a_profile_that_loads(part, machine):
-    tables = {name: tuple(rows_once(name, machine)) for name in (part, "memory")}
-    devices = stand_in_devices(tables, units=1, memory_bytes=1e10, cache_bytes=machine.cache_bytes)
+    tables = {part: tuple(rows_once(part, machine))}
+    devices = {machine.gpu: Device("here", "cpu", {"fp32": 1e11}, 1e10, 1e10, 1, 1e6)}
     profile = from_json(to_json(fit_measurements(Measurements({}, {}, tables, (), devices, True))))
     fits = [fit for fit in profile.fits if fit.op == part]
     assert {fit.key["of"] for fit in fits} == {row["op"] for row in tables[part]}
