@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrate import tools
-from calibrate.tables import PARTS
+from calibrate.parts import PARTS
 
 if TYPE_CHECKING:
     from sim.spec.device import Device

@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibrate.environment import Machine, nvidia_smi, usable_cores
+from calibrate.driver import driver_id, nvidia_smi
+from calibrate.environment import Machine, usable_cores
 
 NUMA_NODES = Path("/sys/devices/system/node")
+PROCESSES = Path("/proc")
 THROTTLE_REASONS: Mapping[int, str] = {
     0x4: "software power cap",
     0x8: "hardware slowdown",
@@ -25,6 +27,8 @@ THROTTLE_REASONS: Mapping[int, str] = {
     0x80: "hardware power brake",
 }
 """Bits of the clocks event reasons that slow a device down. Source: NVML, nvmlClocksEventReasons."""
+IDLE = 0x1
+"""The bit that tells a clock lowered for want of work (same source)."""
 FIELDS = (
     "clocks.sm", "clocks.max.sm", "power.draw", "power.limit", "ecc.mode.current", "mig.mode.current",
     "clocks_throttle_reasons.active", "temperature.gpu",
@@ -38,11 +42,14 @@ SOAK_MOST_S = 120.0
 SOAK_BUDGET_FRAC = 0.1
 
 Ask = Callable[[str, Sequence[str]], Mapping[str, str]]
-"""(device, fields) -> values, as :func:`calibrate.environment.nvidia_smi`."""
+"""(device, fields) -> values, as :func:`calibrate.driver.nvidia_smi`."""
 
 
 def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:
-    """What is out of the ordinary now, one sentence each; nothing on a quiet machine."""
+    """What is out of the ordinary now, one sentence each; nothing on a quiet machine.
+
+    To be asked right after work: an idle device lowers its clock of its own accord.
+    """
     found = []
     if hasattr(os, "getloadavg"):
         load, cores = os.getloadavg()[0], usable_cores()
@@ -60,7 +67,7 @@ def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:
         f"conditions: {reason}" for reason in throttling(told.get("clocks_throttle_reasons_active", ""))
     ]
     clock, most = number(told, "clocks_sm"), number(told, "clocks_max_sm")
-    if 0 < clock < SLOW_CLOCK_FRAC * most:
+    if 0 < clock < SLOW_CLOCK_FRAC * most and not idle(told.get("clocks_throttle_reasons_active", "")):
         found.append(f"conditions: SM clock {clock:.0f} MHz of at most {most:.0f} MHz")
     if told.get("mig_mode_current") == "Enabled":
         found.append(
@@ -72,6 +79,14 @@ def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:
     if others:
         found.append(f"conditions: {others} other process(es) compute on this device")
     return found
+
+
+def idle(active: str) -> bool:
+    """Whether the device says that its clock is low because it has nothing to do."""
+    try:
+        return bool(int(active, 16) & IDLE)
+    except ValueError:
+        return False
 
 
 def throttling(active: str) -> list[str]:
@@ -92,16 +107,25 @@ def number(told: Mapping[str, str], name: str) -> float:
 
 
 def other_processes(machine: Machine) -> int:
-    """Processes that compute on the device beside this one; 0 where nothing tells."""
+    """Processes that compute on the device beside this one; 0 where nothing tells.
+
+    The driver names processes as the host numbers them: within a container those that cannot be seen here, this one
+    among them, do not count.
+    """
     if shutil.which("nvidia-smi") is None:
         return 0
-    index = machine.device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", "--query-compute-apps=pid", "--format=csv,noheader"]
+    command = [
+        "nvidia-smi",
+        f"--id={driver_id(machine.device)}",
+        "--query-compute-apps=pid",
+        "--format=csv,noheader",
+    ]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return 0
-    return len({word for word in answer.split() if word.isdecimal()} - {str(os.getpid())})
+    others = {word for word in answer.split() if word.isdecimal()} - {str(os.getpid())}
+    return sum((PROCESSES / word).exists() for word in others)
 
 
 def soak(

@@ -9,22 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import shutil
-import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from calibrate.driver import nvidia_smi
 
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
 CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 CPU_FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-NVIDIA_SMI_FIELDS = (
-    "driver_version", "power.limit", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu",
-    "ecc.mode.current", "mig.mode.current", "pcie.link.gen.current", "pcie.link.width.current",
-)  # fmt: skip
 GENERATION_BY_CAPABILITY = {
     (6, 0): "pascal", (6, 1): "pascal", (7, 0): "volta", (7, 5): "turing", (8, 0): "ampere", (8, 6): "ampere",
     (8, 9): "ada", (9, 0): "hopper", (10, 0): "blackwell", (10, 3): "blackwell", (12, 0): "blackwell-rtx",
@@ -40,6 +36,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 class TorchMissingError(RuntimeError):
     """Measuring needs torch, and torch does not import."""
+
+
+class DeviceMissingError(TorchMissingError):
+    """The torch that is here has no such device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,15 @@ def machine(device: str = "", processes: int = 0) -> Machine:
 
     Raises:
         TorchMissingError: torch does not import.
+        DeviceMissingError: no such device.
     """
     torch = import_torch()
     software = f"torch {torch.__version__.split('+')[0]}"
-    device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    device = device or first_device(count)
+    if device not in known:
+        raise DeviceMissingError(f"--device {device}: expected one of {', '.join(known)}")
     if not device.startswith("cuda"):
         threads = max(1, min(torch.get_num_threads(), usable_cores() // (processes or 2)))
         torch.set_num_threads(threads)
@@ -124,6 +129,10 @@ def machine(device: str = "", processes: int = 0) -> Machine:
             devices=1,
             software=software,
         )
+    device = device if ":" in device else f"{device}:0"
+    torch.cuda.set_device(
+        device
+    )  # events, graphs and copies belong to the current device unless told otherwise
     properties = torch.cuda.get_device_properties(device)
     gfx = str(getattr(properties, "gcnArchName", "")).split(":")[0]
     capability = (properties.major, properties.minor)
@@ -134,9 +143,15 @@ def machine(device: str = "", processes: int = 0) -> Machine:
         units=properties.multi_processor_count,
         memory_bytes=float(properties.total_memory),
         cache_bytes=float(getattr(properties, "L2_cache_size", 0) or 64e6),
-        devices=torch.cuda.device_count(),
+        devices=count,
         software=software,
     )
+
+
+def first_device(count: int, variables: Mapping[str, str] = os.environ) -> str:
+    """The device of a rank that a launcher started, else the first of ``count``; the CPU where there is none."""
+    local = int(variables.get("LOCAL_RANK", 0))
+    return f"cuda:{local if local < count else 0}" if count else "cpu"
 
 
 def keep_freed_memory() -> bool:
@@ -189,34 +204,6 @@ def nccl_version(torch: Any) -> str:
         return ".".join(map(str, torch.cuda.nccl.version()))
     except (AttributeError, RuntimeError):
         return ""
-
-
-def nvidia_smi(device: str, fields: Sequence[str] = NVIDIA_SMI_FIELDS) -> dict[str, str]:
-    """Driver, clocks, power limit and modes from ``nvidia-smi``; empty where it is absent or silent."""
-    if shutil.which("nvidia-smi") is None:
-        return {}
-    index = device.partition(":")[2] or "0"
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    values = [value.strip() for value in answer.strip().splitlines()[0].split(",")] if answer.strip() else []
-    pairs = zip(fields, values, strict=False)
-    return {name.replace(".", "_"): value for name, value in pairs if value and "N/A" not in value}
-
-
-def nvlink_active() -> bool:
-    """Whether ``nvidia-smi`` shows a working NVLink."""
-    if shutil.which("nvidia-smi") is None:
-        return False
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "nvlink", "--status"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "GB/s" in answer.stdout
 
 
 def cpu_model() -> str:

@@ -284,15 +284,17 @@ def device_block(call: Callable[[], Any], device: str, flush_bytes: float = 0.0)
     flush = torch.empty(max(1, int(flush_bytes)), dtype=torch.int8, device=device)
 
     def block(calls: int) -> float:
-        pairs = [
-            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)
-        ]
-        for begin, end in pairs:
-            flush.zero_()
-            begin.record()
-            call()
-            end.record()
-        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):  # events are made and recorded on the current device's stream
+            pairs = [
+                (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+                for _ in range(calls)
+            ]
+            for begin, end in pairs:
+                flush.zero_()
+                begin.record()
+                call()
+                end.record()
+            torch.cuda.synchronize(device)
         return sum(begin.elapsed_time(end) for begin, end in pairs) / 1000
 
     return block

@@ -21,8 +21,8 @@ from calibrate import conditions, environment, resume
 from calibrate.environment import Machine
 from calibrate.measure import Warn
 from calibrate.measurements import Measurements, save
+from calibrate.parts import PARTS, TABLE_OF, WITH_RANKS
 from calibrate.stand_in import stand_in_devices
-from calibrate.tables import PARTS, TABLE_OF, WITH_RANKS
 from sim import units
 
 SAVE_EVERY_S = 2.0
@@ -226,9 +226,9 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
     share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
     end, code = time.monotonic() + draft.options.budget_s * share, 0
     if rank == 0:
+        conditions.soak(draft.machine, draft.options.budget_s)
         for text in conditions.warnings_of(draft.machine):
             warn(text)
-        conditions.soak(draft.machine, draft.options.budget_s)
     for number, part in enumerate(order):
         left = sum(PARTS[later] for later in order[number:])
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left

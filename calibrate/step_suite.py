@@ -12,6 +12,8 @@ from typing import Any
 
 BYTES_PER_PARAMETER = 16.0
 """fp32 weight, gradient and two moments (Rajbhandari et al. 2020, arXiv 1910.02054, section 3)."""
+CAST_BYTES = 2.0
+"""A parameter's 16-bit copy, which autocast keeps until the pass has ended (torch.autocast, cache_enabled)."""
 MEMORY_FRAC = 0.8
 """Share of the memory that a step may fill; the rest is for the allocator and the libraries (assumed)."""
 
@@ -86,7 +88,8 @@ class Step:
         layer = wide * tokens * (34.0 * self.hidden + 6.0 * self.ffn_hidden * max(self.topk, 1))
         kept = layer + 2 * wide * tokens * self.hidden * self.layers
         activations = kept if self.recompute == "full" else layer * self.layers
-        return BYTES_PER_PARAMETER * self.parameters + activations + 12.0 * tokens * self.vocab
+        cast = 0.0 if wide > 1 else CAST_BYTES
+        return (BYTES_PER_PARAMETER + cast) * self.parameters + activations + 12.0 * tokens * self.vocab
 
     def columns(self) -> dict[str, Any]:
         """Columns of a published-run table, and those it has not: ``workload``, and a recommender's sizes."""
@@ -125,20 +128,25 @@ class Step:
         return own | sizes
 
 
+SUITES = ("smoke", "quick", "full")
+"""Names of suites: seconds to see that all works, the usual one, and everything."""
+
+
 def suite(name: str, *, cuda: bool, memory_bytes: float, processes: Iterable[int]) -> list[Step]:
-    """The steps of suite ``quick`` or ``full`` for this kind of machine, fitted to its memory.
+    """The steps of one of :data:`SUITES` for this kind of machine, fitted to its memory.
 
     Raises:
         ValueError: unknown suite.
     """
-    if name not in ("quick", "full"):
-        raise ValueError(f"--suite: found {name!r}, expected quick or full")
-    wanted = list(_device_steps(name) if cuda else _cpu_steps(name))
+    if name not in SUITES:
+        raise ValueError(f"--suite: found {name!r}, expected one of {', '.join(SUITES)}")
+    usual = _device_steps(name) if cuda else _cpu_steps(name)
+    wanted = list(_smoke_steps() if name == "smoke" else usual)
     counts = sorted(set(processes))
     steps = [step for step in wanted if 1 in counts]
     for ranks in (count for count in counts if count > 1):
         trained = [step for step in wanted if step.workload == "decoder"]
-        steps += [replace(step, ranks=ranks) for step in trained[: 4 if name == "quick" else 6]]
+        steps += [replace(step, ranks=ranks) for step in trained[: 6 if name == "full" else 4]]
     room = MEMORY_FRAC * memory_bytes / (1 if cuda else max(counts))
     return list({step.name: step for step in (fitted(step, room) for step in steps)}.values())
 
@@ -157,6 +165,16 @@ def fitted(step: Step, room_bytes: float) -> Step:
         else:
             break
     return step
+
+
+def _smoke_steps() -> Iterator[Step]:
+    """Sizes that take a core less than a tenth of a second a step."""
+    for one in (
+        (2, 256, 4, 4, 704, 2048, 128, 2, "none"), (2, 384, 6, 2, 1024, 2048, 128, 1, "none"),
+        (3, 256, 4, 4, 704, 1024, 64, 4, "none"), (1, 512, 8, 8, 1408, 2048, 128, 2, "none"),
+    ):  # fmt: skip
+        yield _decoder(one, "fp32")
+    yield Step("prefill", 3, 384, 6, 2, 1024, 2048, 128, 1)
 
 
 def _cpu_steps(name: str) -> Iterator[Step]:

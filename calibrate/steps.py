@@ -91,7 +91,7 @@ def _rows(plan: Plan, device: str, group: Group | None, warn: Warn) -> Iterator[
 
     for step in plan.steps:
         torch.manual_seed(plan.seed)
-        fault = ""
+        fault, run = "", None
         try:
             run = make(torch, step, device, group)
             run.once()
@@ -99,11 +99,13 @@ def _rows(plan: Plan, device: str, group: Group | None, warn: Warn) -> Iterator[
             fault = first_line(refused)
         if group is not None and group.agree(float(bool(fault)))[0] and not fault:
             fault = "another rank refused"
-        if fault:
+        if fault or run is None:
             warn(f"{step.name} left out: {fault}")
-            continue
-        yield _row(plan.machine, step, timed(run, plan.share_s, group))
-        del run
+        else:
+            yield _row(plan.machine, step, timed(run, plan.share_s, group))
+        run = (
+            None  # its memory must be free before the next network is built, also where this one did not fit
+        )
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
 

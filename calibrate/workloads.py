@@ -5,8 +5,8 @@ Like a stage set behind the curtain: :mod:`calibrate.steps` only has to raise it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,16 @@ def _mixed(torch: Any, step: Step, device: str) -> AbstractContextManager[Any]:
     return mixed
 
 
+@contextmanager
+def _default_format(torch: Any, kind: Any) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _network(torch: Any, step: Step, device: str) -> tuple[Callable[[], Any], list[Any], list[Any]]:
     """(loss of a fixed batch, dense parameters, tables) of a training step."""
     from calibrate import networks
@@ -67,17 +77,21 @@ def _network(torch: Any, step: Step, device: str) -> tuple[Callable[[], Any], li
         )
         stream = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.precision)
         again = step.recompute == "full"
-        model = networks.Decoder(shape, step.layers, step.vocab, recompute=again, stream=stream)
-        model = model.to(device)
+        with torch.device(
+            device
+        ):  # built where it runs: drawing billions of numbers on the host takes minutes
+            model = networks.Decoder(shape, step.layers, step.vocab, recompute=again, stream=stream)
         words = torch.randint(0, step.vocab, (step.micro_batch, step.seq_len + 1), device=device)
         return lambda: model.loss(words), list(model.parameters()), []
     if step.workload == "cnn":
-        net = networks.ResNet50().to(device)
+        with torch.device(device):
+            net = networks.ResNet50()
         images = torch.randn(step.micro_batch, 3, 224, 224, device=device)
         labels = torch.randint(0, 1000, (step.micro_batch,), device=device)
         return lambda: net.loss(images, labels), list(net.parameters()), []
     one = step.recommender
-    rec = networks.Recommender(one.tables, one.rows, one.dim, one.bottom, one.top).to(device)
+    with torch.device(device):
+        rec = networks.Recommender(one.tables, one.rows, one.dim, one.bottom, one.top)
     indices = torch.randint(0, one.rows, (8, one.tables, step.micro_batch, one.lookups), device=device)
     features = torch.randn(step.micro_batch, one.bottom[0], device=device)
     clicks = torch.randint(0, 2, (step.micro_batch,), device=device).float()
@@ -128,7 +142,8 @@ def _serving(torch: Any, step: Step, device: str) -> Running:
 
     shape = networks.Shape(step.hidden, step.heads, step.kv_heads, step.ffn_hidden)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(step.precision, torch.float32)
-    model = networks.Decoder(shape, step.layers, step.vocab).to(device).to(kind).eval()
+    with torch.device(device), _default_format(torch, kind):  # never held in fp32, which might not fit
+        model = networks.Decoder(shape, step.layers, step.vocab).eval()
     length = 1 if step.workload == "decode" else step.seq_len
     words = torch.randint(0, step.vocab, (step.micro_batch, length), device=device)
     kept = None

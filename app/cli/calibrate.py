@@ -104,7 +104,7 @@ def verify(
     ] = None,
     budget: Budget = "2m",
     processes: Annotated[str, typer.Option(help="Ranks of the steps, by comma, e.g. 1,2,8.")] = "",
-    suite: Annotated[str, typer.Option(help="quick, or full.")] = "quick",
+    suite: Annotated[str, typer.Option(help="smoke, quick or full.")] = "quick",
     out: Annotated[Path | None, typer.Option(help="Table of measured and predicted steps (CSV).")] = None,
     list_steps: Annotated[bool, typer.Option("--list", help="Only list the steps of the suite.")] = False,
     seed: Seed = 0,

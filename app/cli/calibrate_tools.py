@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from app.cli import calibrate_report, import_logs
+from app.cli import calibrate_report
 from app.cli.common import Json, print_json, refuse
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang the verbs on ``rackcast calibrate``."""
-    app.command("import")(import_logs.import_logs)
     app.command("report")(calibrate_report.report)
     app.command("screen")(screen)
     app.command("bundle")(bundle)

@@ -1,4 +1,4 @@
-"""``rackcast calibrate import``: logs of other measuring tools become measurement files.
+"""Logs of other measuring tools become measurement files: the half of ``rackcast import`` that feeds calibration.
 
 A kind is a line in :data:`KINDS`; the readers themselves are in ``calibrate.importers``.
 """
@@ -6,17 +6,19 @@ A kind is a line in :data:`KINDS`; the readers themselves are in ``calibrate.imp
 from __future__ import annotations
 
 import csv
+import gzip
 import importlib
 import io
 import re
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli.common import BAD_INPUT, Json, print_json, refuse
+from app.cli.common import BAD_INPUT, print_json, refuse
 
 if TYPE_CHECKING:
     from calibrate.importers.common import Hints, Imported
@@ -31,43 +33,20 @@ KINDS: Mapping[str, str] = {
 }
 """Kind -> module of ``calibrate.importers`` with ``read(text, path, hints)``."""
 
-Kind = Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)]
-Files = Annotated[list[Path], typer.Argument(help="Logs of that kind.", show_default=False)]
-Out = Annotated[
-    Path, typer.Option(help="A .json file that takes everything, or a folder for one file a node or run.")
-]
-Gpu = Annotated[str, typer.Option(help="Device, where the log does not name it.")]
-Gpus = Annotated[
-    int, typer.Option(min=0, help="Ranks or devices, where the log does not tell; 0: from the log.")
-]
-Nodes = Annotated[int, typer.Option(min=0, help="Nodes, where the log does not tell; 0: from the log.")]
-System = Annotated[str, typer.Option(help="Name of the node or cluster in the rows.")]
-Fabric = Annotated[str, typer.Option(help="nvlink, pcie, infiniband, roce, efa, ...")]
-Collective = Annotated[str, typer.Option(help="Which collective a table is of, where it does not tell.")]
+HINTS = ("gpu", "gpus", "nodes", "system", "fabric", "collective")
+"""Options that say what a log leaves unsaid, as in :class:`calibrate.importers.common.Hints`."""
 
 
-def import_logs(
-    kind: Kind,
-    files: Files,
-    out: Out = Path(),
-    gpu: Gpu = "",
-    gpus: Gpus = 0,
-    nodes: Nodes = 0,
-    system: System = "",
-    fabric: Fabric = "",
-    collective: Collective = "",
-    json_: Json = False,
-) -> None:
-    """Turn logs into measurement files; a log that cannot be used is named with its reason, the others are kept."""
-    from calibrate.importers.common import Hints
+def import_logs(kind: str, files: Sequence[Path], out: Path | None, hints: Hints, *, as_json: bool) -> None:
+    """Turn logs into measurement files; a log that cannot be used is named with its reason, the others are kept.
+
+    ``out``: a .json file that takes everything, or a folder for one file a node or run; None = only report.
+    """
     from calibrate.measurements import MeasurementsError
 
-    if kind not in KINDS:
-        refuse(f"kind = {kind!r}: expected one of {', '.join(KINDS)}{_nearest(kind)}")
-    hints = Hints(gpu=gpu, system=system, fabric=fabric, collective=collective, gpus=gpus, nodes=nodes)
     found, refused = read_logs(kind, files, hints)
     try:
-        written = write_imports(found, out)
+        written = write_imports(found, out) if out is not None else []
     except (MeasurementsError, OSError) as fault:
         refuse(f"cannot write {out}: {fault}")
     for one in found:
@@ -75,16 +54,16 @@ def import_logs(
             sys.stderr.write(f"note: {one.name}: {note}\n")
     for reason in refused:
         sys.stderr.write(f"{reason}\n")
-    if json_:
-        rows = [
-            {"name": one.name, **{t: len(r) for t, r in one.measurements.tables.items()}} for one in found
-        ]
-        print_json(
-            {"kind": kind, "imported": rows, "refused": refused, "written": [str(path) for path in written]}
-        )
+    rows = [{"name": one.name, **{t: len(r) for t, r in one.measurements.tables.items()}} for one in found]
+    if as_json:
+        names = [str(path) for path in written]
+        print_json({"kind": kind, "imported": rows, "refused": refused, "written": names})
     else:
+        for row in rows:
+            counts = ", ".join(f"{count} rows of {table}" for table, count in row.items() if table != "name")
+            sys.stdout.write(f"{row['name']}: {counts or 'no rows'}\n")
         for path in written:
-            sys.stdout.write(f"{path}\n")
+            sys.stdout.write(f"wrote {path}\n")
     if refused:
         raise typer.Exit(BAD_INPUT)
 
@@ -100,14 +79,19 @@ def read_logs(kind: str, files: Sequence[Path], hints: Hints) -> tuple[list[Impo
     refused: list[str] = []
     for path in files:
         try:
-            answer = read(path.read_text(encoding="utf-8", errors="replace"), path, hints)
+            answer = read(_text(path), path, hints)
         except LogError as fault:
             refused.append(str(fault))
-        except OSError as fault:
-            refused.append(f"{path}: cannot be read ({fault.strerror or fault})")
+        except (OSError, EOFError, zlib.error) as fault:
+            refused.append(f"{path}: cannot be read ({getattr(fault, 'strerror', '') or fault})")
         else:
             found += answer if isinstance(answer, list) else [answer]
     return found, refused
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8", errors="replace")
 
 
 def write_imports(found: Sequence[Imported], out: Path) -> list[Path]:
@@ -148,10 +132,3 @@ def _named(found: Sequence[Imported]) -> dict[str, Measurements]:
         if any(one.measurements.tables.values()):
             parts[name] = one.measurements
     return parts
-
-
-def _nearest(kind: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(kind, KINDS, 1)
-    return f"; nearest is {near[0]!r}" if near else ""

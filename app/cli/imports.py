@@ -1,12 +1,14 @@
-"""``rackcast import``: a site's own histories and clusters, read with a report of everything that was left out."""
+"""``rackcast import``: a site's own histories, clusters and measuring logs, read with a report of what was left out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli import import_logs
 from app.cli.common import Json, print_json, refuse
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ def import_command(
         str,
         typer.Argument(
             help="What the files are: swf, sacct, squeue, sinfo, scontrol, slurm-conf, slurm-json, sacctmgr, topology, "
-            "kubernetes, kueue, volcano, kai, philly, helios, acme, pai, openb, schedule, requests, jobs.",
+            "kubernetes, kueue, volcano, kai, philly, helios, acme, pai, openb, schedule, requests, jobs; "
+            "measuring logs: nccl-tests, rccl-tests, superbench, mlperf-log, torch-profiler.",
             show_default=False,
         ),
     ],
@@ -29,7 +32,9 @@ def import_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Write here: .csv or .parquet = the jobs, .toml = the cluster, .swf = the log."
+            "--out",
+            help="Write here: .csv or .parquet = the jobs, .toml = the cluster, .swf = the log; of measuring logs: "
+            ".json = one measurement file, a folder = one a node or run.",
         ),
     ] = None,
     columns: Annotated[
@@ -50,9 +55,24 @@ def import_command(
             "--fit", help="With --out FILE.toml: a mix of jobs fitted to the history, not the history itself."
         ),
     ] = False,
+    gpu: Annotated[str, typer.Option(help="Of measuring logs: the device, where they do not name it.")] = "",
+    gpus: Annotated[int, typer.Option(min=0, help="The same: ranks or devices; 0: from the log.")] = 0,
+    nodes: Annotated[int, typer.Option(min=0, help="The same: nodes; 0: from the log.")] = 0,
+    system: Annotated[str, typer.Option(help="The same: name of the node or cluster in the rows.")] = "",
+    fabric: Annotated[str, typer.Option(help="The same: nvlink, pcie, infiniband, roce, efa, ...")] = "",
+    collective: Annotated[str, typer.Option(help="The same: which collective a table is of.")] = "",
     json: Json = False,
 ) -> None:
     """Read files of one kind and report what was read, left out and assumed."""
+    hints = dict(zip(import_logs.HINTS, (gpu, gpus, nodes, system, fabric, collective), strict=True))
+    histories = {"columns": columns, "assume-duration": assume_duration, "fit": fit}
+    if kind in import_logs.KINDS:
+        from calibrate.importers.common import Hints
+
+        _need_unset(kind, histories)
+        import_logs.import_logs(kind, files, out, Hints(**hints), as_json=json)
+        return
+    _need_unset(kind, hints)
     from sim import units
     from sim.importers.kinds import Options, import_files
     from sim.spec.faults import ScenarioError
@@ -65,7 +85,7 @@ def import_command(
         refuse(f"--assume-duration = {assume_duration!r}: {fault}")
     given = tuple(name.strip() for name in columns.split(",") if name.strip())
     try:
-        imported = import_files(kind, files, Options(given, assumed))
+        imported = import_files(kind, files, Options(given, assumed), others=tuple(import_logs.KINDS))
     except ScenarioError as error:
         refuse(str(error))
     if fit and (out is None or out.suffix != ".toml"):
@@ -75,6 +95,13 @@ def import_command(
         print_json(_document(imported) | ({"out": written} if written else {}))
     else:
         _print(imported, written)
+
+
+def _need_unset(kind: str, options: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing for files of this kind, all at once."""
+    told = [f"--{name} = {value!r}: not for files of kind {kind}" for name, value in options.items() if value]
+    if told:
+        refuse("\n".join(told))
 
 
 def _write(imported: Imported, out: Path, fit: bool) -> str:

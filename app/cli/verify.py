@@ -6,7 +6,7 @@ Measuring is the business of ``calibrate``, predicting that of ``sim.validation`
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def verify_here(
         _list(steps, as_json)
         return 0
     try:
-        known = _load(profile) if profile else _calibrate(machine, budget_s, max(counts), seed, device)
+        known = _load(profile) if profile else _calibrate(steps, budget_s, max(counts), seed, device)
         rows, code = _measured(machine, steps, budget_s * (STEPS_FRAC if profile is None else 1.0), seed)
     except KeyboardInterrupt:
         tell("stopped")
@@ -76,6 +76,7 @@ def verify_here(
 def _options(budget: str, processes: str, suite: str) -> tuple[list[int], float]:
     """Rank counts (none = choose) and seconds, or a refusal that lists every fault."""
     from calibrate.run import parse_budget
+    from calibrate.step_suite import SUITES
 
     faults, counts, budget_s = [], [], 0.0
     try:
@@ -87,8 +88,8 @@ def _options(budget: str, processes: str, suite: str) -> tuple[list[int], float]
         counts = sorted({int(word) for word in words})
     else:
         faults.append(f"--processes: found {processes!r}, expected numbers of ranks such as 1,2")
-    if suite not in ("quick", "full"):
-        faults.append(f"--suite: found {suite!r}, expected quick or full")
+    if suite not in SUITES:
+        faults.append(f"--suite: found {suite!r}, expected one of {', '.join(SUITES)}")
     if faults:
         refuse("\n".join(faults), BAD_INPUT)
     return counts, budget_s
@@ -105,7 +106,7 @@ def _load(path: Path) -> Profile:
         refuse(f"{path}: cannot be read ({getattr(fault, 'strerror', '') or fault})")
 
 
-def _calibrate(machine: Machine, budget_s: float, ranks: int, seed: int, device: str) -> Profile:
+def _calibrate(steps: Sequence[Step], budget_s: float, ranks: int, seed: int, device: str) -> Profile:
     """A profile of this machine, measured now."""
     from app.cli.calibrate import catalogue_devices, shipped_fits
     from calibrate.__main__ import run_here, tell
@@ -115,7 +116,7 @@ def _calibrate(machine: Machine, budget_s: float, ranks: int, seed: int, device:
         fitted = Path(folder) / "profile.json"
         given = {
             "budget": f"{budget_s * (1 - STEPS_FRAC):.3f}s",
-            "only": ",".join(_parts(machine)),
+            "only": ",".join(_parts(steps)),
             "processes": ranks if ranks > 1 else 0,
             "seed": seed,
             "device": device,
@@ -128,12 +129,17 @@ def _calibrate(machine: Machine, budget_s: float, ranks: int, seed: int, device:
         return profiles.load(fitted)
 
 
-def _parts(machine: Machine) -> list[str]:
-    """Parts of a calibration that a step leans on."""
-    from calibrate.run import PARTS
+NEEDED: Mapping[str, tuple[str, ...]] = {"cnn": ("convolution",), "recommender": ("embedding", "optimizer")}
+"""Parts of a calibration that a workload leans on beside those that all do."""
+ALL_NEED = ("matmul", "memory", "attention", "layer", "launch", "collective")
 
-    unused = {"loader", "storage", "security", "compression", "power", "copies"}
-    return [part for part in PARTS if part not in unused or (machine.is_cuda and part == "copies")]
+
+def _parts(steps: Sequence[Step]) -> list[str]:
+    """Parts of a calibration that the steps lean on."""
+    from calibrate.parts import PARTS
+
+    wanted = {*ALL_NEED, *(part for step in steps for part in NEEDED.get(step.workload, ()))}
+    return [part for part in PARTS if part in wanted]
 
 
 def _measured(

@@ -148,10 +148,9 @@ def interval_words(document: dict[str, Any]) -> str:
 
 def measure_words(document: dict[str, Any]) -> str:
     """The calibrations that would narrow the interval most, with their share of its variance; empty without any."""
-    worth = (document.get("interval") or {}).get("measure", [])
-    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in worth)
-    only = ",".join(one["part"] for one in worth)
-    return f"{parts}   [dim]rackcast calibrate run --only {only}[/dim]" if worth else ""
+    interval = document.get("interval") or {}
+    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in interval.get("measure", []))
+    return f"{parts}   [dim]{interval['measure_command']}[/dim]" if parts else ""
 
 
 def leading_inputs(document: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:

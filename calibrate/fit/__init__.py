@@ -108,6 +108,7 @@ def fit_tables(
         "overlap": _by_rows(node.fit_overlap),
         "layer": _by_rows(layer.fit_layer),
         "power": _by_rows(node.fit_power),
+        "compression": _by_rows(node.fit_compression),
         **{table: _by_rows(_rates(table)) for table in RATES},
     }
     fits: list[Fit] = []
@@ -122,6 +123,8 @@ def fit_tables(
             except (ValueError, KeyError) as fault:  # rows that lean on a rate which nothing measured
                 left_out.append(f"{table}: {fault}")
                 continue
+            if not found and not unused:
+                unused = [f"{rows} rows, too few of any one kind for a fit"]
             fits += found
             left_out += [f"{table}: {reason}" for reason in unused]
         elif rows:
@@ -129,7 +132,7 @@ def fit_tables(
     return fits, left_out
 
 
-RATES = ("copies", "storage", "loader", "security", "compression")
+RATES = ("copies", "storage", "loader", "security")
 """Tables of an operation on so many bytes."""
 
 

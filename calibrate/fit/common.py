@@ -93,17 +93,27 @@ def _standard_errors(jacobian: Floats, residuals: Floats, rows: int, loss_scale:
     """Standard errors of a soft-L1 fit whose residuals need not be normal: H^-1 (sum of psi^2 J J^T) H^-1.
 
     ``jacobian`` as scipy returns it, scaled so that J^T J is the Hessian H of the loss; the first ``rows`` residuals
-    are data, the rest is the pull towards the start, which has curvature and no scatter. Scaled by n / (n - p).
-    Source: Huber and Ronchetti, *Robust Statistics*, 2nd ed. (2009), section 7.6 (the sandwich).
+    are data, the rest is the pull towards the start, which has curvature and no scatter. A row that steers the fit by
+    itself leaves less residual than its scatter: each counts over 1 - h, h its leverage (HC3). And a parameter that few
+    rows tell of has a scatter known from few: Student's t over the normal quantile, 1 + (z^2 + 1) / (4 df) (first term
+    of the Cornish-Fisher expansion; Abramowitz and Stegun 26.7.5), with Satterthwaite's df = (sum a^2)^2 / sum a^4 - 1,
+    a the pull of each row on the parameter.
+
+    Sources: Huber and Ronchetti, *Robust Statistics*, 2nd ed. (2009), section 7.6 (the sandwich); MacKinnon and White
+    1985, J. Econometrics 29(3), 305-325 (HC3); Bell and McCaffrey 2002, Survey Methodology 28(2), 169-181 (df).
     """
     t = 1 + (residuals / loss_scale) ** 2  # soft-L1: rho'(z) = t^-1/2, scipy scales rows by t^-3/4
     scores = jacobian * (t**0.75 * residuals / np.sqrt(t))[:, None]
     bread = np.linalg.pinv(jacobian.T @ jacobian)
-    free = max(rows - jacobian.shape[1], 1)
-    covariance = bread @ (scores[:rows].T @ scores[:rows]) @ bread * rows / free
+    leverage = np.einsum("ij,jk,ik->i", jacobian[:rows], bread, jacobian[:rows])
+    told = scores[:rows] / np.maximum(1 - leverage, 0.1)[:, None]
+    covariance = bread @ (told.T @ told) @ bread
     # troubles of a machine only ever slow it: how far the fit is drawn from the middle residual is not scatter
     drawn = bread @ (jacobian / t[:, None] ** 0.75)[:rows].sum(axis=0) * np.median(residuals[:rows])
-    return np.asarray(np.sqrt(np.maximum(np.diag(covariance), 0) + drawn**2))
+    pulls = (jacobian[:rows] @ bread) ** 2
+    freedom = np.sum(pulls, axis=0) ** 2 / np.maximum(np.sum(pulls**2, axis=0), 1e-300) - 1
+    few = 1 + (Z80**2 + 1) / (4 * np.maximum(freedom, 1.0))
+    return np.asarray(few * np.sqrt(np.maximum(np.diag(covariance), 0) + drawn**2))
 
 
 def fit_grid(

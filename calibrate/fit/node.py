@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibrate.fit.common import Z80, errors, fit_parameters
+from calibrate.microbenchmarks.compression import KEEP_FRAC as COMPRESSION_KEEP_FRAC
+from calibrate.microbenchmarks.compression import RANK as COMPRESSION_RANK
+from sim.cost import compression
 from sim.cost.kernels import embedding
 from sim.cost.kernels.convolution import Convolution, convolution, taps_of
 from sim.cost.optimizer import PARAMETERS as OPTIMIZER
@@ -193,18 +196,28 @@ def fit_overlap(
 
 RATE_PARAMETERS = (
     Parameter("latency_s", "s", "fixed time of one operation", 1e-5, 1e-8, 1.0),
-    Parameter("bytes_per_s", "B/s", "rate of large ones", 1e9, 1e5, 1e13),
+    Parameter("bytes_per_s", "byte/s", "rate of large ones", 1e9, 1e5, 1e13),
 )
 
 
+SMALL_FILES = ("open", "create")
+"""Operations on files whose time does not hang on their bytes."""
+
+
 def fit_rates(table: str, rows: Sequence[Row], devices: Mapping[str, Device], source: str) -> list[Fit]:
-    """Seconds = latency + bytes / rate, by operation; the rate alone where only one size was measured."""
+    """Seconds = latency + bytes / rate, by operation.
+
+    The rate alone where only one size was measured, the latency alone for :data:`SMALL_FILES`.
+    """
     fits = []
     for (gpu, op, pinned, engine), some in grouped(rows, "gpu", "op", "pinned", "engine").items():
         size = np.array([float(row["bytes"]) for row in some])
         key = own_key(devices[gpu]) | {"of": op, "engine": engine} | ({"pinned": pinned} if pinned else {})
+        if op in SMALL_FILES:
+            fits.append(Fit(table, key, {"latency_s": spread_constant(seconds(some), "s", source)}))
+            continue
         if len(np.unique(size)) == 1:
-            constants = {"bytes_per_s": spread_constant(size / seconds(some), "B/s", source)}
+            constants = {"bytes_per_s": spread_constant(size / seconds(some), "byte/s", source)}
             fits.append(Fit(table, key, constants))
             continue
 
@@ -217,6 +230,37 @@ def fit_rates(table: str, rows: Sequence[Row], devices: Mapping[str, Device], so
         error = errors(predict(values), seconds(some), "on the fitted rows")
         fits.append(Fit(table, key, constants, error=error))
     return fits
+
+
+def fit_compression(
+    rows: Sequence[Row], devices: Mapping[str, Device], source: str, known: Sequence[Fit]
+) -> list[Fit]:
+    """Time of a compression's kernels over what the cost model has for one rank, by method."""
+    del known
+    fits = []
+    for (gpu, method, engine), some in grouped(rows, "gpu", "op", "engine").items():
+        device = devices[gpu]
+        need_memory_rate(device)
+        modelled = np.array([_packing_s(method, float(row["values"]), device) for row in some])
+        ratio = spread_constant(seconds(some) / modelled, "1", source)
+        fits.append(
+            Fit("compression", own_key(device) | {"of": method, "engine": engine}, {"packing_ratio": ratio})
+        )
+    return fits
+
+
+def _packing_s(method: str, values: float, device: Device) -> float:
+    """Modelled seconds of what :mod:`calibrate.microbenchmarks.compression` times: one rank, a square matrix."""
+    side = values**0.5
+    packed = {
+        "fp16": compression.half_cast(values),
+        "fp8": compression.fp8(values, 1),
+        "top-k": compression.top_k(values, 1, COMPRESSION_KEEP_FRAC),
+        "1-bit": compression.one_bit(values, 1),
+        "power-sgd": compression.power_sgd(side, side, COMPRESSION_RANK),
+    }[method]
+    flop_per_s = max(device.flop_per_s.values(), default=float("inf"))
+    return float(compression.packing_s(packed, device.memory_bytes_per_s, flop_per_s))
 
 
 def fit_power(

@@ -103,7 +103,7 @@ def _call(torch: Any, machine: Machine, dtype: str, call: Call, engine: str) -> 
         return made.requires_grad_(train)
 
     query = operand(call.heads, queries)
-    chosen = _kernel(torch, engine)
+    chosen = _kernel(engine)
 
     def pair() -> tuple[Any, Any]:
         return operand(call.kv_heads, call.keys), operand(call.kv_heads, call.keys)
@@ -131,8 +131,12 @@ def _call(torch: Any, machine: Machine, dtype: str, call: Call, engine: str) -> 
     return lambda: torch.autograd.grad(out, (query, key, value), gradient, retain_graph=True)
 
 
-def _kernel(torch: Any, engine: str) -> Callable[[], Any]:
+def _kernel(engine: str) -> Callable[[], Any]:
     if engine == ENGINE:
         return nullcontext
-    backend = getattr(torch.nn.attention.SDPBackend, KERNELS[engine])
-    return lambda: torch.nn.attention.sdpa_kernel(backend)
+    try:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+    except ImportError:
+        raise NotImplementedError("torch before 2.3 cannot be told which attention kernel to use") from None
+    backend = getattr(SDPBackend, KERNELS[engine])
+    return lambda: sdpa_kernel(backend)

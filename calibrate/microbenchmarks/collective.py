@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from calibrate.environment import Machine, import_torch, nccl_version, nvlink_active
+from calibrate.driver import nvlink_active
+from calibrate.environment import Machine, import_torch, nccl_version
 from calibrate.measure import Point, StopRule, Timing, Warn, sweep
 from calibrate.microbenchmarks.group import Group, launched_rank, meet
 from calibrate.microbenchmarks.ranks import RankError, first_line, spawn
@@ -78,7 +79,7 @@ def measure(
     if ranks < 2:
         warn("collectives: only one device, so there is nothing to exchange")
         return
-    backend = "nccl" if machine.is_cuda and local <= machine.devices else "gloo"
+    backend = "nccl" if machine.is_cuda and (local <= machine.devices or own_device(machine)) else "gloo"
     plan = Plan(
         machine,
         backend,
@@ -103,6 +104,11 @@ def measure(
             roll.leave()
     else:
         yield from spawn(ranks, rank_rows, plan, warn)
+
+
+def own_device(machine: Machine, variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether the batch system shows each rank a device of its own (``srun --gpus-per-task=1``), as its number 0."""
+    return machine.devices == 1 and "SLURM_PROCID" in variables and "RANK" in variables
 
 
 def find_fabric(machine: Machine, backend: str, ranks: int, local_ranks: int) -> str:
@@ -130,7 +136,8 @@ def message_sizes(points: int, top_bytes: float) -> list[int]:
 
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Measure as one rank; only rank 0 yields rows and warns."""
-    device = f"cuda:{rank % plan.local_ranks}" if plan.backend == "nccl" else "cpu"
+    number = 0 if own_device(plan.machine) else rank % plan.local_ranks
+    device = f"cuda:{number}" if plan.backend == "nccl" else "cpu"
     # ranks outside a group wait for it to finish, so longer than it may take
     with meet(
         plan.backend,

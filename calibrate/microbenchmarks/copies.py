@@ -7,6 +7,7 @@ CPU there is no such door, and no rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from calibrate.environment import Machine, import_torch
@@ -40,7 +41,9 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
 
 def _point(torch: Any, machine: Machine, op: str, size: int, columns: dict[str, int]) -> Point:
     known = {"op": op, "bytes": size, **columns, "engine": "torch"}
-    return point(machine, known, lambda: _call(torch, machine, op, size, columns))
+    # a copy between devices runs on the stream of the one it comes from, so there it is timed
+    where = replace(machine, device=f"cuda:{columns['from']}") if op == "peer" else machine
+    return point(where, known, lambda: _call(torch, machine, op, size, columns))
 
 
 def _call(torch: Any, machine: Machine, op: str, size: int, columns: dict[str, int]) -> Callable[[], Any]:

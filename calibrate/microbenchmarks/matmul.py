@@ -35,8 +35,10 @@ FEW_ROWS = 16
 SLOWEST_FRAC = 0.5
 """A 16- or 8-bit format slower than this share of float32 has no unit of its own: nobody would use it."""
 SECONDS_PER_POINT = 0.25
-FEWEST, MOST = 6, 120
-"""Shapes per format."""
+FEWEST, MOST = 8, 120
+"""Shapes per format; fewer cannot be fitted."""
+LEAST_CALL_S = 1e-3
+"""A call may take so long however short the budget: smaller products tell nothing of large ones."""
 LARGEST = 16384
 PLASTIC = 1.2207440846057596
 """Root of x**4 = x + 1, the base of the additive recurrence in three dimensions."""
@@ -54,11 +56,11 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     if not peaks:
         warn("matmul: no number format runs on this device")
         return
-    budget_s -= time.perf_counter() - begin
+    budget_s = max(budget_s - (time.perf_counter() - begin), 0.0)
     main = "bfloat16" if machine.is_cuda and "bfloat16" in peaks else next(iter(peaks))
     formats = 1 + (len(peaks) - 1) / 3  # the main one gets most of the shapes
     count = int(min(max(budget_s / formats / SECONDS_PER_POINT, FEWEST), MOST))
-    cap_s = budget_s / (count * formats) / 8  # warm-up and six blocks must fit the share of a point
+    cap_s = max(budget_s / (count * formats) / 8, LEAST_CALL_S)  # warm-up and six blocks fit a point's share
     memory_bytes = machine.memory_bytes / 8
     points = [
         _point(torch, machine, dtype, shape, LAYOUTS[number % len(LAYOUTS)])
@@ -78,7 +80,8 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         if 2.0 * batch * m * n * k <= 4 * cap_s * peaks[main]
     ]
     sentinel = _point(torch, machine, next(iter(peaks)), (512, 512, 512))
-    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel, least=2 * FEWEST)
+    least = len(points) if count == FEWEST else 2 * FEWEST
+    yield from rows_of(machine, points, budget_s, seed, warn, sentinel=sentinel, least=least)
 
 
 def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[Shape]:

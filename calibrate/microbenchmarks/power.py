@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from calibrate.environment import Machine, import_torch, nvidia_smi
+from calibrate.driver import driver_id, nvidia_smi
+from calibrate.environment import Machine, import_torch
 from calibrate.measure import Warn
 from calibrate.microbenchmarks.common import ENGINE
 
@@ -75,12 +76,14 @@ def _readings(
 
 def device_meter(machine: Machine) -> Callable[[], dict[str, float]] | None:
     """Reads watts and SM clock of the device; None where neither pynvml nor nvidia-smi is there."""
-    index = int(machine.device.partition(":")[2] or 0)
+    known = driver_id(machine.device)
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        by_index = known.isdecimal()
+        find = pynvml.nvmlDeviceGetHandleByIndex if by_index else pynvml.nvmlDeviceGetHandleByUUID
+        handle = find(int(known) if by_index else known)
         return lambda: {
             "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
             "clock_hz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.cost.parameters import Parameter
+from sim.cost.parameters import Parameter, complete
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,15 @@ COMPRESSION_PARAMETERS = (
     ),
     Parameter(
         "memory_frac", "1", "share of memory bandwidth that element-wise kernels reach", 0.85, 0.3, 1.0
+    ),
+    Parameter(
+        "matrix_frac",
+        "1",
+        "share of the matrix rate that PowerSGD's thin products reach",
+        0.5,
+        0.05,
+        1.0,
+        "assumed",
     ),
 )
 
@@ -55,6 +64,16 @@ class Compressed:
                 self.flop / np.asarray(flop_per_s, dtype=float),
             )
         )
+
+
+def packing_s(packed: Compressed, memory_bytes_per_s: float, flop_per_s: float, ratio: float = 1.0) -> Floats:
+    """Seconds of packing and unpacking on a device: overhead at the assumed shares of its rates, times ``ratio``.
+
+    ``ratio`` is measured over modelled, as a fit of op ``compression`` has it for a method.
+    """
+    share = complete(COMPRESSION_PARAMETERS, {})
+    rates = memory_bytes_per_s * share["memory_frac"], flop_per_s * share["matrix_frac"]
+    return np.asarray(ratio * packed.overhead_s(*rates))
 
 
 def uncompressed(values: ArrayLike, value_bytes: float = 4.0) -> Compressed:

@@ -88,8 +88,12 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def import_files(kind: str, paths: Sequence[str | Path], options: Options | None = None) -> Imported:
+def import_files(
+    kind: str, paths: Sequence[str | Path], options: Options | None = None, others: Sequence[str] = ()
+) -> Imported:
     """Read files of one kind (a word of ``KINDS``, or ``jobs`` for our own table).
+
+    ``others``: kinds that the caller reads by itself, named among those expected.
 
     Raises:
         ScenarioError: an unknown kind (with the nearest), files that cannot be read or are not of the kind.
@@ -99,9 +103,10 @@ def import_files(kind: str, paths: Sequence[str | Path], options: Options | None
     if kind == "jobs":
         return _own(files, tally)
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, [*KINDS, "jobs"], n=1, cutoff=0.4)
+        names = [*KINDS, "jobs", *others]
+        near = difflib.get_close_matches(kind, names, n=1, cutoff=0.4)
         hint = f"; nearest: {near[0]}" if near else ""
-        raise ScenarioError([Fault("KIND", "", kind, f"expected one of {', '.join([*KINDS, 'jobs'])}{hint}")])
+        raise ScenarioError([Fault("KIND", "", kind, f"expected one of {', '.join(names)}{hint}")])
     sources = open_sources(paths, tally)
     parts = KINDS[kind].read(sources, tally, options or Options())
     jobs, origin = from_origin(parts.jobs, tally)

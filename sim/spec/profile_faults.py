@@ -14,8 +14,9 @@ from typing import Any
 
 KINDS = ("measured", "datasheet", "fitted", "assumed")
 UNITS = (
-    ("_bytes_per_s", "byte/s"),
-    ("_flop_per_s", "FLOP/s"),
+    ("bytes_per_s", "byte/s"),
+    ("flop_per_s", "FLOP/s"),
+    ("_per_s", "1/s"),
     ("_bytes", "byte"),
     ("_s", "s"),
     ("_frac", "1"),

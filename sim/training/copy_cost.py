@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sim.cost.optimizer import HOST_PARAMETERS, MASTER_BYTES, WEIGHT_BYTES
-from sim.cost.parameters import complete
+from sim.cost.optimizer import MASTER_BYTES, WEIGHT_BYTES
 from sim.results.step import Use
 from sim.spec.ops import Block, Conv, Gemm, Message, Op
 from sim.spec.scenario import Pool
@@ -20,7 +19,7 @@ from sim.training.layers import Network, dealt_layers
 from sim.training.overheads import Overheads
 from sim.training.pricing import Group, Pricer
 from sim.training.program import ChunkCost, StepCost
-from sim.training.update import optimizer_s
+from sim.training.update import host_copies_bytes_per_s, optimizer_s
 from sim.training.weights import held_parameters
 
 
@@ -149,8 +148,7 @@ def _copy_s(whole: Network, blocks: Sequence[Block], share: float, pricer: Price
     size = share * sum(block.kept_bytes for block in blocks if block is not whole.last)
     if size <= 0:
         return 0.0
-    reached = 1.0 if pricer.ideal else complete(HOST_PARAMETERS, {})["host_link_frac"]
-    return float(size / (pricer.device.host_bytes_per_s * reached))
+    return float(size / min(host_copies_bytes_per_s(pricer)))
 
 
 def _sends_s(whole: Network, places: Sequence[Place]) -> float | list[float]:

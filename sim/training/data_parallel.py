@@ -24,9 +24,11 @@ from sim.cost.parameter_server import (
     synchronous_step_s,
 )
 from sim.cost.parameters import complete
+from sim.spec.device import Device
 from sim.spec.model import Model
 from sim.spec.ops import Message
 from sim.spec.parallelism import Plan
+from sim.spec.profile import Constant, Fit, find
 from sim.spec.workload import Training
 from sim.training.pricing import Group, Pricer
 
@@ -36,8 +38,6 @@ OUTER_STATE_BYTES = 8.0
 """Local SGD with an outer momentum (DiLoCo, arXiv 2311.08105): the last agreed weights and the momentum, fp32."""
 OUTER_TRAFFIC_BYTES = 26.0
 """A parameter of the outer update: weights and anchor read, anchor and momentum in and out, both weights written."""
-MATRIX_FLOP_FRAC = 0.5
-"""Share of the matrix rate that PowerSGD's thin products reach (assumed)."""
 SIDE = 1024.0
 """Side of the square matrices that stand for the parameters of a model known only by its arithmetic (assumed)."""
 
@@ -237,8 +237,25 @@ def _memory_bytes_per_s(pricer: Pricer) -> float:
 
 
 def _pack_s(packed: gist.Compressed, training: Training, pricer: Pricer) -> float:
-    rate = MATRIX_FLOP_FRAC * pricer.device.peak(training.precision)
-    return float(packed.overhead_s(_memory_bytes_per_s(pricer), rate))
+    device, ratio = (
+        pricer.device,
+        measured_packing(pricer.fits, pricer.device, training.plan.compression.method),
+    )
+    rates = device.memory_bytes_per_s, device.peak(training.precision)
+    return float(gist.packing_s(packed, *rates, ratio.value if ratio else 1.0))
+
+
+def measured_packing(fits: Sequence[Fit], device: Device, method: str) -> Constant | None:
+    """Measured over modelled time of a compression's kernels on the device or its generation; None = not measured."""
+    kin = [
+        fit
+        for fit in fits
+        if fit.op == "compression"
+        and fit.key.get("of") == method
+        and (fit.key.get("accelerator") == device.key or fit.key.get("generation") == device.generation)
+    ]
+    fit = find(kin, "compression", (("accelerator", device.key),))
+    return None if fit is None else fit.parameters.get("packing_ratio")
 
 
 def server_message_bytes(training: Training, values: float, workers: int) -> float:

@@ -6,7 +6,7 @@ Like the tolerance chain of an assembly: parts of one mould err together, parts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import exp, log, sqrt
 from typing import Any, NamedTuple
 
@@ -39,9 +39,25 @@ PART_OF = (
     ("fit reduce_scatter", "collective"),
     ("fit sendrecv", "collective"),
     ("fit network", "collective"),
+    ("messages not calibrated", "collective"),
+    ("network not calibrated", "collective"),
     ("not calibrated", "matmul"),
+    ("data path", "loader"),
 )
 """How a term's source begins -> the part of ``rackcast calibrate run`` that measures it."""
+OVER_NODES = ("fit network", "network not calibrated")
+"""Beginnings of sources that only a calibration of several nodes at once measures."""
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("matmul", "memory"),
+    "convolution": ("matmul", "memory"),
+    "embedding": ("memory",),
+    "optimizer": ("memory",),
+    "layer": ("matmul", "memory", "attention", "convolution", "launch"),
+    "loader": ("copies", "storage"),
+}
+"""Parts to measure with a part: what its fit is relative to, on a device without a datasheet, too."""
+DATA_PATH = ("host_to_device_bytes_per_s", "client_read_bytes_per_s", "decode_bytes_per_s")
+"""Measured constants that the data path leans on (:mod:`sim.training.node_rates`)."""
 
 
 class Worth(NamedTuple):
@@ -80,14 +96,15 @@ def step_interval(result: StepResult, fits: Sequence[Fit], *, between: bool = Tr
     """
     every = _terms(result, fits, between=between)
     terms = sorted(_merged(every), key=lambda term: -term.step_sigma)
-    sigma = sqrt(sum(term.step_sigma**2 for term in terms))
+    sigma, worth = sqrt(sum(term.step_sigma**2 for term in terms)), worth_measuring(terms)
     return {
         "low_s": result.step_s * exp(-Z80 * sigma),
         "high_s": result.step_s * exp(Z80 * sigma),
         "level_frac": 0.8,
         "sigma_frac": sigma,
         "terms": [term._asdict() | {"step_sigma_frac": term.step_sigma} for term in terms if term.step_sigma],
-        "measure": [one._asdict() for one in worth_measuring(terms)],
+        "measure": [one._asdict() for one in worth],
+        "measure_command": _command([one.part for one in worth], any("srun" in one.command for one in worth)),
     }
 
 
@@ -98,12 +115,22 @@ def worth_measuring(terms: Sequence[Term], count: int = 3) -> list[Worth]:
     """
     total = sum(term.step_sigma**2 for term in terms)
     by_part: dict[str, float] = {}
+    far = False
     for term in terms:
         part = next((part for start, part in PART_OF if term.source.startswith(start)), "")
         if part and term.step_sigma > 0:
             by_part[part] = by_part.get(part, 0.0) + term.step_sigma**2 / total
+            far |= term.source.startswith(OVER_NODES)
     ranked = sorted(by_part.items(), key=lambda pair: -pair[1])[:count]
-    return [Worth(part, share, f"rackcast calibrate run --only {part}") for part, share in ranked]
+    return [Worth(part, share, _command([part], far and part == "collective")) for part, share in ranked]
+
+
+def _command(parts: Sequence[str], over_nodes: bool) -> str:
+    """What to type for some parts and those they need; over several nodes as a batch system starts it."""
+    if not parts:
+        return ""
+    only = ",".join(dict.fromkeys(name for part in parts for name in (*NEEDS.get(part, ()), part)))
+    return f"{'srun ' if over_nodes else ''}rackcast calibrate run --only {only}"
 
 
 def _merged(terms: Iterator[Term]) -> list[Term]:
@@ -128,7 +155,8 @@ def _terms(result: StepResult, fits: Sequence[Fit], *, between: bool) -> Iterato
     for cause, group in (("data communication", "data"), ("pipeline communication", "pipeline")):
         if parts[cause] > 0:
             yield _message_term(result, training, fits, cause, group)
-    yield Term("data path", parts["loader"] / step, UNMEASURED)
+    known = [constant_sigma(result.overheads[name]) for name in DATA_PATH if name in result.overheads]
+    yield Term("data path", parts["loader"] / step, max(known, default=UNMEASURED))
     moved = {
         "kernel_factor": kernels if result.uses else 0.0,
         "message_factor": messages,
@@ -188,7 +216,7 @@ def _uses(result: StepResult, training: Training, kernels: float, messages: floa
         is_sent = use.name in sent
         if weight > 0:
             share = (messages if is_sent else kernels) * weight / total[is_sent]
-            yield Term(_source(use.fit), share, fit_sigma(use.fit))
+            yield Term(_source(use.fit, "messages " if is_sent else ""), share, fit_sigma(use.fit))
 
 
 def _message_term(
@@ -204,14 +232,17 @@ def _message_term(
         return Term("parameter servers", share, UNMEASURED)
     if talking.ranks > talking.ranks_per_domain:
         wanted = [("fabric", pool.system.fabric), ("generation", generation)]
-        fit = find(fits, "network", wanted)
-    else:
-        wanted = [("generation", generation), ("accelerator", pool.accelerator.key)]
-        fit = find(fits, "sendrecv" if group == "pipeline" else "all_reduce", wanted)
-    return Term(_source(fit), share, fit_sigma(fit))
+        return _told(find(fits, "network", wanted), share, "network ")
+    wanted = [("generation", generation), ("accelerator", pool.accelerator.key)]
+    fit = find(fits, "sendrecv" if group == "pipeline" else "all_reduce", wanted)
+    return _told(fit, share, "messages ")
 
 
-def _source(fit: Fit | None) -> str:
+def _told(fit: Fit | None, share: float, of: str) -> Term:
+    return Term(_source(fit, of), share, fit_sigma(fit))
+
+
+def _source(fit: Fit | None, of: str = "") -> str:
     if fit is None:
-        return "not calibrated"
+        return f"{of}not calibrated"
     return " ".join(("fit", fit.op, *(str(value) for value in fit.key.values())))

@@ -17,25 +17,34 @@ from sim.cost.security import SECURITY_PARAMETERS, storage_goodput_bytes_per_s
 from sim.cost.storage import STORAGE_PARAMETERS, Loading, Storage, loader_wait_s, loading
 from sim.spec.copies import replicas
 from sim.spec.device import Device
+from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster
 from sim.spec.workload import Loader, Training
+from sim.training.node_rates import NodeRates, node_rates
 from sim.training.program import Options, StepCost
 
 Floats = NDArray[np.float64]
+UNMEASURED = NodeRates()
 
 
-def file_system(cluster: Cluster, clients_per_node: int = 1, *, encrypted: bool = False) -> Storage:
+def file_system(
+    cluster: Cluster,
+    clients_per_node: int = 1,
+    *,
+    encrypted: bool = False,
+    rates: NodeRates = UNMEASURED,
+) -> Storage:
     """The storage that a cluster reads and writes: its own aggregate rates, without limit where it names none.
 
-    A node is one client with a port of its own, which ``clients_per_node`` processes share; encryption at rest leaves
-    a share of every rate.
+    A node is one client with a port of its own, or with the rates measured on it, which ``clients_per_node`` processes
+    share; encryption at rest leaves a share of every rate.
     """
     own = cluster.storage
     if own is None:
         return Storage(float("inf"), float("inf"))
     known = complete(STORAGE_PARAMETERS, {})
     kept = complete(SECURITY_PARAMETERS, {})["storage_rate_frac"] if encrypted else 1.0
-    return Storage(
+    storage = Storage(
         float(storage_goodput_bytes_per_s(own.read_bytes_per_s, kept)),
         float(storage_goodput_bytes_per_s(own.write_bytes_per_s, kept)),
         kept * known["client_read_bytes_per_s"] / clients_per_node,
@@ -43,6 +52,7 @@ def file_system(cluster: Cluster, clients_per_node: int = 1, *, encrypted: bool 
         known["metadata_per_s"],
         known["latency_s"],
     )
+    return rates.of(storage, kept_frac=kept, clients=clients_per_node)
 
 
 def device_batch(
@@ -77,11 +87,14 @@ def serial_s(training: Training, data: int) -> float:
     return loader.sample_serial_s * training.plan.micro_batch * data if loader else 0.0
 
 
-def step_wait_s(training: Training, cluster: Cluster, data: int, step_s: float) -> float:
+def step_wait_s(
+    training: Training, cluster: Cluster, data: int, step_s: float, fits: Sequence[Fit] = ()
+) -> float:
     """Seconds a step of ``step_s`` waits for data in a long run.
 
     One device in each tensor group and first stage reads a copy's samples; so ``data`` clients share the storage. Of
-    copies on unlike pools the latest decides; each is taken to read the mean share.
+    copies on unlike pools the latest decides; each is taken to read the mean share. ``fits`` know what was measured
+    of files and copies.
     """
     loader = training.loader
     if loader is None or not staged(loader):
@@ -91,8 +104,10 @@ def step_wait_s(training: Training, cluster: Cluster, data: int, step_s: float) 
     for kind in replicas(cluster, training.plan):
         pool = kind.pools[0]
         together = max(pool.system.gpus_per_node // training.plan.model_ranks, 1)
-        storage = file_system(cluster, together, encrypted=encrypted)
-        batch = device_batch(loader, storage, pool.accelerator.device(), training.global_batch / data, data)
+        device = pool.accelerator.device()
+        rates = node_rates(fits, device)
+        storage = file_system(cluster, together, encrypted=encrypted, rates=rates)
+        batch = device_batch(loader, storage, rates.on(device), training.global_batch / data, data)
         wait = loader_wait_s(step_s, batch, loader.prefetch, loader.hiccup_s, loader.steps_between_hiccups)
         waits.append(float(wait))
     return max(waits)

@@ -100,6 +100,7 @@ def overheads_on(pool: Pool, training: Training, fits: Sequence[Fit], *, ideal: 
         ranks=min(pool.system.gpus_per_node, pool.devices),
         network=_kind(training),
         mlp=mlp_kind(training),
+        rule=training.optimizer,
     )
 
 

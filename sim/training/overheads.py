@@ -76,12 +76,15 @@ def overheads(
     ranks: int = 1,
     network: str = "transformer",
     mlp: str = "dense",
+    rule: str = "",
 ) -> Overheads:
     """The overheads of ``stack`` on ``generation`` in a number format; none at all for an ideal machine.
 
     Where the stack's own fit does not know the host's time a launch, the profile's launch measurement on this
     generation does. ``ranks``: devices of a node that work at once, which slow each other where that was measured.
     ``network``: ``transformer`` or ``convolutional``, where layers of both were. ``mlp``: see :func:`mlp_kind`.
+    ``rule``: of the optimizer, whose own measured share of the bandwidth goes before the stack's, which is that of
+    AdamW.
     """
     if ideal:
         return Overheads(1.0, 1.0, 0.0, 0.0, 1.0, {})
@@ -90,6 +93,7 @@ def overheads(
     fit = find(known, "stack", (*wanted, ("mlp", mlp), ("network", network), ("ranks", str(ranks))))
     constants = {**defaults(PARAMETERS), **measured_launch(known, generation)}
     constants |= fit.parameters if fit else {}
+    constants |= measured_update(known, generation, rule, ranks)
     return Overheads(**{name: constant.value for name, constant in constants.items()}, constants=constants)
 
 
@@ -97,6 +101,20 @@ def mlp_kind(training: Training) -> str:
     """``experts`` or ``dense``: routers, permutations and grouped products leave other gaps than plain layers."""
     model = training.model
     return "dense" if isinstance(model, SampleModel) or not model.experts else "experts"
+
+
+def measured_update(fits: Iterable[Fit], generation: str, rule: str, ranks: int) -> dict[str, Constant]:
+    """``optimizer_bandwidth_frac`` of an update rule, where it was measured on the generation; fused where it can be.
+
+    AdamW's is measured with the layers, beside as many ranks, and comes with the stack.
+    """
+    some = [
+        fit
+        for fit in fits
+        if fit.key.get("rule") == rule != "adamw" and fit.key.get("generation") == generation
+    ]
+    fit = find(some, "optimizer", (("kind", "fused"), ("ranks", str(ranks))))
+    return {} if fit is None else dict(fit.parameters)
 
 
 def measured_launch(fits: Iterable[Fit], generation: str) -> dict[str, Constant]:

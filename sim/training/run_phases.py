@@ -6,7 +6,7 @@ Like a long drive: the time at the wheel is the trip, and fuel stops, detours an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +24,13 @@ from sim.cost.storage import write_s
 from sim.results.step import RunResult
 from sim.spec.model import Model
 from sim.spec.parameter_count import NotCountable, weights
+from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster
 from sim.spec.tasks import own_weights, task_jobs
 from sim.spec.workload import Run, Training
 from sim.training.data_parallel import matrix_side
-from sim.training.loading import file_system, step_wait_s
+from sim.training.loading import UNMEASURED, file_system, step_wait_s
+from sim.training.node_rates import NodeRates, node_rates
 
 Floats = NDArray[np.float64]
 
@@ -97,13 +99,19 @@ def _times(steps: Floats, every: ArrayLike) -> Floats:
 
 
 def run_result(
-    training: Training, cluster: Cluster, data: int, step_s: float, parts_s: Mapping[str, float]
+    training: Training,
+    cluster: Cluster,
+    data: int,
+    step_s: float,
+    parts_s: Mapping[str, float],
+    fits: Sequence[Fit] = (),
 ) -> RunResult | None:
     """The run that the scenario asks for, None where it asks for none.
 
     Args:
         data: data-parallel copies.
         parts_s: seconds of a step by cause (an evaluation does the forward share of it).
+        fits: what was measured of the node's files, copies and ciphers.
     """
     run = training.run
     if run is None:
@@ -111,11 +119,12 @@ def run_result(
     batch_tokens = sum(job.global_batch * job.sequence for job in task_jobs(training))
     steps = run.steps or math.ceil(run.tokens / batch_tokens)
     size = checkpoint_bytes(training)
-    tolls = protection_s(training, run, cluster, data, step_s)
-    evaluation = evaluation_batch_s(training, cluster, data, step_s, parts_s)
+    rates = node_rates(fits, cluster.pools[0].accelerator.device())
+    tolls = protection_s(training, run, cluster, data, step_s, rates)
+    evaluation = evaluation_batch_s(training, cluster, data, step_s, parts_s, fits)
 
     def phases(how: Run) -> dict[str, float]:
-        write, copy = checkpoint_s(training, how, cluster, data, size)
+        write, copy = checkpoint_s(training, how, cluster, data, size, rates)
         parts = phases_s(
             steps,
             step_s,
@@ -136,19 +145,24 @@ def run_result(
     if run.security.encrypted_storage:
         plain = phases(replace(run, security=replace(run.security, encrypted_storage=False)))
         protection["encryption at rest: checkpoints"] = seconds["checkpoint"] - plain["checkpoint"]
-    write, _ = checkpoint_s(training, run, cluster, data, size)
+    write, _ = checkpoint_s(training, run, cluster, data, size, rates)
     return RunResult(steps, steps * batch_tokens, seconds, size, write, protection)
 
 
 def evaluation_batch_s(
-    training: Training, cluster: Cluster, data: int, step_s: float, parts_s: Mapping[str, float]
+    training: Training,
+    cluster: Cluster,
+    data: int,
+    step_s: float,
+    parts_s: Mapping[str, float],
+    fits: Sequence[Fit] = (),
 ) -> float:
     """Seconds to evaluate one global batch: the forward share of the passes, no gradients, no update."""
     passes = parts_s["forward"] + parts_s["backward"]
     share = parts_s["forward"] / passes if passes > 0 else 0.0
     only_training = parts_s["optimizer"] + parts_s["data communication"] + parts_s["loader"]
     seconds = share * (step_s - only_training)
-    return seconds + step_wait_s(training, cluster, data, seconds)
+    return seconds + step_wait_s(training, cluster, data, seconds, fits)
 
 
 def checkpoint_bytes(training: Training) -> float:
@@ -171,7 +185,12 @@ def _parameters(model: Model) -> float:
 
 
 def checkpoint_s(
-    training: Training, run: Run, cluster: Cluster, data: int, size_bytes: float
+    training: Training,
+    run: Run,
+    cluster: Cluster,
+    data: int,
+    size_bytes: float,
+    rates: NodeRates = UNMEASURED,
 ) -> tuple[float, float]:
     """Seconds to write a checkpoint to storage, and to copy it to host memory.
 
@@ -180,17 +199,22 @@ def checkpoint_s(
     plan, pool = training.plan, cluster.pools[0]
     writers = plan.model_ranks * ((plan.shard_ranks or data) if plan.zero_stage else 1)
     nodes = max(min(math.ceil(writers / pool.system.gpus_per_node), pool.nodes), 1)
-    storage = file_system(cluster, encrypted=run.security.encrypted_storage)
-    copy = size_bytes / writers / pool.accelerator.host_link_bytes_per_s
+    storage = file_system(cluster, encrypted=run.security.encrypted_storage, rates=rates)
+    measured = rates.device_to_host_bytes_per_s
+    copy = size_bytes / writers / (measured.value if measured else pool.accelerator.host_link_bytes_per_s)
     return float(write_s(storage, size_bytes / nodes, nodes)), copy
 
 
 def protection_s(
-    training: Training, run: Run, cluster: Cluster, data: int, step_s: float
+    training: Training, run: Run, cluster: Cluster, data: int, step_s: float, rates: NodeRates = UNMEASURED
 ) -> dict[str, float]:
-    """Seconds that each kind of protection adds to a step: confidential mode, trigger samples, marked weights."""
+    """Seconds that each kind of protection adds to a step: confidential mode, trigger samples, marked weights.
+
+    The bounce buffer of confidential mode goes at the pace of one core that encrypts, where that was measured.
+    """
     wanted, loader = run.security, training.loader
-    known = complete(SECURITY_PARAMETERS, {})
+    cipher = rates.host_aes_bytes_per_s
+    known = complete(SECURITY_PARAMETERS, {"bounce_bytes_per_s": cipher.value} if cipher else {})
     device = cluster.pools[0].accelerator.device()
     parts = {}
     if wanted.confidential:

@@ -13,7 +13,7 @@ from sim.results.step import MemoryUse, Stage, StepResult, Use
 from sim.results.timeline import Timeline, account
 from sim.spec.checks import data_parallel
 from sim.spec.model import Model
-from sim.spec.profile import Fit
+from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
 from sim.spec.tasks import task_jobs
 from sim.spec.workload import SampleModel, Training
@@ -25,6 +25,7 @@ from sim.training.layers import Network, dealt_layers, network
 from sim.training.loading import serial_s, step_wait_s, with_wait
 from sim.training.memory import memory_use
 from sim.training.mixed import Share, dealt, in_step, places, shares
+from sim.training.node_rates import NodeRates, as_measured, node_rates, used
 from sim.training.pricing import Group, Prices
 from sim.training.program import Options, StepCost, build_together
 from sim.training.run_phases import run_result
@@ -56,6 +57,7 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None =
     """
     step = play_step(scenario, fits, known)
     cluster, training = scenario.cluster, step.training
+    place = next(iter(step.by_pool.values()))
     data = data_parallel(cluster, training)
     stages = _stages(training, step.whole, step.mine)
     parts_s = account(step.timeline, [stage.devices for stage in stages])
@@ -67,9 +69,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None =
         data,
         step.mine[0].micro_batches,
         _uses(training, step.whole, step.by_pool),
-        next(iter(step.by_pool.values())).extra.constants,
+        {**place.extra.constants, **_measured(scenario, place.pricer.fits)},
         stages,
-        run_result(training, cluster, data, step.timeline.step_s, parts_s),
+        run_result(training, cluster, data, step.timeline.step_s, parts_s, place.pricer.fits),
     )
 
 
@@ -84,6 +86,7 @@ def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = No
         raise ValueError("the scenario has no [training] section")
     cluster, data = scenario.cluster, data_parallel(scenario.cluster, asked)
     known = {} if known is None else known
+    asked = as_measured(asked, _rates(scenario, fits))
     training, whole = dealt(scenario, asked, fits, data, known)
     by_pool = places(scenario, training, fits, data, known)
     mine = shares(cluster, training, whole, by_pool)
@@ -101,10 +104,21 @@ def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = No
         cost = replace(cost, load_s=serial_s(training, data), straggler_s=late_s)
         played.append((cost, _options(training, by_pool, share.micro_batches)))
     timeline = play(build_together(played))
-    wait_s = step_wait_s(training, cluster, data, timeline.step_s)
+    wait_s = step_wait_s(training, cluster, data, timeline.step_s, fits)
     if wait_s > 0:
         timeline = play(build_together([with_wait(*copy, wait_s) for copy in played]))
     return Played(training, whole, by_pool, mine, timeline)
+
+
+def _rates(scenario: Scenario, fits: Sequence[Fit]) -> NodeRates:
+    pool = scenario.cluster.pools[0]
+    return node_rates(fits, pool.accelerator.device(), pool.system.gpus_per_node)
+
+
+def _measured(scenario: Scenario, fits: Sequence[Fit]) -> dict[str, Constant]:
+    """What was measured of the first pool's nodes and counts in this job."""
+    asked = scenario.training
+    return {} if asked is None else used(_rates(scenario, fits), asked, scenario.cluster)
 
 
 def alike_ranks(training: Training, data: int) -> int:

@@ -18,6 +18,7 @@ from sim.cost.parameters import complete
 from sim.spec.model import Model
 from sim.spec.ops import Gemm
 from sim.spec.workload import Training
+from sim.training.node_rates import node_rates
 from sim.training.pricing import Pricer
 
 
@@ -43,17 +44,26 @@ def optimizer_s(
     shard = (plan.shard_ranks or data) if plan.zero_stage >= 1 else 1
     device = pricer.device
     if plan.offload_optimizer:
-        host = complete(HOST_PARAMETERS, {})
-        memory, share = host["host_memory_bytes_per_s"], 1.0 if pricer.ideal else host["host_link_frac"]
-        return [
-            float(offloaded_update_s(n / shard, rule, device.host_bytes_per_s, memory, share)) for n in held
-        ]
+        memory = complete(HOST_PARAMETERS, {})["host_memory_bytes_per_s"]
+        link, _ = host_copies_bytes_per_s(pricer)
+        return [float(offloaded_update_s(n / shard, rule, link, memory)) for n in held]
     share = 1.0 if pricer.ideal else bandwidth_frac
     seconds = [float(update_s(n / shard, rule, device.memory_bytes_per_s, share)) for n in held]
     if rule.orthogonalised and isinstance(training.model, Model):
         one = pricer.seconds(orthogonalise_layer(training.model)) / (plan.tensor * shard)
         seconds = [total + one * count for total, count in zip(seconds, layers, strict=True)]
     return seconds
+
+
+def host_copies_bytes_per_s(pricer: Pricer) -> tuple[float, float]:
+    """Rates of large pinned copies from the device to its host, and back: as measured, else a share of the link's."""
+    link = pricer.device.host_bytes_per_s
+    if pricer.ideal:
+        return link, link
+    rates = node_rates(pricer.fits, pricer.device)
+    assumed = link * complete(HOST_PARAMETERS, {})["host_link_frac"]
+    down, up = rates.device_to_host_bytes_per_s, rates.host_to_device_bytes_per_s
+    return (down.value if down else assumed), (up.value if up else assumed)
 
 
 def orthogonalise_layer(model: Model) -> list[Gemm]:

@@ -78,7 +78,7 @@ def test_a_rank_that_ends_badly_is_one_sentence_and_no_hang(body, message):
 
 def test_silent_ranks_are_given_up():
     with pytest.raises(ranks.RankError, match="no rank has reported for 0 s, after 0 rows"):
-        list(ranks.spawn(2, hang, None, lambda text: None, 0.5))
+        list(ranks.spawn(2, hang, None, lambda text: None, silence_s=0.4))
 
 
 def test_a_reader_that_stops_early_leaves_no_process():

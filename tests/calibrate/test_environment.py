@@ -8,7 +8,7 @@ import platform
 
 import pytest
 
-from calibrate import environment
+from calibrate import driver, environment
 from calibrate.environment import Machine, TorchMissingError
 
 
@@ -77,15 +77,15 @@ def test_nvidia_smi_answer_becomes_named_values(tmp_path, monkeypatch):
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     fields = ("driver_version", "power.limit", "mig.mode.current")
-    assert environment.nvidia_smi("cuda:0", fields) == {"driver_version": "580.1", "power_limit": "700.00 W"}
+    assert driver.nvidia_smi("cuda:0", fields) == {"driver_version": "580.1", "power_limit": "700.00 W"}
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert environment.nvidia_smi("cuda:0", fields) == {}
+    assert driver.nvidia_smi("cuda:0", fields) == {}
 
 
 def test_without_the_tool_there_is_no_link_and_no_driver(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert environment.nvidia_smi("cuda:0") == {}
-    assert environment.nvlink_active() is False
+    assert driver.nvidia_smi("cuda:0") == {}
+    assert driver.nvlink_active() is False
 
 
 def test_rows_name_device_and_library():

@@ -131,7 +131,7 @@ def test_what_is_missing_is_named():
 
 def test_a_shipped_table_is_predicted_on_shapes_left_out():
     with gzip.open(MEASURED / "attention.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["gpu"] == "H100-80GB"]
+        rows = [row for row in csv.DictReader(file) if row["gpu"] == "H100-80GB"][::2]
     devices = {"H100-80GB": Device("h100", "hopper", RATES, 85.9e9, 3.35e12, 132, 52e6)}
     columns = {name: np.array([row[name] for row in rows], dtype=object) for name in rows[0]}
     predicted = cross_validate(columns, devices, 2)

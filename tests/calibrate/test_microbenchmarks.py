@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
+from calibrate.fit import fit_measurements
 from calibrate.measure import Point, sweep
-from calibrate.measurements import table_faults
+from calibrate.measurements import Measurements, table_faults
 from calibrate.microbenchmarks.common import affordable, in_turn
-from calibrate.run import PARTS, TABLE_OF
+from calibrate.parts import PARTS, TABLE_OF
+from calibrate.stand_in import stand_in_devices
+from sim.spec.device import Device
+from sim.spec.profile import from_json, to_json
+from sim.training.interval import NEEDS, PART_OF, _command
 
 torch = pytest.importorskip("torch", reason="microbenchmarks need torch (extra: calibrate)")
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine():
     from calibrate.environment import machine
 
     return replace(machine("cpu"), cache_bytes=2e6)  # small operands: this is about form, not about speed
+
+
+@cache
+def rows_once(part, machine):
+    """Rows of a part, measured once for all tests that look at them."""
+    return rows_of(part, machine)[0]
+
+
+def layers_alone(machine, budget_s, seed, warn):
+    """The part ``layer`` without the ranks that it would start."""
+    from calibrate.microbenchmarks import layer
+    from calibrate.microbenchmarks.common import rows_of
+
+    points = layer._points(torch, machine, budget_s, None)
+    for row in rows_of(machine, points, budget_s, seed, warn, rule=layer._rule(machine), least=len(points)):
+        if layer._table(row) == "layer":
+            yield row | {"ranks": 1}
 
 
 def rows_of(part, machine, budget_s=0.2):
@@ -30,6 +53,8 @@ def rows_of(part, machine, budget_s=0.2):
         copies,
         embedding,
         host,
+        launch,
+        matmul,
         memory,
         optimizer,
         power,
@@ -47,19 +72,84 @@ def rows_of(part, machine, budget_s=0.2):
         "compression": compression.measure,
         "memory": memory.measure,
         "power": power.measure,
+        "matmul": matmul.measure,
+        "launch": launch.measure,
+        "layer": layers_alone,
     }[part]
     said = []
     return list(measure(machine, budget_s, 3, said.append)), said
 
 
-@pytest.mark.parametrize(
-    "part", ["attention", "convolution", "embedding", "storage", "loader", "security", "compression"]
-)
+ALONE = sorted(PARTS.keys() - {"copies", "power", "collective", "overlap"})
+"""Parts that a CPU measures without starting ranks."""
+
+
+@pytest.mark.parametrize("part", ALONE)
 def test_a_part_gives_rows_of_its_table_however_short_the_budget(part, machine):
-    rows, _ = rows_of(part, machine)
+    rows = rows_once(part, machine)
     assert rows
     assert table_faults({TABLE_OF.get(part, part): rows}) == []
     assert all(row["gpu"] == machine.gpu for row in rows)
+
+
+OPS = {
+    "matmul": "gemm",
+    "attention": "attention_decode",
+    "memory": "memory_bound",
+    "layer": "stack",
+    "collective": "all_reduce",
+    "loader": "storage",
+}
+"""A fit that a part brings, where it does not have the part's name."""
+
+
+def exchanges(machine):
+    """Rows of table ``collectives`` as two ranks would leave them: 20 us and 1 GB/s."""
+    source = {**machine.columns, "system": "here", "nodes": 1, "gpus": 2, "fabric": "gloo", "repeats": 7}
+    for power in range(10, 26):
+        time_us = 20 + 2**power / 1e3
+        times = dict.fromkeys(("time_us", "low_us", "high_us"), time_us)
+        yield {**source, "collective": "all_reduce", "size_bytes": 2**power, **times}
+
+
+SUGGESTED = {part for _, part in PART_OF}
+
+
+@pytest.mark.parametrize("part", ["collective", "embedding", "layer", "loader", "matmul"])
+def test_what_run_suggests_to_measure_can_be_fitted_alone(part, machine):
+    """The very parts of the command that ``run`` prints, on a device without a datasheet."""
+    named = _command([part], False).rpartition(" ")[2].split(",")
+    assert set(named) <= set(PARTS)
+    rows = {one: rows_once(one, machine) for one in named if one in ALONE}
+    if part == "collective":
+        rows[part] = list(exchanges(machine))
+    tables = {TABLE_OF.get(one, one): tuple(found) for one, found in rows.items()}
+    devices = stand_in_devices(tables, units=1, memory_bytes=1e10, cache_bytes=machine.cache_bytes)
+    profile = fit_measurements(Measurements({}, {}, tables, (), devices, True))
+    every = {
+        one for one in named if one in SUGGESTED
+    }  # each needs no more than those that come with this one
+    assert all(set(NEEDS.get(one, ())) <= set(named) for one in every)
+    assert {OPS.get(one, one) for one in every} <= {fit.op for fit in profile.fits}
+    assert from_json(to_json(profile)).fits
+
+
+def test_every_suggestion_is_a_part():
+    assert set(PARTS) >= SUGGESTED
+    for part in SUGGESTED:
+        assert set(_command([part], False).rpartition(" ")[2].split(",")) <= set(PARTS), part
+
+
+@pytest.mark.parametrize("part", ["storage", "loader", "security", "compression"])
+def test_the_smaller_parts_leave_a_profile_that_loads(part, machine):
+    tables = {part: tuple(rows_once(part, machine))}
+    devices = {machine.gpu: Device("here", "cpu", {"fp32": 1e11}, 1e10, 1e10, 1, 1e6)}
+    profile = from_json(to_json(fit_measurements(Measurements({}, {}, tables, (), devices, True))))
+    fits = [fit for fit in profile.fits if fit.op == part]
+    assert {fit.key["of"] for fit in fits} == {row["op"] for row in tables[part]}
+    for fit in fits:
+        ratio = fit.op == "compression"
+        assert fit.parameters.keys() <= ({"packing_ratio"} if ratio else {"bytes_per_s", "latency_s"})
 
 
 def test_a_cpu_has_no_door_to_itself(machine):
@@ -173,4 +263,6 @@ def test_the_first_points_are_those_that_a_short_budget_keeps():
 def test_every_part_has_a_table():
     from calibrate.tables import TABLES
 
-    assert {TABLE_OF.get(part, part) for part in PARTS} == set(TABLES) - {"readings"}  # those come from logs
+    assert {TABLE_OF.get(part, part) for part in PARTS} == set(TABLES) - {"readings"}, (
+        "readings come from other tools"
+    )

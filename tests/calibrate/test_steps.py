@@ -37,7 +37,7 @@ def test_the_quick_suite_of_a_cpu_has_one_and_two_ranks():
     assert [step.ranks for step in steps] == sorted(step.ranks for step in steps)
     assert {step.ranks for step in steps} == {1, 2}
     assert len({step.name for step in steps}) == len(steps)
-    with pytest.raises(ValueError, match="expected quick or full"):
+    with pytest.raises(ValueError, match="expected one of smoke, quick, full"):
         suite("long", cuda=False, memory_bytes=16e9, processes=[1])
 
 

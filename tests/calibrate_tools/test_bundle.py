@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -82,6 +83,73 @@ def test_the_bundle_is_small_whole_and_the_same_bytes_twice(tmp_path: Path) -> N
     allowed = ("calibrate/", "sim/cost/", "sim/spec/", "sim/units.py", "sim/__init__.py")
     assert all(name.startswith(allowed) for name in modules)
     assert "sim/spec/loader.py" not in modules
+
+
+NEWER = {
+    "tomllib", "ExceptionGroup", "BaseExceptionGroup", "Self", "LiteralString", "Never", "NotRequired", "Required",
+    "Unpack", "TypeVarTuple", "assert_never", "assert_type", "reveal_type", "override", "StrEnum", "ReprEnum", "UTC",
+    "chdir", "batched", "file_digest", "TaskGroup", "Runner", "add_note", "exception", "cbrt", "exp2", "getencoding",
+    "TypeAliasType", "itertools.batched", "walk_up", "sumprod",
+}  # fmt: skip
+"""Modules and names that Python gained in 3.11 and 3.12. Source: What's New In Python 3.11 and 3.12."""
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    """Names that a module imports or looks up; those that only type checkers see do not count."""
+    nodes: list[ast.AST] = [tree]
+    found: set[str] = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_everything_in_the_bundle_is_python_3_10(tmp_path: Path) -> None:
+    bundle(tmp_path / "b.pyz")
+    with zipfile.ZipFile(tmp_path / "b.pyz") as archive:
+        sources = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert len(sources) > 50
+    for name, text in sources.items():
+        tree = ast.parse(text, name, feature_version=(3, 10))
+        assert names_in(tree) & NEWER == set(), name
+    stray = ast.parse("import tomllib\nfrom typing import Self")
+    assert names_in(stray) & NEWER == {"tomllib", "Self"}, "the scan finds what it looks for"
+
+
+LOAD_ALL = """
+import importlib, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+for path in sorted((root / "calibrate").rglob("*.py")):
+    name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+    if not name.startswith(("calibrate.fit", "calibrate.networks")):  # these need scipy or torch to load
+        importlib.import_module(name)
+ours = [m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ("sim", "calibrate")]
+print("\\n".join(str(pathlib.Path(file).relative_to(root)) for file in ours if file))
+"""
+
+
+def test_every_module_loads_from_the_bundle_alone(tmp_path: Path) -> None:
+    modules, package = bundle(tmp_path / "b.pyz"), tmp_path / "package"
+    with zipfile.ZipFile(tmp_path / "b.pyz") as archive:
+        archive.extractall(package)
+    (tmp_path / "load.py").write_text(LOAD_ALL)
+    done = bare(tmp_path, tmp_path / "load.py", package, package=package)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert loaded <= set(modules), "nothing came from elsewhere"
+    new = {"calibrate/tables.py", "calibrate/conditions.py", "calibrate/microbenchmarks/layer.py"}
+    assert new <= loaded
+    assert {"calibrate/networks.py", "sim/cost/kernels/processor.py"} <= set(modules)
 
 
 def test_help_of_the_bundle_needs_nothing(tmp_path: Path) -> None:

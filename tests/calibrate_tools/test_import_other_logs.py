@@ -250,7 +250,7 @@ def test_a_real_trace_of_torch_reads(tmp_path: Path) -> None:
 
 
 def call(*words: object):
-    return CliRunner().invoke(app, ["calibrate", "import", *map(str, words)])
+    return CliRunner().invoke(app, ["import", *map(str, words)])
 
 
 def test_the_verb_keeps_good_logs_and_names_bad_ones(tmp_path: Path) -> None:
@@ -281,7 +281,24 @@ def test_several_logs_go_into_one_file_and_the_same_bytes_come_twice(tmp_path: P
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
     done = call("ncl-tests", tmp_path / "x")
     assert done.exit_code == 2
-    assert "nearest is 'nccl-tests'" in done.stderr
+    assert "nearest: nccl-tests" in done.stderr
+
+
+def test_without_a_place_to_write_it_only_reports(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps(trace()))
+    done = call("torch-profiler", tmp_path / "t.json")
+    assert done.exit_code == 0, done.output
+    assert "1 rows of gemm" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_options_of_the_other_kinds_are_refused_all_at_once(tmp_path: Path) -> None:
+    done = call("superbench", tmp_path / "x", "--columns", "a,b", "--fit")
+    assert done.exit_code == 2
+    assert [line.split(" = ")[0] for line in done.stderr.splitlines()] == ["--columns", "--fit"]
+    done = call("swf", tmp_path / "x", "--gpu", "H100", "--nodes", "2")
+    assert done.exit_code == 2
+    assert [line.split(" = ")[0] for line in done.stderr.splitlines()] == ["--gpu", "--nodes"]
 
 
 NOT_MEASUREMENTS = {"README.md", "diagnosis_summary.jsonl", "monitor.jsonl", "mpi_pattern.txt"}

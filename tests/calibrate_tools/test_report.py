@@ -189,14 +189,7 @@ def pair_log(a: int, b: int, share: float) -> str:
 def test_logs_of_pairs_name_nodes_and_not_their_files(tmp_path: Path) -> None:
     for a, b in combinations(range(6), 2):
         (tmp_path / f"pair-{a}-{b}.log").write_text(pair_log(a, b, share=0.5 if 4 in (a, b) else 1.0))
-    words = [
-        "calibrate",
-        "import",
-        "nccl-tests",
-        *map(str, tmp_path.glob("*.log")),
-        "--out",
-        str(tmp_path / "m"),
-    ]
+    words = ["import", "nccl-tests", *map(str, tmp_path.glob("*.log")), "--out", str(tmp_path / "m")]
     assert CliRunner().invoke(app, words).exit_code == 0
     answer = json.loads(call(*sorted((tmp_path / "m").glob("*.json")), "--json").stdout)
     assert [row["node"] for row in answer["nodes"]] == [f"n{i}" for i in range(6)]

@@ -100,7 +100,7 @@ def test_a_run_killed_in_the_middle_is_taken_up(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="measuring needs torch (extra: calibrate)")
     out = tmp_path / "m.json"
     words = [sys.executable, "-m", "calibrate", "run", "--only", "matmul,launch,memory", "--out", str(out)]
-    process = subprocess.Popen([*words, "--budget", "4s"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*words, "--budget", "2s"], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while time.monotonic() < end and not (out.exists() and load(out).settings[resume.DONE]):
         time.sleep(0.05)
@@ -108,7 +108,7 @@ def test_a_run_killed_in_the_middle_is_taken_up(tmp_path: Path) -> None:
     process.wait()
     before = load(out)
     assert not before.complete
-    again = subprocess.run([*words, "--budget", "4s"], capture_output=True, text=True, timeout=120)
+    again = subprocess.run([*words, "--budget", "2s"], capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
     assert "taking up" in again.stderr
     after = load(out)
