@@ -16,6 +16,7 @@ import simpy
 from simpy.events import EventPriority
 
 from sim.cluster.nodes import Ground
+from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
 from sim.cluster.queue import Waiting
 from sim.cluster.rules import Rules
@@ -73,6 +74,7 @@ class Board:
         self.down_gpu_s = self.idle_gpu_s = self.idle_waiting_gpu_s = self.waiting_job_s = 0.0
         self.changed = False
         """Whether anything has happened since the policy was last asked."""
+        self._contention = rules.contention
         self._ends = FIRST if rules.completions_first else SECOND
         self.ended: Callable[[Any], None]
         self.hazarded: Callable[[Any], None]
@@ -122,9 +124,9 @@ class Board:
 
     def natural_end_s(self, state: JobState) -> float:
         """When a running job is done if nothing more happens to it."""
-        wall_s = state.work_left_s / state.rate
         recovery = self.rules.recovery(state.job)
-        return state.since_s + state.owed_s + recovery.wall_s(wall_s, restarted=state.restarted)
+        wall_s = recovery.wall_s(useful_needed_s(state), restarted=state.restarted)
+        return state.since_s + state.owed_s + wall_s
 
     def go(self, state: JobState, placed: Any, gpus: int) -> None:
         """Devices are taken: a stretch begins."""
@@ -137,16 +139,18 @@ class Board:
             raise TraceError(
                 f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0"
             )
+        state.stretch += 1
         if state.first_start_s is None:
             state.first_start_s = now
-        end_s = self.natural_end_s(state)
-        if rules.kill_at_limit:
-            end_s = min(end_s, max(state.limit_end_s, now))
-        state.end_s = end_s
-        state.ending = self.at(end_s, self.ended, state, self._ends)
+        self._will_end(state)
+        contention = self._contention
         hazard = None if rules.hazard is None else rules.hazard(state)
-        if hazard is not None and now + hazard.after_s < end_s:
-            self.at(now + hazard.after_s, self.hazarded, (state, state.ending, hazard.detect_s), FIRST)
+        # neighbours may yet put its end off: then a fault beyond it counts too
+        if hazard is not None and (now + hazard.after_s < state.end_s or contention is not None):
+            self.at(now + hazard.after_s, self.hazarded, (state, state.stretch, hazard.detect_s), FIRST)
+        if contention is not None:
+            state.alone_rate = state.rate
+            contention.join(state)
         if self.faulty and any(node in self.faulty for node, _ in placed.spots):
             state.fault_s, state.ending = now, None  # nobody knows yet, and nothing gets done there
         self.running[state.number] = state
@@ -156,6 +160,32 @@ class Board:
         if self._metered:
             self._usage.hold(state, 1, now)
         self.changed = True
+
+    def _will_end(self, state: JobState) -> None:
+        """Put its end into the calendar; one that stands still has none."""
+        end_s = self.natural_end_s(state)
+        if self.rules.kill_at_limit:
+            end_s = min(end_s, max(state.limit_end_s, self.now))
+        state.end_s = end_s
+        state.ending = (
+            object() if math.isinf(end_s) else self.at(max(end_s, self.now), self.ended, state, self._ends)
+        )
+
+    def re_pace(self) -> None:
+        """Neighbours have come or gone: new rates, and new ends, for those they slow down."""
+        if self._contention is None:
+            return
+        for number, share in self._contention.changed().items():
+            state = self.running[number]
+            rate = state.alone_rate * share
+            if rate == state.rate or state.ending is None or not math.isinf(state.fault_s):
+                continue  # nothing gets done after a fault that nobody has noticed
+            change_pace(state, rate, self.now, self.rules.recovery(state.job))
+            self._will_end(state)
+            if self._running_key is not None:
+                del self._cards[bisect_left(self._cards, state.running_entry)]
+                state.running_entry = (self._running_key(state), number, state)
+                insort(self._cards, state.running_entry)
 
     def stop(self, state: JobState, why: str) -> None:
         """A stretch ends: devices are given back, and the books get their line."""
@@ -172,8 +202,11 @@ class Board:
         del self.running[state.number]
         if self._running_key is not None:
             del self._cards[bisect_left(self._cards, state.running_entry)]
+        if self._contention is not None:
+            self._contention.leave(state)
         self.ground.release(state.placed, state.job)
         state.running, state.ending, state.fault_s = False, None, math.inf
+        state.pace = None
         state.placed = NOWHERE
         state.gpus = state.job.gpus
         state.since_s = now

@@ -46,6 +46,7 @@ class Dispatcher:
         self._down_s: dict[int, tuple[float, str]] = {}
         self._counter = 0
         self._more = True
+        self._owes_pass = False
         self._start_s = start_s
         self._one_pass, self._idle_passes = rules.one_pass, policy.idle_passes
         self._submits = SECOND if rules.completions_first else FIRST
@@ -137,13 +138,16 @@ class Dispatcher:
             state.entry = state.running_entry = (
                 PAST  # its cards point back at it: without them it is freed now
             )
+        elif not self._owes_pass:
+            return  # an end that was put off or called off is no news to anybody
         self._settle_instant()
 
     def _hazarded(self, event: Any) -> None:
         """A job meets a fault of its own: nothing gets done until it is noticed."""
         self._board.advance()
-        state, token, detect_s = event._value
-        if state.ending is token:
+        state, stretch, detect_s = event._value
+        # neither over, nor hit by another fault before
+        if state.running and state.stretch == stretch and math.isinf(state.fault_s):
             now = state.fault_s = self._board.now
             state.ending = self._board.at(now + detect_s, self._noticed, state, FIRST)
         self._settle_instant()
@@ -217,9 +221,12 @@ class Dispatcher:
     def _settle_instant(self) -> None:
         """Ask the policy, once the last event of this instant is in (or after each, where the rules say so)."""
         if self._one_pass and self._board.environment.peek() <= self._board.now:
+            self._owes_pass = True
             return
+        self._owes_pass = False
         if self._board.waiting.size or (self._idle_passes and self._board.running):
             self._desk.ask()
+        self._board.re_pace()
 
     def _woken(self) -> None:
         self._board.advance()

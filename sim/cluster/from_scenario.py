@@ -9,12 +9,13 @@ import heapq
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sim.cluster.contention import contention_of, full_bandwidth, network_frac
 from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.stream import job_failures_per_s, outages
 from sim.cluster.nodes import Nodes, Pool, WholePlacement
@@ -31,6 +32,7 @@ from sim.cluster.rules import Hazard, Rules
 from sim.cluster.state import JobState
 from sim.cost.storage import Storage
 from sim.mixes.generate import generate
+from sim.results.step import StepResult
 from sim.spec.failure_rates import with_rates
 from sim.spec.faults import Fault, ScenarioError
 from sim.spec.job import Job
@@ -59,20 +61,32 @@ class Stage:
     trace: tuple[Job, ...]
     step_s: Mapping[str, float]
     """Seconds of one training step by training run."""
+    network: Mapping[str, float] = field(default_factory=dict)
+    """Share of that step that messages between nodes take, by training run."""
 
 
 def stage(scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = ()) -> Stage:
     """Prepare ``scenario``; ``trace`` are the jobs of its ``jobs.trace``."""
     runs = scenario.jobs.runs if scenario.jobs else ()
-    return Stage(scenario, tuple(trace), {run.name: step_seconds(scenario, run, fits) for run in runs})
+    steps = {run.name: step_of(scenario, run, fits) for run in runs}
+    size = scenario.cluster.pools[0].system.gpus_per_node
+    return Stage(
+        scenario,
+        tuple(trace),
+        {name: step.step_s for name, step in steps.items()},
+        {name: network_frac(step, size) for name, step in steps.items()},
+    )
 
 
-def step_seconds(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> float:
-    """One step of a training run alone on its nodes of the first pool."""
+def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepResult:
+    """One step of a training run alone on its nodes of the first pool; at full bandwidth where uplinks are shared, for
+    then the run itself finds out what they leave it."""
     pool = scenario.cluster.pools[0]
     cluster = replace(scenario.cluster, pools=(replace(pool, nodes=run.nodes),))
+    if scenario.policy.network.sharing:
+        cluster = full_bandwidth(cluster)
     alone = replace(scenario, cluster=cluster, training=run.training, jobs=None)
-    return predict_step(alone, fits).step_s
+    return predict_step(alone, fits)
 
 
 def ground(cluster: Cluster, policy: Scheduling) -> Nodes:
@@ -165,6 +179,7 @@ def _runs(staged: Stage) -> Iterator[Job]:
                 queue=run.queue,
                 priority=run.priority,
                 kind="training",
+                network_frac=staged.network.get(run.name, 0.0),
             )
             if not run.every_s:
                 break
@@ -188,11 +203,15 @@ def rules_of(staged: Stage, streams: Streams) -> Rules:
     def overhead_s(job: Job) -> float:
         return policy.preemption_overhead_s if job.preemptible else 0.0
 
-    if scenario.reliability is None:
-        return Rules(preemption_overhead_s=overhead_s, kill_at_limit=policy.kill_at_limit)
-    return Rules(
+    rules = Rules(
         preemption_overhead_s=overhead_s,
         kill_at_limit=policy.kill_at_limit,
+        contention=contention_of(scenario),
+    )
+    if scenario.reliability is None:
+        return rules
+    return replace(
+        rules,
         recovery=_recoveries(staged),
         hazard=_hazards(scenario, streams.child(HAZARD_STREAM)),
     )

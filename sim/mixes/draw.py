@@ -97,6 +97,7 @@ def _block(mix: Mix, times: Floats, before: int, rng: np.random.Generator) -> It
             priority=mix.priority,
             accelerator=mix.accelerator,
             gpu_share_frac=size.gpu_share_frac,
+            network_frac=size.network_frac,
             preemptible=mix.preemptible,
             kind=size.kind,
             outcome=outcomes[index],

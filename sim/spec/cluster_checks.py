@@ -12,6 +12,7 @@ from sim.spec.faults import Fault
 from sim.spec.mix import Jobs, TrainingRun
 from sim.spec.reliability import reliability_faults
 from sim.spec.scenario import Cluster
+from sim.spec.scheduling import NetworkSharing
 
 RECIPES = ("mixes", "searches", "cycles", "services", "runs")
 
@@ -21,6 +22,9 @@ def cluster_faults(sections: Mapping[str, Any], where: str) -> Iterator[Fault]:
     reliability, jobs, cluster = (sections.get(name) for name in ("reliability", "jobs", "cluster"))
     if reliability is not None:
         yield from reliability_faults(reliability, rate_sets(), where)
+    policy = sections.get("policy")
+    if policy is not None and cluster is not None:
+        yield from _network(policy.network, cluster, where)
     if jobs is not None:
         yield from _jobs(jobs, where)
         if cluster is not None and cluster.pools:
@@ -38,6 +42,25 @@ def _jobs(jobs: Jobs, where: str) -> Iterator[Fault]:
             seen.add(recipe.name)
     if not seen and not jobs.trace:
         yield Fault(where, "jobs", None, f"is empty: expected trace, or one of {', '.join(RECIPES)}")
+
+
+def _network(network: NetworkSharing, cluster: Cluster, where: str) -> Iterator[Fault]:
+    """Uplinks to share, and each queue in one class."""
+    tiers = cluster.fabric.tiers
+    if network.sharing and not (len(tiers) > 1 and tiers[0].nodes):
+        told = "needs uplinks: expected cluster.fabric.tiers with nodes, and a tier above that"
+        yield Fault(where, "policy.network.sharing", True, told)
+    seen: set[str] = set()
+    for number, one in enumerate(network.classes):
+        path = f"policy.network.classes.{number}"
+        if one.cap_frac <= 0:
+            yield Fault(
+                where, f"{path}.cap_frac", one.cap_frac, "expected more than 0: nothing would ever end"
+            )
+        for queue in one.queues:
+            if queue in seen:
+                yield Fault(where, f"{path}.queues", queue, "stands in two classes")
+            seen.add(queue)
 
 
 def _run(run: TrainingRun, cluster: Cluster, path: str, where: str) -> Iterator[Fault]:

@@ -60,6 +60,10 @@ class Size:
         "run times at evenly spaced probabilities from 0 to 1", (), above=True
     )
     gpu_share_frac: float = fraction("share of each device", 1.0)
+    network_frac: float = fraction(
+        "share of the run time that messages between nodes take which nothing hides, alone at full bandwidth",
+        0.0,
+    )
     kind: str = text("what such jobs are, for tables", "")
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, quantity, switch, text
+from sim.spec.fields import choice, count, fraction, quantity, switch, text, texts
 
 POLICIES = (
     "fifo",
@@ -28,6 +28,29 @@ POLICIES = (
 PLACEMENTS = ("packed", "spread", "anywhere", "tiers")
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
 LEVELS = ("low", "mid", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkClass:
+    """How the network treats the jobs of some queues (the software-defined-network knob)."""
+
+    name: str = text("label")
+    queues: tuple[str, ...] = texts("queues whose jobs belong to it")
+    priority: float = quantity("larger goes first on every uplink, strictly", 0.0, low=-1e12)
+    weight: float = quantity("share among classes of one priority, per node card", 1.0, above=True)
+    cap_frac: float = fraction("most of each uplink that its jobs may use together", 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSharing:
+    """Whether jobs that cross the same uplinks slow each other down, and by which rules."""
+
+    sharing: bool = switch("uplinks of the fabric's tiers are shared max-min fairly", False)
+    phases: str = choice(
+        ("together", "interleaved"), "jobs send at the same moments (worst) or take turns (best)", "together"
+    )
+    pattern: str = choice(("ring", "pairs"), "what crosses uplinks: rings and trees, or all-to-all", "ring")
+    classes: tuple[NetworkClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,7 @@ class Scheduling:
     )
     kill_at_limit: bool = switch("jobs are ended at their time limit", True)
     preemption_overhead_s: float = quantity("time a preempted job loses when it runs again", 60.0)
+    network: NetworkSharing = field(default_factory=NetworkSharing)
 
 
 @dataclass(frozen=True, slots=True)
