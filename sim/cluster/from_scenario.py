@@ -22,9 +22,13 @@ from sim.cluster.nodes import Nodes, Pool, WholePlacement
 from sim.cluster.outage import Outage
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.deadline import Deadline
 from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.elastic import Elastic, ScaledRate
+from sim.cluster.policies.gavel import Gavel
 from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
 from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.quota import Quotas
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import FunctionPolicy, Policy
 from sim.cluster.recovery import NEVER, Recovery
@@ -128,6 +132,10 @@ def policy_of(scheduling: Scheduling) -> Policy:
         "drf": lambda: Drf(weights, scheduling.by),
         "tiresias": lambda: Tiresias(scheduling.thresholds_gpu_s),
         "edf": EarliestDeadline,
+        "quota": lambda: Quotas({rule.name: rule for rule in scheduling.quotas}),
+        "gavel": lambda: Gavel(weights, scheduling.round_s),
+        "elastic": lambda: Elastic(scheduling.scaling_exponent, scheduling.round_s),
+        "deadline": lambda: Deadline(scheduling.scaling_exponent),
     }
     return made[scheduling.name]()
 
@@ -207,6 +215,8 @@ def rules_of(staged: Stage, streams: Streams) -> Rules:
         preemption_overhead_s=overhead_s,
         kill_at_limit=policy.kill_at_limit,
         contention=contention_of(scenario),
+        resize_overhead_s=overhead_s,
+        rate=ScaledRate(policy.scaling_exponent),
     )
     if scenario.reliability is None:
         return rules

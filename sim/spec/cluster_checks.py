@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from sim.spec.faults import Fault
 from sim.spec.mix import Jobs, TrainingRun
 from sim.spec.reliability import reliability_faults
 from sim.spec.scenario import Cluster
-from sim.spec.scheduling import NetworkSharing
+from sim.spec.scheduling import NetworkSharing, Scheduling
 
 RECIPES = ("mixes", "searches", "cycles", "services", "runs")
 
@@ -25,6 +26,8 @@ def cluster_faults(sections: Mapping[str, Any], where: str) -> Iterator[Fault]:
     policy = sections.get("policy")
     if policy is not None and cluster is not None:
         yield from _network(policy.network, cluster, where)
+    if policy is not None:
+        yield from _quotas(policy, jobs, where)
     if jobs is not None:
         yield from _jobs(jobs, where)
         if cluster is not None and cluster.pools:
@@ -61,6 +64,36 @@ def _network(network: NetworkSharing, cluster: Cluster, where: str) -> Iterator[
             if queue in seen:
                 yield Fault(where, f"{path}.queues", queue, "stands in two classes")
             seen.add(queue)
+
+
+def _quotas(policy: Scheduling, jobs: Jobs | None, where: str) -> Iterator[Fault]:
+    """Names told apart, parents that exist, no circle, and a quota for each queue that is asked for."""
+    rules = {rule.name: rule for rule in policy.quotas}
+    if policy.name == "quota" and not rules and not policy.function:
+        yield Fault(where, "policy.quotas", None, "is required by the policy quota: [[policy.quotas]]")
+    for number, rule in enumerate(policy.quotas):
+        path = f"policy.quotas.{number}"
+        if rules[rule.name] is not rule:
+            yield Fault(where, f"{path}.name", rule.name, "stands twice")
+        if rule.parent and rule.parent not in rules:
+            near = difflib.get_close_matches(rule.parent, rules, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            yield Fault(where, f"{path}.parent", rule.parent, f"is no quota of this policy{hint}")
+        above, steps = rule.parent, 0
+        while above in rules and steps <= len(rules):
+            above, steps = rules[above].parent, steps + 1
+        if steps > len(rules):
+            yield Fault(where, f"{path}.parent", rule.parent, "goes round in a circle")
+    if policy.name != "quota" or not rules or jobs is None:
+        return
+    for kind in RECIPES:
+        for number, recipe in enumerate(getattr(jobs, kind)):
+            own = [q.name for q in recipe.queues] if kind == "mixes" else [recipe.queue]
+            for queue in own:
+                if queue not in rules:
+                    known = ", ".join(rules)
+                    told = f"has no quota: expected one of {known}"
+                    yield Fault(where, f"jobs.{kind}.{number}.queue{'s' * (kind == 'mixes')}", queue, told)
 
 
 def _run(run: TrainingRun, cluster: Cluster, path: str, where: str) -> Iterator[Fault]:

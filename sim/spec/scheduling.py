@@ -24,6 +24,10 @@ POLICIES = (
     "drf",
     "tiresias",
     "edf",
+    "quota",
+    "gavel",
+    "elastic",
+    "deadline",
 )
 PLACEMENTS = ("packed", "spread", "anywhere", "tiers")
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
@@ -54,6 +58,27 @@ class NetworkSharing:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaRule:
+    """What one queue, or one cohort of queues, may hold (see ``sim.cluster.policies.quota``)."""
+
+    name: str = text("queue or cohort")
+    parent: str = text("cohort above it; empty = on its own", "")
+    nominal_gpus: float = quantity("devices of its own (Volcano: deserved)", 0.0)
+    borrow_limit_gpus: float = quantity("most above its own; inf = no bound", math.inf)
+    lend_limit_gpus: float = quantity("most of its own that others may use; inf = all", math.inf)
+    ceiling_gpus: float = quantity("most in all (Volcano: capability); inf = no bound", math.inf)
+    weight: float = quantity("weight in borrowing", 1.0, above=True)
+    reclaim: str = choice(
+        ("never", "lower-priority", "any"), "what it takes back from borrowers (reclaimWithinCohort)", "any"
+    )
+    within: str = choice(
+        ("never", "lower-priority", "lower-or-newer-equal-priority"),
+        "which of its own jobs may be preempted (withinClusterQueue)",
+        "never",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Scheduling:
     """Who goes next, where to, and what that costs."""
 
@@ -75,6 +100,14 @@ class Scheduling:
     )
     kill_at_limit: bool = switch("jobs are ended at their time limit", True)
     preemption_overhead_s: float = quantity("time a preempted job loses when it runs again", 60.0)
+    quotas: tuple[QuotaRule, ...] = ()
+    round_s: float = quantity("round of gavel and elastic", 360.0, above=True)
+    scaling_exponent: float = quantity(
+        "speed of an elastic job goes with (devices / those asked for) to this power",
+        0.9,
+        above=True,
+        high=1.0,
+    )
     network: NetworkSharing = field(default_factory=NetworkSharing)
 
 

@@ -34,7 +34,8 @@ def mixes(draw: st.DrawFn) -> tuple[list[Job], list[Outage], Rules]:
                 f"j{number}", float(draw(st.integers(0, 300))), draw(st.integers(0, 20)),
                 float(draw(st.integers(0, 120))), float(draw(st.integers(120, 200))),
                 queue=draw(st.sampled_from("abc")), priority=float(draw(st.integers(0, 3))),
-                preemptible=draw(st.booleans()),
+                preemptible=draw(st.booleans()), deadline_s=draw(st.sampled_from([None, None, 200.0, 600.0])),
+                min_gpus=draw(st.sampled_from([None, 1])), max_gpus=draw(st.sampled_from([None, 24])),
             )
             for number in range(count)
         ),
@@ -59,6 +60,7 @@ def mixes(draw: st.DrawFn) -> tuple[list[Job], list[Outage], Rules]:
         one_pass=draw(st.booleans()),
         completions_first=draw(st.booleans()),
         preemption_overhead_s=lambda job: 5.0,
+        resize_overhead_s=lambda job: 3.0,
         preemption_keeps_all=draw(st.booleans()),
         recovery=lambda job: recovery,
         hazard=hazard,
@@ -81,7 +83,8 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
         assert min(row[7:]) >= -1e-9
         assert row.start_s >= last.get(row.number, 0.0), "a job runs twice at once"
         last[row.number] = row.end_s
-        useful[row.number] += row.useful_s
+        asked = jobs[row.number].gpus
+        useful[row.number] += row.useful_s * (row.gpus / asked if asked else 1.0)  # linear speed-up
         assert sum(devices for _, devices in row.placed.spots) == row.gpus
         for node, devices in row.placed.spots:
             if row.end_s > row.start_s:
