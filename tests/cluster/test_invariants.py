@@ -25,22 +25,24 @@ SIZES = [4] * 4 + [8] * 2
 
 
 @st.composite
+def one_job(draw: st.DrawFn, number: int) -> Job:
+    """Jobs that can shrink fit as they are too: a rigid policy never shrinks them."""
+    gpus = draw(st.integers(0, 20))
+    submit_s = float(draw(st.integers(0, 300)))
+    return Job(
+        f"j{number}", submit_s, gpus, float(draw(st.integers(0, 120))), float(draw(st.integers(120, 200))),
+        queue=draw(st.sampled_from("abc")), priority=float(draw(st.integers(0, 3))),
+        preemptible=draw(st.booleans()), deadline_s=draw(st.sampled_from([None, None, submit_s + 300, submit_s + 900])),
+        min_gpus=draw(st.sampled_from([None, 1])) if 0 < gpus <= 8 else None,
+        max_gpus=draw(st.sampled_from([None, 24])),
+    )  # fmt: skip
+
+
+@st.composite
 def mixes(draw: st.DrawFn) -> tuple[list[Job], list[Outage], Rules]:
     """Jobs, outages that may overlap, and house rules."""
     count = draw(st.integers(1, 20))
-    jobs = sorted(
-        (
-            Job(
-                f"j{number}", float(draw(st.integers(0, 300))), draw(st.integers(0, 20)),
-                float(draw(st.integers(0, 120))), float(draw(st.integers(120, 200))),
-                queue=draw(st.sampled_from("abc")), priority=float(draw(st.integers(0, 3))),
-                preemptible=draw(st.booleans()), deadline_s=draw(st.sampled_from([None, None, 200.0, 600.0])),
-                min_gpus=draw(st.sampled_from([None, 1])), max_gpus=draw(st.sampled_from([None, 24])),
-            )
-            for number in range(count)
-        ),
-        key=lambda job: job.submit_s,
-    )  # fmt: skip
+    jobs = sorted((draw(one_job(number)) for number in range(count)), key=lambda job: job.submit_s)
     outages = sorted(
         Outage(
             float(draw(st.integers(0, 400))), tuple(draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))), "node",
