@@ -22,6 +22,7 @@ from sim.cluster.policy import (
     Wake,
 )
 from sim.cluster.state import JobState
+from sim.cluster.watch import OutOfTime, Watch
 
 CIRCLES = 1000
 """Passes at one instant that change nothing before a policy is said to go in circles."""
@@ -34,6 +35,12 @@ class Desk:
         self._board, self._policy, self._woken_then = board, board.policy, woken
         self._wake: Any = None
         self.passes = self._fruitless = 0
+        self._watch: Watch | None = None
+
+    def close(self) -> None:
+        """The run is over."""
+        if self._watch is not None:
+            self._watch.stop()
 
     def ask(self) -> None:
         """One pass: decisions are carried out one by one as the policy makes them."""
@@ -51,13 +58,29 @@ class Desk:
         decision: Decision | None = None
         done: bool | None = None
         send: Callable[[Any], Decision] | None = None
+        watch = self._watch
+        if watch is None and self._policy.guarded:
+            watch = self._watch = Watch(board.rules.seconds_per_decision)
         while budget:
             try:
+                if watch is not None:
+                    watch.begin()
                 if send is None:
                     send = _sender(self._policy.decide(view))
                 decision = send(done)
+                if watch is not None:
+                    watch.end()
             except StopIteration:
+                if watch is not None:
+                    watch.end()
                 return
+            except OutOfTime:
+                head = board.waiting.first
+                raise PolicyError(
+                    f"policy {self._policy.name} made no decision within {board.rules.seconds_per_decision:g} s "
+                    f"(a loop without a yield?) at {now} s, after {_told(decision)}; head of the queue: "
+                    f"{'nobody' if head is None else f'job {head.job.name!r}'}"
+                ) from None
             except Exception as error:
                 raise PolicyError(
                     f"policy {self._policy.name} raised {type(error).__name__}: {error} at {now} s, "

@@ -65,6 +65,8 @@ class Dispatcher:
                 step()
         except simpy.core.EmptySchedule:
             pass  # whoever still waits can never start: nothing more will happen
+        finally:
+            self._desk.close()
         return self._close(until_s if bounded else self._board.last_s)
 
     def _close(self, end_s: float) -> ClusterLog:

@@ -83,3 +83,5 @@ class Rules:
     """Who slows whom; holds the state of one run, so it is made anew for each."""
     decisions_per_pass: int = 100
     """A policy that makes more decisions in one pass than this many a job (waiting or running) goes in circles."""
+    seconds_per_decision: float = 10.0
+    """On the clock of the wall, for a policy of the user's own: beyond it the policy is said to hang."""
