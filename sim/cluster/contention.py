@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sim.cluster.network import Network, TrafficClass, Wiring
 from sim.cluster.rules import Contention
+from sim.cluster.sharing import Neighbours, shares_devices
+from sim.cluster.state import JobState
 from sim.results.step import StepResult
 from sim.spec.scenario import Cluster, Scenario
 
 
+class Several:
+    """Independent contentions at once: shares multiply."""
+
+    def __init__(self, parts: Sequence[Contention]) -> None:
+        self._parts = tuple(parts)
+        self._shares: tuple[dict[int, float], ...] = tuple({} for _ in parts)
+
+    def join(self, state: JobState) -> None:
+        """See ``Contention``."""
+        for part in self._parts:
+            part.join(state)
+
+    def leave(self, state: JobState) -> None:
+        """See ``Contention``."""
+        for part, shares in zip(self._parts, self._shares, strict=True):
+            part.leave(state)
+            shares.pop(state.number, None)
+
+    def changed(self) -> Mapping[int, float]:
+        """See ``Contention``."""
+        moved: dict[int, None] = {}
+        for part, shares in zip(self._parts, self._shares, strict=True):
+            new = part.changed()
+            shares.update(new)
+            moved |= dict.fromkeys(new)
+        return {number: math.prod(shares.get(number, 1.0) for shares in self._shares) for number in moved}
+
+
 def contention_of(scenario: Scenario) -> Contention | None:
     """Who slows whom in one run; None where nothing is shared."""
-    return network_of(scenario) if scenario.policy.network.sharing else None
+    parts: list[Contention] = []
+    policy = scenario.policy
+    if policy.network.sharing:
+        parts.append(network_of(scenario))
+    if shares_devices(policy) and policy.sharing.kind == "time-slicing":
+        pairs = {(one.kind, one.neighbour): one.speed_frac for one in policy.sharing.pairs}
+        parts.append(Neighbours(policy.sharing.interference, pairs))
+    return Several(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def network_of(scenario: Scenario) -> Network:

@@ -20,6 +20,7 @@ from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.stream import job_failures_per_s, outages
 from sim.cluster.nodes import Nodes, Pool, WholePlacement
 from sim.cluster.outage import Outage
+from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
 from sim.cluster.policies.deadline import Deadline
@@ -33,6 +34,7 @@ from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import FunctionPolicy, Policy
 from sim.cluster.recovery import NEVER, Recovery
 from sim.cluster.rules import Hazard, Rules
+from sim.cluster.sharing import portions, shared_ground, shares_devices
 from sim.cluster.state import JobState
 from sim.cost.storage import Storage
 from sim.mixes.generate import generate
@@ -93,9 +95,13 @@ def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepRe
     return predict_step(alone, fits)
 
 
-def ground(cluster: Cluster, policy: Scheduling) -> Nodes:
+def ground(scenario: Scenario) -> Nodes | SharedNodes:
     """The nodes. A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
+    cluster, policy = scenario.cluster, scenario.policy
     first = _peak(cluster, 0)
+    if shares_devices(policy):
+        speeds = [_peak(cluster, number) / first for number in range(len(cluster.pools))]
+        return shared_ground(cluster, policy, scenario.jobs, speeds)
     pools = [
         Pool(pool.nodes, pool.system.gpus_per_node, pool.accelerator.key, _peak(cluster, number) / first)
         for number, pool in enumerate(cluster.pools)
@@ -170,7 +176,8 @@ def jobs(staged: Stage, streams: Streams) -> Iterator[Job]:
     seed = int(streams.generator("jobs").integers(2**31))
     drawn = generate(replace(asked, runs=()), scenario.study.span_s, seed)
     runs = sorted(_runs(staged), key=lambda job: job.submit_s)
-    return heapq.merge(iter(staged.trace), drawn, iter(runs), key=lambda job: job.submit_s)
+    merged = heapq.merge(iter(staged.trace), drawn, iter(runs), key=lambda job: job.submit_s)
+    return portions(merged, scenario.policy)
 
 
 def _runs(staged: Stage) -> Iterator[Job]:

@@ -66,7 +66,7 @@ def play(staged: Stage, number: int = 0, span_s: float | None = None) -> Cluster
     streams = Streams(scenario.seed).child("replication", number)
     return simulate(
         jobs(staged, streams),
-        ground(scenario.cluster, scenario.policy),
+        ground(scenario),
         policy_of(scenario.policy),
         rules=rules_of(staged, streams),
         outages=weather(scenario, streams),
@@ -96,7 +96,7 @@ def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
     scenario = staged.scenario
     span = scenario.study.span_s
     asked = list(jobs(staged, Streams(scenario.seed).child("replication", 0)))
-    owned = ground(scenario.cluster, scenario.policy).total_gpus * span
+    owned = ground(scenario).total_gpus * span
     offered = sum(
         job.gpus * job.gpu_share_frac * min(job.duration_s, job.limit_s or math.inf, span - job.submit_s)
         for job in asked
@@ -119,7 +119,7 @@ def saturation(staged: Stage, asked: Sequence[Job]) -> float:
     queued = [replace(job, submit_s=0.0) for job in asked if job.gpus and job.duration_s > 0]
     if not queued:
         return 1.0
-    nodes = ground(scenario.cluster, scenario.policy)
+    nodes = ground(scenario)
     work = sum(job.gpus * job.duration_s for job in queued)
     log = simulate(
         queued,

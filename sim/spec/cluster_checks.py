@@ -13,7 +13,7 @@ from sim.spec.faults import Fault
 from sim.spec.mix import Jobs, TrainingRun
 from sim.spec.reliability import reliability_faults
 from sim.spec.scenario import Cluster
-from sim.spec.scheduling import NetworkSharing, Scheduling
+from sim.spec.scheduling import SHARED_PLACEMENTS, NetworkSharing, Scheduling
 
 RECIPES = ("mixes", "searches", "cycles", "services", "runs")
 
@@ -26,6 +26,7 @@ def cluster_faults(sections: Mapping[str, Any], where: str) -> Iterator[Fault]:
     policy = sections.get("policy")
     if policy is not None and cluster is not None:
         yield from _network(policy.network, cluster, where)
+        yield from _shared(policy, jobs, cluster, where)
     if policy is not None:
         yield from _quotas(policy, jobs, where)
     if jobs is not None:
@@ -94,6 +95,26 @@ def _quotas(policy: Scheduling, jobs: Jobs | None, where: str) -> Iterator[Fault
                     known = ", ".join(rules)
                     told = f"has no quota: expected one of {known}"
                     yield Fault(where, f"jobs.{kind}.{number}.queue{'s' * (kind == 'mixes')}", queue, told)
+
+
+def _shared(policy: Scheduling, jobs: Jobs | None, cluster: Cluster, where: str) -> Iterator[Fault]:
+    """Where devices are shared a task sits on one node."""
+    if policy.placement not in SHARED_PLACEMENTS:
+        return
+    most = max((pool.system.gpus_per_node for pool in cluster.pools), default=0)
+    told = f"with placement {policy.placement} a task sits on one node: expected at most {most}"
+    for number, mix in enumerate(jobs.mixes if jobs else ()):
+        for place, size in enumerate(mix.sizes):
+            if size.gpus > most:
+                yield Fault(where, f"jobs.mixes.{number}.sizes.{place}.gpus", size.gpus, told)
+    for number, run in enumerate(jobs.runs if jobs else ()):
+        if run.nodes > 1:
+            yield Fault(where, f"jobs.runs.{number}.nodes", run.nodes, told.replace(str(most), "1"))
+    for number, one in enumerate(policy.sharing.pairs):
+        if one.speed_frac <= 0:
+            yield Fault(
+                where, f"policy.sharing.pairs.{number}.speed_frac", one.speed_frac, "expected more than 0"
+            )
 
 
 def _run(run: TrainingRun, cluster: Cluster, path: str, where: str) -> Iterator[Fault]:

@@ -29,7 +29,9 @@ POLICIES = (
     "elastic",
     "deadline",
 )
-PLACEMENTS = ("packed", "spread", "anywhere", "tiers")
+SHARED_PLACEMENTS = ("fgd", "best-fit", "dot-product", "gpu-packing")
+"""Rules that put several jobs on one device."""
+PLACEMENTS = ("packed", "spread", "anywhere", "tiers", *SHARED_PLACEMENTS)
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
 LEVELS = ("low", "mid", "high")
 
@@ -55,6 +57,33 @@ class NetworkSharing:
     )
     pattern: str = choice(("ring", "pairs"), "what crosses uplinks: rings and trees, or all-to-all", "ring")
     classes: tuple[NetworkClass, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one kind of job does to another on the same device."""
+
+    kind: str = text("kind of the job that is slowed down")
+    neighbour: str = text("kind of the job beside it")
+    speed_frac: float = fraction("its speed over its speed alone")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSharing:
+    """How devices are shared, with a placement that shares them (fgd, best-fit, dot-product, gpu-packing)."""
+
+    kind: str = choice(
+        ("time-slicing", "mig"), "by turns (neighbours disturb) or cut into slices", "time-slicing"
+    )
+    slices: tuple[float, ...] = quantity(
+        "shares that can be had, a request gets the next larger; empty = any, with mig 1/7 to 4/7 and all", (),
+        above=True, high=1.0,
+    )  # fmt: skip
+    interference: float = quantity(
+        "time slicing: time lost for each device's worth of neighbours, over the time alone (assumed)", 0.1
+    )
+    pairs: tuple[Beside, ...] = ()
+    """Measured pairs; others follow ``interference``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,7 @@ class Scheduling:
         above=True,
         high=1.0,
     )
+    sharing: DeviceSharing = field(default_factory=DeviceSharing)
     network: NetworkSharing = field(default_factory=NetworkSharing)
 
 

@@ -269,7 +269,7 @@ spec:
 """
 
 
-def test_queues_become_quotas_of_the_policy() -> None:
+def test_queues_become_quotas_of_the_policy(read: Read) -> None:
     from sim.importers.as_scenario import to_scenario
     from sim.spec.loader import loads
 
