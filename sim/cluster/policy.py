@@ -1,7 +1,7 @@
 """What a scheduling policy is, and what it may look at.
 
-A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes in
-next. He never opens the door himself: the engine does, and tells him whether it worked.
+A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes
+in next. He never opens the door himself: the engine does, and tells him whether it worked.
 
 To write one, subclass ``Policy`` or wrap a plain function in ``FunctionPolicy``::
 

@@ -125,8 +125,8 @@ def crowds(draw: st.DrawFn) -> list[Job]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", ["fifo", "srtf", "priority_preempt", "tiresias", "easy"])
-@settings(derandomize=True, max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@settings(derandomize=True, max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs=crowds(), together=st.booleans(), pairs=st.booleans(), faulty=st.booleans())
 def test_part_by_part_solutions_are_the_whole_solution_and_all_work_is_done(
     policy, jobs, together, pairs, faulty
@@ -161,8 +161,11 @@ def test_part_by_part_solutions_are_the_whole_solution_and_all_work_is_done(
         ),
     )  # fmt: skip
     assert account(log).gap_frac < 1e-9
-    assert all(r.outcome == "completed" for r in log.records)
+    # a gang beyond what its queue may ever hold waits for good
+    assert {r.outcome for r in log.records} <= {"completed", *(["waiting"] if policy == "quota" else [])}
     for record in log.records:
+        if record.outcome != "completed":
+            continue
         useful = math.fsum(s.useful_s for s in log.segments if s.number == record.number)
         assert useful >= jobs[record.number].duration_s - 1e-6, "work invented"
 
