@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from sim.cluster.contention import contention_of
 from sim.cluster.from_scenario import Stage, ground, jobs, policy_of, rules_of, stage, weather
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -111,7 +112,8 @@ def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
 
 
 def saturation(staged: Stage, asked: Sequence[Job]) -> float:
-    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry.
+    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry; where
+    jobs slow each other down, times the work that they get done in that time.
 
     All of ``asked`` are handed in at once and the devices are watched until the last of them starts.
     """
@@ -120,16 +122,21 @@ def saturation(staged: Stage, asked: Sequence[Job]) -> float:
     if not queued:
         return 1.0
     nodes = ground(scenario)
+    contention = contention_of(scenario)
     work = sum(job.gpus * job.duration_s for job in queued)
     log = simulate(
         queued,
         nodes,
         policy_of(scenario.policy),
-        rules=Rules(kill_at_limit=scenario.policy.kill_at_limit),
+        rules=Rules(kill_at_limit=scenario.policy.kill_at_limit, contention=contention),
         until_s=10 * work / nodes.total_gpus + 10 * max(job.duration_s for job in queued),
     )
     last = max((row.start_s for row in log.segments), default=0.0)
     if last <= 0:
         return 1.0
     held = sum(row.gpus * max(min(row.end_s, last) - row.start_s, 0.0) for row in log.segments)
+    if contention is not None:
+        done = [row for row in log.segments if row.why == "completed" and row.end_s > row.start_s]
+        worked = sum(row.gpus * queued[row.number].duration_s for row in done)
+        held *= worked / sum(row.gpus * (row.end_s - row.start_s) for row in done)
     return min(held / (nodes.total_gpus * last), 1.0)
