@@ -100,7 +100,7 @@ def _cluster(
 
     from app.report import cluster_html, cluster_terminal
     from sim import watch
-    from sim.cluster.engine import TraceError
+    from sim.cluster.board import TraceError
     from sim.cluster.policy import PolicyError
     from sim.cluster.tables import cluster_document
     from sim.results.cluster_export import chrome_trace, event_log

@@ -9,28 +9,36 @@ import heapq
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sim.cluster.contention import contention_of, full_bandwidth, network_frac
 from sim.cluster.failures.checkpoints import SavedState, recovery_for
 from sim.cluster.failures.stream import job_failures_per_s, outages
 from sim.cluster.nodes import Nodes, Pool, WholePlacement
 from sim.cluster.outage import Outage
+from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.deadline import Deadline
 from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.elastic import Elastic, ScaledRate
+from sim.cluster.policies.gavel import Gavel
 from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
 from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.quota import Quotas
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import FunctionPolicy, Policy
 from sim.cluster.recovery import NEVER, Recovery
 from sim.cluster.rules import Hazard, Rules
+from sim.cluster.sharing import portions, shared_ground, shares_devices
 from sim.cluster.state import JobState
 from sim.cost.storage import Storage
 from sim.mixes.generate import generate
+from sim.results.step import StepResult
 from sim.spec.failure_rates import with_rates
 from sim.spec.faults import Fault, ScenarioError
 from sim.spec.job import Job
@@ -59,25 +67,41 @@ class Stage:
     trace: tuple[Job, ...]
     step_s: Mapping[str, float]
     """Seconds of one training step by training run."""
+    network: Mapping[str, float] = field(default_factory=dict)
+    """Share of that step that messages between nodes take, by training run."""
 
 
 def stage(scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = ()) -> Stage:
     """Prepare ``scenario``; ``trace`` are the jobs of its ``jobs.trace``."""
     runs = scenario.jobs.runs if scenario.jobs else ()
-    return Stage(scenario, tuple(trace), {run.name: step_seconds(scenario, run, fits) for run in runs})
+    steps = {run.name: step_of(scenario, run, fits) for run in runs}
+    size = scenario.cluster.pools[0].system.gpus_per_node
+    return Stage(
+        scenario,
+        tuple(trace),
+        {name: step.step_s for name, step in steps.items()},
+        {name: network_frac(step, size) for name, step in steps.items()},
+    )
 
 
-def step_seconds(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> float:
-    """One step of a training run alone on its nodes of the first pool."""
+def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepResult:
+    """One step of a training run alone on its nodes of the first pool; at full bandwidth where uplinks are shared, for
+    then the run itself finds out what they leave it."""
     pool = scenario.cluster.pools[0]
     cluster = replace(scenario.cluster, pools=(replace(pool, nodes=run.nodes),))
+    if scenario.policy.network.sharing:
+        cluster = full_bandwidth(cluster)
     alone = replace(scenario, cluster=cluster, training=run.training, jobs=None)
-    return predict_step(alone, fits).step_s
+    return predict_step(alone, fits)
 
 
-def ground(cluster: Cluster, policy: Scheduling) -> Nodes:
+def ground(scenario: Scenario) -> Nodes | SharedNodes:
     """The nodes. A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
+    cluster, policy = scenario.cluster, scenario.policy
     first = _peak(cluster, 0)
+    if shares_devices(policy):
+        speeds = [_peak(cluster, number) / first for number in range(len(cluster.pools))]
+        return shared_ground(cluster, policy, scenario.jobs, speeds)
     pools = [
         Pool(pool.nodes, pool.system.gpus_per_node, pool.accelerator.key, _peak(cluster, number) / first)
         for number, pool in enumerate(cluster.pools)
@@ -114,6 +138,10 @@ def policy_of(scheduling: Scheduling) -> Policy:
         "drf": lambda: Drf(weights, scheduling.by),
         "tiresias": lambda: Tiresias(scheduling.thresholds_gpu_s),
         "edf": EarliestDeadline,
+        "quota": lambda: Quotas({rule.name: rule for rule in scheduling.quotas}),
+        "gavel": lambda: Gavel(weights, scheduling.round_s),
+        "elastic": lambda: Elastic(scheduling.scaling_exponent, scheduling.round_s),
+        "deadline": lambda: Deadline(scheduling.scaling_exponent),
     }
     return made[scheduling.name]()
 
@@ -148,7 +176,8 @@ def jobs(staged: Stage, streams: Streams) -> Iterator[Job]:
     seed = int(streams.generator("jobs").integers(2**31))
     drawn = generate(replace(asked, runs=()), scenario.study.span_s, seed)
     runs = sorted(_runs(staged), key=lambda job: job.submit_s)
-    return heapq.merge(iter(staged.trace), drawn, iter(runs), key=lambda job: job.submit_s)
+    merged = heapq.merge(iter(staged.trace), drawn, iter(runs), key=lambda job: job.submit_s)
+    return portions(merged, scenario.policy)
 
 
 def _runs(staged: Stage) -> Iterator[Job]:
@@ -165,6 +194,7 @@ def _runs(staged: Stage) -> Iterator[Job]:
                 queue=run.queue,
                 priority=run.priority,
                 kind="training",
+                network_frac=staged.network.get(run.name, 0.0),
             )
             if not run.every_s:
                 break
@@ -188,11 +218,17 @@ def rules_of(staged: Stage, streams: Streams) -> Rules:
     def overhead_s(job: Job) -> float:
         return policy.preemption_overhead_s if job.preemptible else 0.0
 
-    if scenario.reliability is None:
-        return Rules(preemption_overhead_s=overhead_s, kill_at_limit=policy.kill_at_limit)
-    return Rules(
+    rules = Rules(
         preemption_overhead_s=overhead_s,
         kill_at_limit=policy.kill_at_limit,
+        contention=contention_of(scenario),
+        resize_overhead_s=overhead_s,
+        rate=ScaledRate(policy.scaling_exponent),
+    )
+    if scenario.reliability is None:
+        return rules
+    return replace(
+        rules,
         recovery=_recoveries(staged),
         hazard=_hazards(scenario, streams.child(HAZARD_STREAM)),
     )

@@ -1,8 +1,7 @@
 """What a scheduling policy is, and what it may look at.
 
-A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who
-goes in
-next. He never opens the door himself: the engine does, and tells him whether it worked.
+A policy is like a doorman with a list: he sees who waits, who is inside and how many places are free, and says who goes
+in next. He never opens the door himself: the engine does, and tells him whether it worked.
 
 To write one, subclass ``Policy`` or wrap a plain function in ``FunctionPolicy``::
 
@@ -137,6 +136,8 @@ class Policy:
     """Whether it reads ``view.usage``."""
     grouped = False
     """Whether it also reads the waiting jobs of each group, ``view.usage.groups[name].waiting``."""
+    guarded = False
+    """Whether it is not rackcast's own: each decision has a time limit on the clock of the wall."""
     half_life_s = float("inf")
     """Half-life of the usage that ``view.usage`` remembers."""
 
@@ -176,6 +177,7 @@ class FunctionPolicy(Policy):
     idle_passes: bool = False
     metered: bool = True
     grouped: bool = True
+    guarded: bool = True
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -5,9 +5,9 @@ Which events come first, what a preemption costs, what a job keeps after a fault
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sim.cluster.recovery import NEVER, Recovery
 
@@ -23,6 +23,20 @@ class Hazard(NamedTuple):
     after_s: float
     """From the start of the stretch."""
     detect_s: float = 0.0
+
+
+class Contention(Protocol):
+    """Running jobs that slow each other down on what they share (links, devices)."""
+
+    def join(self, state: JobState) -> None:
+        """A job has started; ``state.placed`` says where."""
+
+    def leave(self, state: JobState) -> None:
+        """It is about to give its place back."""
+
+    def changed(self) -> Mapping[int, float]:
+        """By job number, the share (0 to 1) of its rate alone that each job has whose share may have changed since this
+        was last asked."""
 
 
 def free_of_charge(job: Job) -> float:
@@ -65,5 +79,9 @@ class Rules:
     placement."""
     hazard: Callable[[JobState], Hazard | None] | None = None
     """Asked at the start of every stretch."""
+    contention: Contention | None = None
+    """Who slows whom; holds the state of one run, so it is made anew for each."""
     decisions_per_pass: int = 100
     """A policy that makes more decisions in one pass than this many a job (waiting or running) goes in circles."""
+    seconds_per_decision: float = 10.0
+    """On the clock of the wall, for a policy of the user's own: beyond it the policy is said to hang."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sim.cluster.pace import useful_needed_s, work_at
 from sim.cluster.recovery import NEVER
 from sim.cluster.rules import Rules
 from sim.cluster.state import JobState
@@ -46,7 +47,7 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     state.owed_s -= overhead_s
     ran_s -= overhead_s
     if why == "completed":
-        useful_s = kept_s = state.work_left_s / state.rate
+        useful_s = useful_needed_s(state)
         restart_s = recovery.restart_s if state.restarted else 0.0
         checkpoint_s = ran_s - restart_s - useful_s
         if recovery is NEVER or math.isinf(recovery.interval_s):
@@ -59,7 +60,7 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
         keeps_all = why in ("resized", "open") or (why == "preempted" and rules.preemption_keeps_all)
         keeps_all = keeps_all and math.isinf(state.fault_s)
         kept_s = useful_s if keeps_all else min(durable_s, useful_s)
-        state.work_left_s = max(state.work_left_s - kept_s * state.rate, 0.0)
+        state.work_left_s = max(state.work_left_s - (work_at(state, kept_s) if kept_s else 0.0), 0.0)
     if why == "preempted":
         state.owed_s += rules.preemption_overhead_s(job)
     return Segment(

@@ -23,6 +23,7 @@ class JobState:
     """One job between its submission and its end; times in seconds of the run."""
 
     __slots__ = (
+        "alone_rate",
         "attained_gpu_s",
         "duration_s",
         "end_s",
@@ -37,6 +38,7 @@ class JobState:
         "limit_left_s",
         "number",
         "owed_s",
+        "pace",
         "placed",
         "preemptions",
         "queued",
@@ -47,6 +49,7 @@ class JobState:
         "running",
         "running_entry",
         "since_s",
+        "stretch",
         "submit_s",
         "waits",
         "work_left_s",
@@ -81,6 +84,13 @@ class JobState:
         """When this stretch will end by itself: known to clairvoyant policies only."""
         self.rate = 1.0
         """Useful seconds a second here and now."""
+        self.alone_rate = 1.0
+        """The same if nobody shared links or devices with it."""
+        self.pace: list[tuple[float, float, float]] | None = None
+        """Where neighbours changed its rate within this stretch: (useful seconds of the stretch, work done by then,
+        rate from then on), in order; see ``sim.cluster.pace``."""
+        self.stretch = 0
+        """How often it has started."""
         self.placed = NOWHERE
         self.fault_s = math.inf
         """When it was hit by a fault that nobody has noticed yet."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from sim.cluster.contention import contention_of
 from sim.cluster.from_scenario import Stage, ground, jobs, policy_of, rules_of, stage, weather
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -66,7 +67,7 @@ def play(staged: Stage, number: int = 0, span_s: float | None = None) -> Cluster
     streams = Streams(scenario.seed).child("replication", number)
     return simulate(
         jobs(staged, streams),
-        ground(scenario.cluster, scenario.policy),
+        ground(scenario),
         policy_of(scenario.policy),
         rules=rules_of(staged, streams),
         outages=weather(scenario, streams),
@@ -96,7 +97,7 @@ def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
     scenario = staged.scenario
     span = scenario.study.span_s
     asked = list(jobs(staged, Streams(scenario.seed).child("replication", 0)))
-    owned = ground(scenario.cluster, scenario.policy).total_gpus * span
+    owned = ground(scenario).total_gpus * span
     offered = sum(
         job.gpus * job.gpu_share_frac * min(job.duration_s, job.limit_s or math.inf, span - job.submit_s)
         for job in asked
@@ -111,7 +112,8 @@ def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
 
 
 def saturation(staged: Stage, asked: Sequence[Job]) -> float:
-    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry.
+    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry; where
+    jobs slow each other down, times the work that they get done in that time.
 
     All of ``asked`` are handed in at once and the devices are watched until the last of them starts.
     """
@@ -119,17 +121,22 @@ def saturation(staged: Stage, asked: Sequence[Job]) -> float:
     queued = [replace(job, submit_s=0.0) for job in asked if job.gpus and job.duration_s > 0]
     if not queued:
         return 1.0
-    nodes = ground(scenario.cluster, scenario.policy)
+    nodes = ground(scenario)
+    contention = contention_of(scenario)
     work = sum(job.gpus * job.duration_s for job in queued)
     log = simulate(
         queued,
         nodes,
         policy_of(scenario.policy),
-        rules=Rules(kill_at_limit=scenario.policy.kill_at_limit),
+        rules=Rules(kill_at_limit=scenario.policy.kill_at_limit, contention=contention),
         until_s=10 * work / nodes.total_gpus + 10 * max(job.duration_s for job in queued),
     )
     last = max((row.start_s for row in log.segments), default=0.0)
     if last <= 0:
         return 1.0
     held = sum(row.gpus * max(min(row.end_s, last) - row.start_s, 0.0) for row in log.segments)
+    if contention is not None:
+        done = [row for row in log.segments if row.why == "completed" and row.end_s > row.start_s]
+        worked = sum(row.gpus * queued[row.number].duration_s for row in done)
+        held *= worked / sum(row.gpus * (row.end_s - row.start_s) for row in done)
     return min(held / (nodes.total_gpus * last), 1.0)

@@ -183,19 +183,63 @@ def _fabric(tiers: Sequence[TierOfNodes]) -> list[str]:
 
 
 def _quotas(quotas: Sequence[Quota]) -> list[str]:
-    """Quotas as comments: a scenario's policy names its own rules."""
-    lines = ["# Quotas (name, kind, above it; own share, ceiling, weight, priority):"] if quotas else []
-    for quota in quotas:
+    """``[[policy.quotas]]`` for queues and cohorts; quotas of accounts, partitions and service classes, which the
+    policy does not know, stand as comments."""
+    known = [quota for quota in quotas if quota.kind in ("cluster queue", "cohort", "queue")]
+    rest = [quota for quota in quotas if quota not in known]
+    lines = ["# Quotas (name, kind, above it; own share, ceiling, weight, priority):"] if rest else []
+    for quota in rest:
         share, ceiling = ("-" if n is None else f"{n:g}" for n in (quota.nominal_gpus, quota.ceiling_gpus))
         lines.append(
             f"#   {quota.name} {quota.flavor}, {quota.kind}, {quota.parent or '-'}; "
             f"{share}, {ceiling}, {quota.weight:g}, {quota.priority:g}"
         )
-    shares = {quota.name: quota.weight for quota in quotas if quota.kind not in ("partition", "qos")}
-    if len(set(shares.values())) > 1:
-        weights = ", ".join(f"{_quoted(name)} = {weight:g}" for name, weight in shares.items())
-        lines += ["# Their shares, for fair sharing:", f"# [policy]\n# weights = {{ {weights} }}"]
+    if known:
+        lines += ["", "[policy]", 'name = "quota"', ""]
+    for name, flavors in _by_name(known).items():
+        lines += _quota(name, flavors)
+    parents = {quota.parent for quota in known if quota.parent} - {quota.name for quota in known}
+    for name in sorted(parents):  # a cohort that is only named in its queues has nothing of its own
+        lines += ["[[policy.quotas]]", f"name = {_quoted(name)}", ""]
     return [*lines, ""] if lines else []
+
+
+def _by_name(quotas: Sequence[Quota]) -> dict[str, list[Quota]]:
+    found: dict[str, list[Quota]] = {}
+    for quota in quotas:
+        found.setdefault(quota.name, []).append(quota)
+    return found
+
+
+RECLAIM = {"Never": "never", "LowerPriority": "lower-priority", "Any": "any"}
+WITHIN = {"LowerPriority": "lower-priority", "LowerOrNewerEqualPriority": "lower-or-newer-equal-priority"}
+
+
+def _quota(name: str, flavors: Sequence[Quota]) -> list[str]:
+    """One queue; its flavors are added up (a policy's quotas do not tell kinds of device apart)."""
+    first = flavors[0]
+    lines = ["[[policy.quotas]]", f"name = {_quoted(name)}"]
+    if len(flavors) > 1:
+        lines.append(f"# sum of the flavors {', '.join(quota.flavor for quota in flavors)}")
+    if first.parent:
+        lines.append(f"parent = {_quoted(first.parent)}")
+    for key in ("nominal_gpus", "borrow_limit_gpus", "lend_limit_gpus", "ceiling_gpus"):
+        values = [getattr(quota, key) for quota in flavors]
+        if all(value is not None for value in values):
+            lines.append(f"{key} = {sum(values):g}")
+    if "guarantee_gpus" in first.rules and first.nominal_gpus is not None:  # Volcano: never lent
+        lend = max(first.nominal_gpus - float(first.rules["guarantee_gpus"]), 0.0)
+        lines.append(f"lend_limit_gpus = {lend:g}")
+    if first.weight > 0 and first.weight != 1:
+        lines.append(f"weight = {first.weight:g}")
+    if first.kind == "cluster queue":  # Kueue takes nothing back unless it is told to
+        lines.append(
+            f"reclaim = {_quoted(RECLAIM.get(first.rules.get('reclaimWithinCohort', 'Never'), 'never'))}"
+        )
+        within = WITHIN.get(first.rules.get("withinClusterQueue", "Never"))
+        if within:
+            lines.append(f"within = {_quoted(within)}")
+    return [*lines, ""]
 
 
 def _quoted(text: str) -> str:

@@ -82,6 +82,7 @@ def _block(mix: Mix, times: Floats, before: int, rng: np.random.Generator) -> It
     queues, outcomes = _named(mix.queues, rng, count, ""), _named(mix.outcomes, rng, count, "completed")
     limited = rng.random(count) < mix.limit_share
     limits = durations * quantile_function(mix.limit_over_duration, rng.random(count))
+    slack = mix.deadline_over_duration
     for index in range(count):
         size = mix.sizes[which[index]]
         ran = float(durations[index])
@@ -97,6 +98,10 @@ def _block(mix: Mix, times: Floats, before: int, rng: np.random.Generator) -> It
             priority=mix.priority,
             accelerator=mix.accelerator,
             gpu_share_frac=size.gpu_share_frac,
+            network_frac=size.network_frac,
+            min_gpus=size.min_gpus,
+            max_gpus=size.max_gpus,
+            deadline_s=float(times[index]) + slack * ran if slack else None,
             preemptible=mix.preemptible,
             kind=size.kind,
             outcome=outcomes[index],

@@ -35,6 +35,8 @@ class Job:
     """Kind of device it must have; empty = any."""
     gpu_share_frac: float = 1.0
     """Share of each device; below 1 it may share a device with others."""
+    network_frac: float = 0.0
+    """Share of its time that it spends on messages between nodes which nothing hides, alone at full bandwidth."""
     cpus: float = 0.0
     memory_bytes: float = 0.0
     min_gpus: int | None = None

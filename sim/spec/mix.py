@@ -60,9 +60,17 @@ class Size:
         "run times at evenly spaced probabilities from 0 to 1", (), above=True
     )
     gpu_share_frac: float = fraction("share of each device", 1.0)
+    network_frac: float = fraction(
+        "share of the run time that messages between nodes take which nothing hides, alone at full bandwidth",
+        0.0,
+    )
+    min_gpus: int | None = count("fewest devices it can go on with; none = rigid", None)
+    max_gpus: int | None = count("most devices it can use; none = rigid", None)
     kind: str = text("what such jobs are, for tables", "")
 
     def __post_init__(self) -> None:
+        if not (self.min_gpus or self.gpus) <= self.gpus <= (self.max_gpus or self.gpus):
+            raise ValueError(f"gpus {self.gpus}: expected min_gpus <= gpus <= max_gpus")
         if len(self.quantiles_s) == 1 or list(self.quantiles_s) != sorted(self.quantiles_s):
             raise ValueError("quantiles_s: expected at least two values that do not fall")
 
@@ -96,6 +104,9 @@ class Mix:
     accelerator: str = text("kind of device the jobs must have; empty = any", "")
     priority: float = quantity("priority of the jobs; larger goes first", 0.0, low=-1e12)
     preemptible: bool = switch("the jobs may be preempted", True)
+    deadline_over_duration: float | None = quantity(
+        "deadline, as a multiple of the run time after submission; none = none", None, low=1.0
+    )
 
     def __post_init__(self) -> None:
         for name in ("sizes", "queues", "outcomes"):

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sim.spec.fields import choice, count, quantity, switch, text
+from sim.spec.fields import choice, count, fraction, quantity, switch, text, texts
 
 POLICIES = (
     "fifo",
@@ -24,10 +24,87 @@ POLICIES = (
     "drf",
     "tiresias",
     "edf",
+    "quota",
+    "gavel",
+    "elastic",
+    "deadline",
 )
-PLACEMENTS = ("packed", "spread", "anywhere", "tiers")
+SHARED_PLACEMENTS = ("fgd", "best-fit", "dot-product", "gpu-packing")
+"""Rules that put several jobs on one device."""
+PLACEMENTS = ("packed", "spread", "anywhere", "tiers", *SHARED_PLACEMENTS)
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
 LEVELS = ("low", "mid", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkClass:
+    """How the network treats the jobs of some queues (the software-defined-network knob)."""
+
+    name: str = text("label")
+    queues: tuple[str, ...] = texts("queues whose jobs belong to it")
+    priority: float = quantity("larger goes first on every uplink, strictly", 0.0, low=-1e12)
+    weight: float = quantity("share among classes of one priority, per node card", 1.0, above=True)
+    cap_frac: float = fraction("most of each uplink that its jobs may use together", 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSharing:
+    """Whether jobs that cross the same uplinks slow each other down, and by which rules."""
+
+    sharing: bool = switch("uplinks of the fabric's tiers are shared max-min fairly", False)
+    phases: str = choice(
+        ("together", "interleaved"), "jobs send at the same moments (worst) or take turns (best)", "together"
+    )
+    pattern: str = choice(("ring", "pairs"), "what crosses uplinks: rings and trees, or all-to-all", "ring")
+    classes: tuple[NetworkClass, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one kind of job does to another on the same device."""
+
+    kind: str = text("kind of the job that is slowed down")
+    neighbour: str = text("kind of the job beside it")
+    speed_frac: float = fraction("its speed over its speed alone")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSharing:
+    """How devices are shared, with a placement that shares them (fgd, best-fit, dot-product, gpu-packing)."""
+
+    kind: str = choice(
+        ("time-slicing", "mig"), "by turns (neighbours disturb) or cut into slices", "time-slicing"
+    )
+    slices: tuple[float, ...] = quantity(
+        "shares that can be had, a request gets the next larger; empty = any, with mig 1/7 to 4/7 and all", (),
+        above=True, high=1.0,
+    )  # fmt: skip
+    interference: float = quantity(
+        "time slicing: time lost for each device's worth of neighbours, over the time alone (assumed)", 0.1
+    )
+    pairs: tuple[Beside, ...] = ()
+    """Measured pairs; others follow ``interference``."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRule:
+    """What one queue, or one cohort of queues, may hold (see ``sim.cluster.policies.quota``)."""
+
+    name: str = text("queue or cohort")
+    parent: str = text("cohort above it; empty = on its own", "")
+    nominal_gpus: float = quantity("devices of its own (Volcano: deserved)", 0.0)
+    borrow_limit_gpus: float = quantity("most above its own; inf = no bound", math.inf)
+    lend_limit_gpus: float = quantity("most of its own that others may use; inf = all", math.inf)
+    ceiling_gpus: float = quantity("most in all (Volcano: capability); inf = no bound", math.inf)
+    weight: float = quantity("weight in borrowing", 1.0, above=True)
+    reclaim: str = choice(
+        ("never", "lower-priority", "any"), "what it takes back from borrowers (reclaimWithinCohort)", "any"
+    )
+    within: str = choice(
+        ("never", "lower-priority", "lower-or-newer-equal-priority"),
+        "which of its own jobs may be preempted (withinClusterQueue)",
+        "never",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +129,16 @@ class Scheduling:
     )
     kill_at_limit: bool = switch("jobs are ended at their time limit", True)
     preemption_overhead_s: float = quantity("time a preempted job loses when it runs again", 60.0)
+    quotas: tuple[QuotaRule, ...] = ()
+    round_s: float = quantity("round of gavel and elastic", 360.0, above=True)
+    scaling_exponent: float = quantity(
+        "speed of an elastic job goes with (devices / those asked for) to this power",
+        0.9,
+        above=True,
+        high=1.0,
+    )
+    sharing: DeviceSharing = field(default_factory=DeviceSharing)
+    network: NetworkSharing = field(default_factory=NetworkSharing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sim.cluster.engine import TraceError
+from sim.cluster.board import TraceError
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.outage import Outage
 from sim.cluster.placement.whole import Packed

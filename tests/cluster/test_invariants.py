@@ -25,21 +25,24 @@ SIZES = [4] * 4 + [8] * 2
 
 
 @st.composite
+def one_job(draw: st.DrawFn, number: int) -> Job:
+    """Jobs that can shrink fit as they are too: a rigid policy never shrinks them."""
+    gpus = draw(st.integers(0, 20))
+    submit_s = float(draw(st.integers(0, 300)))
+    return Job(
+        f"j{number}", submit_s, gpus, float(draw(st.integers(0, 120))), float(draw(st.integers(120, 200))),
+        queue=draw(st.sampled_from("abc")), priority=float(draw(st.integers(0, 3))),
+        preemptible=draw(st.booleans()), deadline_s=draw(st.sampled_from([None, None, submit_s + 300, submit_s + 900])),
+        min_gpus=draw(st.sampled_from([None, 1])) if 0 < gpus <= 8 else None,
+        max_gpus=draw(st.sampled_from([None, 24])),
+    )  # fmt: skip
+
+
+@st.composite
 def mixes(draw: st.DrawFn) -> tuple[list[Job], list[Outage], Rules]:
     """Jobs, outages that may overlap, and house rules."""
     count = draw(st.integers(1, 20))
-    jobs = sorted(
-        (
-            Job(
-                f"j{number}", float(draw(st.integers(0, 300))), draw(st.integers(0, 20)),
-                float(draw(st.integers(0, 120))), float(draw(st.integers(120, 200))),
-                queue=draw(st.sampled_from("abc")), priority=float(draw(st.integers(0, 3))),
-                preemptible=draw(st.booleans()),
-            )
-            for number in range(count)
-        ),
-        key=lambda job: job.submit_s,
-    )  # fmt: skip
+    jobs = sorted((draw(one_job(number)) for number in range(count)), key=lambda job: job.submit_s)
     outages = sorted(
         Outage(
             float(draw(st.integers(0, 400))), tuple(draw(st.sets(st.integers(0, 5), min_size=1, max_size=3))), "node",
@@ -59,6 +62,7 @@ def mixes(draw: st.DrawFn) -> tuple[list[Job], list[Outage], Rules]:
         one_pass=draw(st.booleans()),
         completions_first=draw(st.booleans()),
         preemption_overhead_s=lambda job: 5.0,
+        resize_overhead_s=lambda job: 3.0,
         preemption_keeps_all=draw(st.booleans()),
         recovery=lambda job: recovery,
         hazard=hazard,
@@ -81,7 +85,8 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
         assert min(row[7:]) >= -1e-9
         assert row.start_s >= last.get(row.number, 0.0), "a job runs twice at once"
         last[row.number] = row.end_s
-        useful[row.number] += row.useful_s
+        asked = jobs[row.number].gpus
+        useful[row.number] += row.useful_s * (row.gpus / asked if asked else 1.0)  # linear speed-up
         assert sum(devices for _, devices in row.placed.spots) == row.gpus
         for node, devices in row.placed.spots:
             if row.end_s > row.start_s:

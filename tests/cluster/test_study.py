@@ -22,6 +22,7 @@ from sim.results.cluster_stats import answers, jain, job_table, queue_series, si
 from sim.spec.faults import ScenarioError
 from sim.spec.job import Job
 from sim.spec.loader import loads
+from sim.spec.scheduling import POLICIES as SCENARIO_POLICIES
 
 SCENARIO = """
 name = "small"
@@ -79,15 +80,20 @@ def test_two_policies_meet_the_same_jobs():
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["fifo", "sjf", "srtf", "priority", "priority-preempt", "easy", "conservative", "conservative-compress",
-     "fair-share", "drf", "tiresias", "edf"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", SCENARIO_POLICIES)
 @pytest.mark.parametrize("placement", ["packed", "tiers"])
 def test_every_policy_by_name_closes_its_books(name, placement):
+    quotas = """
+[[policy.quotas]]
+name = "queue"
+nominal_gpus = 8
+"""
+    queue = """
+[[jobs.mixes.queues]]
+name = "queue"
+"""
     scenario = loads(
-        SCENARIO + FAILURES,
+        SCENARIO.replace("[study]", queue + "[study]") + FAILURES + quotas,
         overrides=[f"policy.name={name}", f"policy.placement={placement}", "study.span_s=1 d"],
     )
     assert account(play(stage(scenario))).gap_frac < 1e-9

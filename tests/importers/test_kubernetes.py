@@ -244,3 +244,42 @@ def test_samples(shared: Callable[..., Path], file: str, jobs: int, gpus: int, q
     assert (len(got.jobs), sum(job.gpus for job in got.jobs), len(got.quotas)) == (jobs, gpus, quotas)
     if "deny" in file:
         assert all(reason.startswith("Volcano refuses it") for reason in counted(got.report.skipped))
+
+
+KUEUE_QUOTAS = """
+apiVersion: kueue.x-k8s.io/v1beta1
+kind: ClusterQueue
+metadata: {name: team-a}
+spec:
+  cohort: everybody
+  preemption: {reclaimWithinCohort: Any, withinClusterQueue: LowerPriority}
+  resourceGroups:
+  - coveredResources: [nvidia.com/gpu]
+    flavors:
+    - name: h100
+      resources: [{name: nvidia.com/gpu, nominalQuota: 16, borrowingLimit: 8, lendingLimit: 4}]
+---
+apiVersion: scheduling.volcano.sh/v1beta1
+kind: Queue
+metadata: {name: team-b}
+spec:
+  deserved: {nvidia.com/gpu: 8}
+  capability: {nvidia.com/gpu: 12}
+  guarantee: {resource: {nvidia.com/gpu: 2}}
+"""
+
+
+def test_queues_become_quotas_of_the_policy(read: Read) -> None:
+    from sim.importers.as_scenario import to_scenario
+    from sim.spec.loader import loads
+
+    text = to_scenario(read("kueue", KUEUE_QUOTAS), {})
+    rest = (
+        '[[cluster.pools]]\nsystem = "dgx-h100"\nnodes = 4\n[[jobs.services]]\nname = "s"\nqueue = "team-a"\n'
+    )
+    rules = {rule.name: rule for rule in loads(text + rest).policy.quotas}
+    a, b = rules["team-a"], rules["team-b"]
+    assert (a.parent, a.nominal_gpus, a.borrow_limit_gpus, a.lend_limit_gpus) == ("everybody", 16, 8, 4)
+    assert (a.reclaim, a.within) == ("any", "lower-priority")
+    assert (b.nominal_gpus, b.ceiling_gpus, b.lend_limit_gpus) == (8, 12, 6), "the guarantee is never lent"
+    assert rules["everybody"].nominal_gpus == 0

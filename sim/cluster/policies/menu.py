@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.deadline import Deadline
 from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.elastic import Elastic
+from sim.cluster.policies.gavel import Gavel
 from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
 from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.quota import Quotas
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import Policy
+from sim.spec.scheduling import QuotaRule
 
 POLICIES: Mapping[str, Policy] = {
     "fifo": Fifo(),
@@ -26,6 +31,16 @@ POLICIES: Mapping[str, Policy] = {
     "conservative_compress": ConservativeCompress(),
     "fairshare": FairShare(),
     "drf": Drf(),
+    "quota": Quotas(
+        {
+            "all": QuotaRule("all"),
+            "a": QuotaRule("a", "all", 16.0, within="lower-priority"),
+            "b": QuotaRule("b", "all", 16.0, lend_limit_gpus=4.0),
+        }
+    ),
+    "gavel": Gavel(),
+    "elastic": Elastic(),
+    "deadline": Deadline(),
 }
 """Name -> policy, with its defaults."""
 
