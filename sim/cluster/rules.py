@@ -37,6 +37,12 @@ def no_checkpoints(job: Job) -> Recovery:
     return NEVER
 
 
+def durable_alone(state: JobState, until_s: float) -> str:
+    """Faults leave nothing but durable checkpoints."""
+    del state, until_s
+    return "durable"
+
+
 def linear_rate(state: JobState, gpus: int, speed: float, placed: Placed) -> float:
     """Useful seconds a second: in proportion to devices and to their speed (assumed; give a measured curve instead)."""
     del placed
@@ -65,5 +71,7 @@ class Rules:
     placement."""
     hazard: Callable[[JobState], Hazard | None] | None = None
     """Asked at the start of every stretch."""
+    survives: Callable[[JobState, float], str] = durable_alone
+    """(failed job, until when) -> what of its stretch is kept: ``durable``, ``memory`` or (after notice) ``all``."""
     decisions_per_pass: int = 100
     """A policy that makes more decisions in one pass than this many a job (waiting or running) goes in circles."""

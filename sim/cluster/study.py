@@ -64,12 +64,13 @@ def play(staged: Stage, number: int = 0, span_s: float | None = None) -> Cluster
     """Replication ``number``: its own dice for jobs, faults and repairs; the same for every policy."""
     scenario = staged.scenario
     streams = Streams(scenario.seed).child("replication", number)
+    sky = weather(scenario, streams)
     return simulate(
         jobs(staged, streams),
         ground(scenario.cluster, scenario.policy),
         policy_of(scenario.policy),
-        rules=rules_of(staged, streams),
-        outages=weather(scenario, streams),
+        rules=rules_of(staged, sky),
+        outages=sky.outages() if sky else (),
         until_s=scenario.study.span_s if span_s is None else span_s,
     )
 

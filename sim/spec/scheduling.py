@@ -27,7 +27,7 @@ POLICIES = (
 )
 PLACEMENTS = ("packed", "spread", "anywhere", "tiers")
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
-LEVELS = ("low", "mid", "high")
+LEVELS = ("low", "mid", "high", "draw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +65,6 @@ class Study:
     )
     least: int = count("replications at least", 3, low=2)
     most: int = count("replications at most", 12, low=2, high=10_000)
-    failures: str = choice(LEVELS, "which end of the failure rates to take", "mid")
+    failures: str = choice(
+        LEVELS, "which failure rate to take; draw = another one each time, low and high as P10 and P90", "mid"
+    )
