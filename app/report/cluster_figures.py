@@ -51,20 +51,18 @@ def over_time(document: dict[str, Any]) -> go.Figure:
     rows, devices = document["series"], document["cluster"]["devices"]
     days = [row["time_s"] / DAY for row in rows]
     figure = go.Figure()
-    figure.add_scatter(
-        x=days,
-        y=[100 * row["held"] / devices for row in rows],
-        name="devices held, %",
-        line={"color": "#0072B2"},
-        fill="tozeroy",
-    )
-    figure.add_scatter(
-        x=days,
-        y=[row["waiting_jobs"] for row in rows],
-        name="jobs waiting",
-        line={"color": "#D55E00"},
-        yaxis="y2",
-    )
+    for column, scale, name, colour, axis in (
+        ("held", 100 / devices, "devices held, %", "0, 114, 178", "y"),
+        ("waiting_jobs", 1.0, "jobs waiting", "213, 94, 0", "y2"),
+    ):
+        edge = {"x": days, "yaxis": axis, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_scatter(y=[scale * row[f"{column}_p10"] for row in rows], **edge)
+        band = f"rgba({colour}, 0.18)"
+        figure.add_scatter(
+            y=[scale * row[f"{column}_p90"] for row in rows], fill="tonexty", fillcolor=band, **edge
+        )
+        line = {"color": f"rgb({colour})", "width": 1.5}
+        figure.add_scatter(x=days, y=[scale * row[column] for row in rows], name=name, line=line, yaxis=axis)
     figure.update_layout(
         height=320,
         xaxis_title="days",

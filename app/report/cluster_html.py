@@ -7,7 +7,15 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from app.report import cluster_figures
-from app.report.cluster_words import answer_words, sureness_words, value_words, verdict_words
+from app.report.cluster_words import (
+    answer_words,
+    energy_words,
+    idle_words,
+    sureness_words,
+    value_words,
+    verdict_words,
+    warm_up_words,
+)
 from app.report.html import environment
 
 CHARTS = ("books", "over_time", "waits_by_size", "node_map")
@@ -27,6 +35,9 @@ def cluster_report(document: dict[str, Any]) -> str:
             document=document,
             verdict=verdict_words(document),
             sureness=sureness_words(document),
+            idle=idle_words(document),
+            energy=energy_words(document),
+            warm_up=warm_up_words(document),
             answer_words=answer_words,
             cards={row["name"]: value_words(row["mean"], row["unit"]) for row in document["answers"]},
             plotly=get_plotlyjs(),

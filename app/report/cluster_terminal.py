@@ -7,7 +7,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.report.cluster_words import answer_words, sureness_words, value_words, verdict_words
+from app.report.cluster_words import (
+    answer_words,
+    energy_words,
+    idle_words,
+    sureness_words,
+    value_words,
+    verdict_words,
+    warm_up_words,
+)
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
@@ -34,6 +42,10 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
         if table.row_count:
             out.print(table)
             out.print()
+    for line in (idle_words(document), energy_words(document), warm_up_words(document)):
+        if line:
+            out.print(line, highlight=False)
+    out.print()
     for row in document["inputs"]:
         out.print(
             f"{row['name']}: {row['value']} [{row['kind']}] {row['source']}",

@@ -49,3 +49,42 @@ def sureness_words(document: dict[str, Any]) -> str:
         names = ", ".join(row["words"] for row in document["answers"] if row["name"] in missed)
         said += f" Not converged to the precision asked: {names}."
     return said
+
+
+def idle_words(document: dict[str, Any]) -> str:
+    """Why devices stood idle though jobs waited."""
+    split = document["idle_though_jobs_wait"]
+    return (
+        f"Idle though jobs wait: {split['fragments_frac']:.1%} of the device-hours because no waiting gang fitted into "
+        f"what was free, {split['held_back_frac']:.1%} because the policy held a fitting one back."
+    )
+
+
+def energy_words(document: dict[str, Any]) -> str:
+    """Energy and what it costs, as ranges."""
+    energy = document["energy"]
+    if energy["unknown"]:
+        return f"Energy: the catalogue does not know the power of {', '.join(energy['unknown'])}."
+    states = {state: values[1] for state, values in energy["kwh_by_state"].items()}
+    total = sum(states.values()) or 1.0
+    low, mid, high = energy["it_kwh"]
+    parts = ", ".join(f"{value / total:.0%} {_GEARS[state]}" for state, value in states.items())
+    cost = "{1:,.0f} USD ({0:,.0f} to {2:,.0f})".format(*energy["usd"])
+    return (
+        f"Energy of the nodes: {mid:,.0f} kWh ({low:,.0f} to {high:,.0f}; {parts}), with the site's overhead "
+        f"{energy['site_kwh'][1]:,.0f} kWh for {cost}."
+    )
+
+
+_GEARS = {"compute": "computing", "stall": "standing with a job", "idle": "idle"}
+
+
+def warm_up_words(document: dict[str, Any]) -> str:
+    """What the statistics of jobs leave out at the start; nothing to say where they leave out nothing."""
+    found = document["warm_up"]
+    if not found["span_s"] and not found["found"]:
+        return ""
+    how = " (found by MSER-5)" if found["found"] else ""
+    short = " The run never settled: it is too short, or overloaded." if found["too_short"] else ""
+    span = units.format_seconds(found["span_s"])
+    return f"Numbers of jobs leave out those handed in during the first {span}{how}.{short}"

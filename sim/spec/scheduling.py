@@ -60,6 +60,7 @@ class Study:
 
     span_s: float = quantity("time that is simulated", 30 * 86400.0, above=True)
     warm_up_s: float = quantity("time at the start that the statistics of jobs leave out", 0.0)
+    warm_up: str = choice(("given", "auto"), "auto = found by MSER-5 instead", "given")
     precision_frac: float = quantity(
         "half-width of the 95 % intervals over their means at which to stop", 0.05, above=True
     )
