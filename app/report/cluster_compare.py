@@ -92,7 +92,7 @@ def _table(*columns: str) -> Table:
 
 
 def books(document: dict[str, Any]) -> go.Figure:
-    """One bar a scenario: where its device-hours went, in its first replication."""
+    """One bar a scenario: where its device-hours went."""
     figure, names = go.Figure(), letters(document)
     for row in document["books"]:
         if max(row["share_frac"]) < 2e-4:

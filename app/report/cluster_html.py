@@ -11,6 +11,7 @@ from app.report.cluster_words import (
     answer_words,
     energy_words,
     idle_words,
+    range_words,
     sureness_words,
     value_words,
     verdict_words,
@@ -39,6 +40,7 @@ def cluster_report(document: dict[str, Any]) -> str:
             energy=energy_words(document),
             warm_up=warm_up_words(document),
             answer_words=answer_words,
+            range_words=range_words,
             cards={row["name"]: value_words(row["mean"], row["unit"]) for row in document["answers"]},
             plotly=get_plotlyjs(),
             charts={

@@ -11,6 +11,7 @@ from app.report.cluster_words import (
     answer_words,
     energy_words,
     idle_words,
+    range_words,
     sureness_words,
     value_words,
     verdict_words,
@@ -58,9 +59,9 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
 
 
 def _answers(document: dict[str, Any]) -> Table:
-    table = Table("answer", "mean (95 % interval)")
+    table = Table("answer", "mean (95 % interval)", "single runs")
     for row in document["answers"]:
-        table.add_row(row["words"], answer_words(row))
+        table.add_row(row["words"], answer_words(row), range_words(row))
     return table
 
 
@@ -73,7 +74,7 @@ def _books(document: dict[str, Any]) -> Table:
 
 
 def _groups(document: dict[str, Any]) -> Table:
-    table = Table("gang size", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
+    table = Table("gang size (first run)", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
     for row in document["by_size"]:
         table.add_row(
             row["name"],

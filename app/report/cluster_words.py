@@ -41,8 +41,17 @@ def answer_words(row: dict[str, Any]) -> str:
     return "{} ({} to {})".format(*said)
 
 
+def range_words(row: dict[str, Any]) -> str:
+    """Smallest and largest of the replications: how different one month is from another."""
+    if row["least"] == row["most"]:
+        return value_words(row["most"], row["unit"])
+    return f"{value_words(row['least'], row['unit'])} to {value_words(row['most'], row['unit'])}"
+
+
 def sureness_words(document: dict[str, Any]) -> str:
     """How many replications, and what is not sure enough."""
+    if not document["left_to_chance"]:
+        return "Nothing is left to chance here: every run gives these numbers."
     missed = document["not_converged"]
     said = f"Means and 95 % intervals of {document['replications']} replications."
     if missed:
@@ -54,9 +63,10 @@ def sureness_words(document: dict[str, Any]) -> str:
 def idle_words(document: dict[str, Any]) -> str:
     """Why devices stood idle though jobs waited."""
     split = document["idle_though_jobs_wait"]
+    fragments, held = f"{split['fragments_frac']:.1%}", f"{split['held_back_frac']:.1%}"
     return (
-        f"Idle though jobs wait: {split['fragments_frac']:.1%} of the device-hours because no waiting gang fitted into "
-        f"what was free, {split['held_back_frac']:.1%} because the policy held a fitting one back."
+        f"Idle though jobs wait, in the first replication: {fragments} of the device-hours because no waiting gang "
+        f"fitted into what was free, {held} because the policy held a fitting one back."
     )
 
 
@@ -67,13 +77,19 @@ def energy_words(document: dict[str, Any]) -> str:
         return f"Energy: the catalogue does not know the power of {', '.join(energy['unknown'])}."
     states = {state: values[1] for state, values in energy["kwh_by_state"].items()}
     total = sum(states.values()) or 1.0
-    low, mid, high = energy["it_kwh"]
+    low, mid, high = (_energy(value) for value in energy["it_kwh"])
     parts = ", ".join(f"{value / total:.0%} {_GEARS[state]}" for state, value in states.items())
     cost = "{1:,.0f} USD ({0:,.0f} to {2:,.0f})".format(*energy["usd"])
     return (
-        f"Energy of the nodes: {mid:,.0f} kWh ({low:,.0f} to {high:,.0f}; {parts}), with the site's overhead "
-        f"{energy['site_kwh'][1]:,.0f} kWh for {cost}."
+        f"Energy of the nodes: {mid} ({low} to {high}; {parts}), with the site's overhead "
+        f"{_energy(energy['site_kwh'][1])} for {cost}. First replication; prices and shares of power are the "
+        "catalogue's ranges or the scenario's."
     )
+
+
+def _energy(kwh: float) -> str:
+    size, unit = next(((s, u) for s, u in ((1e6, "GWh"), (1e3, "MWh")) if kwh >= s), (1.0, "kWh"))
+    return f"{kwh / size:,.3g} {unit}" if kwh < 1e9 else f"{kwh / 1e9:,.3g} TWh"
 
 
 _GEARS = {"compute": "computing", "stall": "standing with a job", "idle": "idle"}

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from sim.cluster.energy import energy
-from sim.cluster.study import COLUMNS, POINTS, ClusterStudy
+from sim.cluster.study import COLUMNS, POINTS, ClusterStudy, book, left_to_chance
 from sim.results.cluster_log import CAUSES, ClusterLog, account
 from sim.results.cluster_stats import by_group
 from sim.spec.failure_rates import rate_set
+from sim.spec.reliability import Reliability
 from sim.spec.scenario import Cluster, Scenario
+from sim.units import format_seconds
 
 ANSWERS = {
     "mean_wait_s": ("mean wait", "s"),
@@ -84,6 +86,7 @@ def cluster_document(study: ClusterStudy) -> dict[str, Any]:
             "offered_frac": study.verdict.offered_frac,
             "turns_frac": study.verdict.turns_frac,
         },
+        "left_to_chance": left_to_chance(scenario),
         "replications": study.replications.count,
         "not_converged": [name for name in study.replications.not_converged if name in told_answers(study)],
         "answers": [_answer(study, name) for name in told_answers(study)],
@@ -91,10 +94,10 @@ def cluster_document(study: ClusterStudy) -> dict[str, Any]:
             {
                 "cause": cause,
                 "words": CAUSE_WORDS[cause],
-                "device_hours": books.by_cause[cause] / 3600,
-                "share_frac": books.by_cause[cause] / books.owned_gpu_s if books.owned_gpu_s else 0.0,
+                "device_hours": owned / 3600 * share,
+                "share_frac": share,
             }
-            for cause in CAUSES
+            for cause, share in shares(study).items()
         ],
         "books_gap_frac": books.gap_frac,
         "idle_though_jobs_wait": {
@@ -130,10 +133,11 @@ def told_answers(study: ClusterStudy) -> list[str]:
 
 
 def _answer(study: ClusterStudy, name: str) -> dict[str, Any]:
-    interval = study.replications.interval(name)
+    interval, runs = study.replications.interval(name), study.replications.values[name]
     words, unit = ANSWERS[name]
     return {"name": name, "words": words, "unit": unit, "mean": interval.estimate,
-            "low": interval.low, "high": interval.high}  # fmt: skip
+            "low": interval.low, "high": interval.high,
+            "least": min(runs), "most": max(runs)}  # fmt: skip
 
 
 def _cluster(cluster: Cluster) -> dict[str, Any]:
@@ -150,6 +154,11 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
             for pool in cluster.pools
         ],
     }
+
+
+def shares(study: ClusterStudy) -> dict[str, float]:
+    """Share of the device-time owned by cause, mean over replications; they add up to 1."""
+    return {cause: study.replications.interval(book(cause)).estimate for cause in CAUSES}
 
 
 def bands(study: ClusterStudy) -> list[dict[str, float]]:
@@ -217,15 +226,48 @@ def inputs(scenario: Scenario) -> list[dict[str, Any]]:
             _input("node failures per 1,000 node-days", ", ".join(f"{v:g}" for v in given), "scenario", "")
         )
     if reliability is not None:
-        kind = reliability.checkpoints
-        words = f"{kind.kind}, {kind.rule} interval"
-        rows.append(_input("checkpoints", words, "scenario", "the scenario file or its defaults"))
+        rows += _own_inputs(scenario, reliability)
     rows += [
         _input(f"step time of {run.name}", "predicted", "modelled", "the step model of rackcast")
         for run in (scenario.jobs.runs if scenario.jobs else ())
     ]
     if scenario.jobs and scenario.jobs.trace:
         rows.append(_input("jobs", scenario.jobs.trace, "history", "as it was recorded"))
+    return rows
+
+
+def _own_inputs(scenario: Scenario, reliability: Reliability) -> list[dict[str, Any]]:
+    """What the scenario says itself about failures and recovery; published nowhere."""
+    given, kind = "scenario", reliability.checkpoints
+    own = "the scenario file or its defaults: assumed"
+    words = f"{kind.kind}, {kind.rule} interval"
+    if kind.memory_interval_s is not None:
+        words += f", snapshots in memory every {format_seconds(kind.memory_interval_s)}"
+    again = f"{format_seconds(kind.requeue_s)} + {format_seconds(kind.warm_up_s)}, and loading"
+    rows = [_input("checkpoints", words, given, own), _input("restart: requeue + warm-up", again, given, own)]
+    storage = scenario.cluster.storage
+    if storage is not None:
+        speed = f"{storage.read_bytes_per_s / 1e12:g} TB/s read, {storage.write_bytes_per_s / 1e12:g} written"
+        rows.append(_input("shared storage", speed, given, "the scenario file"))
+    if reliability.job_failures_per_day:
+        rate = f"{reliability.job_failures_per_day:g} a day"
+        rows.append(_input("failures of a job's own making", rate, given, own))
+    spares = reliability.spares
+    if spares.cold or spares.hot:
+        rows.append(_input("spare nodes", f"{spares.hot} hot, {spares.cold} cold", given, own))
+    slow = reliability.stragglers
+    if slow is not None:
+        rate = f"{slow.onsets_per_1000_node_days:g} per 1,000 node-days, at {slow.slow_speed_frac:.0%} of the speed"
+        rows.append(_input("nodes that turn slow", rate, given, own))
+    if reliability.maintenance is not None:
+        window = reliability.maintenance
+        every = f"{format_seconds(window.lasts_s)} every {format_seconds(window.every_s)}"
+        rows.append(_input("maintenance", every, given, own))
+    level = scenario.study.failures
+    if level == "draw":
+        rows.append(
+            _input("failure rate of a replication", "drawn from low, mid, high", given, "study.failures")
+        )
     return rows
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sim.cluster.study import ClusterStudy
-from sim.cluster.tables import ANSWERS, told_answers
+from sim.cluster.tables import ANSWERS, shares, told_answers
 from sim.planning.compare import changed
-from sim.results.cluster_log import CAUSES, account
+from sim.results.cluster_log import CAUSES
 from sim.statistics.intervals import Interval, mean_interval
 from sim.statistics.replications import differences
 
@@ -53,7 +53,7 @@ def compare_clusters(studies: Sequence[ClusterStudy]) -> dict[str, Any]:
             for name in names
         ],
         "books": [
-            {"cause": cause, "share_frac": [_share(one, cause) for one in studies]} for cause in CAUSES
+            {"cause": cause, "share_frac": [shares(one)[cause] for one in studies]} for cause in CAUSES
         ],
     }
 
@@ -68,8 +68,3 @@ def _difference(first: ClusterStudy, other: ClusterStudy, name: str) -> dict[str
     found = mean_interval(pairs, LEVEL_FRAC)
     sure = not found.low <= 0 <= found.high
     return _row(found) | {"pairs": len(pairs), "sure": sure}
-
-
-def _share(study: ClusterStudy, cause: str) -> float:
-    books = account(study.log)
-    return books.by_cause[cause] / books.owned_gpu_s if books.owned_gpu_s else 0.0
