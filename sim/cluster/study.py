@@ -42,7 +42,8 @@ FLOORS = {
 COLUMNS, POINTS = ("held", "waiting_jobs"), 120
 """The course of a replication that is kept, for bands over time."""
 PILOTS, PILOT_POINTS = 3, 1000
-SATURATED_JOBS = 4000
+SATURATED_JOBS, PLANNED_JOBS = 4000, 500
+"""Jobs that are handed in at once to find what can be carried; fewer where the policy plans for every one of them."""
 SPARE = 0.9
 """Offered load over what can be carried, up to which a cluster counts as stable: waits grow like 1/(1 - load)."""
 NOBODY_MINDS_S = 60.0
@@ -185,7 +186,8 @@ def offered_frac(asked: Iterable[Job], devices: float, span_s: float) -> float:
 def verdict(staged: Stage, first: Sequence[Job], found: Replications) -> Verdict:
     """Offered load against what policy and placement can carry; where hardly anybody waits it is stable anyway."""
     offered = found.interval("offered_frac").estimate
-    turns = saturation(staged, first[:SATURATED_JOBS])
+    plans = staged.scenario.policy.name.startswith("conservative")
+    turns = saturation(staged, first[: PLANNED_JOBS if plans else SATURATED_JOBS])
     if found.interval("p95_wait_s").estimate < NOBODY_MINDS_S or offered < SPARE * turns:
         word = "stable"
     else:
