@@ -105,7 +105,10 @@ def books(document: dict[str, Any]) -> go.Figure:
             marker_color=COLOURS[row["cause"]],
         )
     figure.update_layout(
-        barmode="stack", height=170 + 60 * len(names), xaxis_title="% of the device-hours owned"
+        barmode="stack",
+        height=90 + 50 * len(names),
+        xaxis_title="% of the device-hours owned",
+        showlegend=False,
     )
     return styled(figure)
 
@@ -120,4 +123,6 @@ def cluster_comparison_report(document: dict[str, Any]) -> str:
         verdicts=verdicts(document),
         rows=rows(document),
         paired=PAIRED,
+        colours=COLOURS,
+        causes=CAUSE_WORDS,
     )

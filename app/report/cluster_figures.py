@@ -15,15 +15,15 @@ COLOURS = {
     "restart": "#E69F00",
     "preemption_overhead": "#CC79A7",
     "undetected_fault": "#8B4513",
-    "down": "#000000",
+    "down": "#882255",
     "idle_nobody_waits": "#BBBBBB",
     "idle_though_jobs_wait": "#F0E442",
 }
 HOUR, DAY = 3600.0, 86400.0
 
 
-def books(document: dict[str, Any]) -> go.Figure:
-    """One bar: where every device-hour went."""
+def books(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
+    """One bar: where every device-hour went; without ``legend`` a table beside it shows the colours."""
     figure = go.Figure()
     for row in document["books"]:
         if row["share_frac"] < 2e-4:
@@ -41,8 +41,14 @@ def books(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{label}<br>{row['device_hours']:,.0f} device-hours<extra></extra>",
         )
     figure.update_layout(
-        barmode="stack", height=250, xaxis_title="% of the device-hours owned", yaxis_visible=False
+        barmode="stack",
+        height=130,
+        xaxis_title="% of the device-hours owned",
+        yaxis_visible=False,
+        showlegend=legend,
     )
+    if legend:
+        figure.update_layout(height=250)
     return styled(figure)
 
 
@@ -70,6 +76,8 @@ def over_time(document: dict[str, Any]) -> go.Figure:
         yaxis2={
             "title": "jobs waiting",
             "overlaying": "y",
+            "tickmode": "auto",
+            "nticks": 6,
             "side": "right",
             "rangemode": "tozero",
             "showgrid": False,

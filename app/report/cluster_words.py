@@ -87,6 +87,15 @@ def energy_words(document: dict[str, Any]) -> str:
     )
 
 
+POWER_WORDS = {
+    "power_compute_frac": "power while computing, of the nodes' maximum",
+    "power_stall_frac": "power while standing with a job, of the maximum",
+    "power_idle_frac": "power while idle, of the maximum",
+    "pue": "power of the site over power of its IT (PUE)",
+    "energy_usd_per_kwh": "price of a kWh, USD",
+}
+
+
 def _energy(kwh: float) -> str:
     size, unit = next(((s, u) for s, u in ((1e6, "GWh"), (1e3, "MWh")) if kwh >= s), (1.0, "kWh"))
     return f"{kwh / size:,.3g} {unit}" if kwh < 1e9 else f"{kwh / 1e9:,.3g} TWh"
