@@ -39,7 +39,9 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "words": row["words"],
-            "values": [answer_words(value | {"unit": row["unit"]}) for value in row["values"]],
+            "values": [
+                answer_words(value | {"unit": row["unit"], "name": row["name"]}) for value in row["values"]
+            ],
             "differences": [
                 "" if found is None else difference_words(found, row["unit"]) for found in row["differences"]
             ],

@@ -34,10 +34,12 @@ def value_words(value: float, unit: str) -> str:
 
 def answer_words(row: dict[str, Any]) -> str:
     """``12 min (11 min to 13 min)``."""
-    low = max(row["low"], 0.0)
+    low, high = max(row["low"], 0.0), row["high"]
+    if row["unit"] == "share" or row.get("name") == "fairness":
+        high = min(high, 1.0)
     if row["high"] == row["low"]:
         return value_words(row["mean"], row["unit"])
-    said = (value_words(v, row["unit"]) for v in (row["mean"], low, row["high"]))
+    said = (value_words(v, row["unit"]) for v in (row["mean"], low, high))
     return "{} ({} to {})".format(*said)
 
 
