@@ -42,8 +42,10 @@ FLOORS = {
 COLUMNS, POINTS = ("held", "waiting_jobs"), 120
 """The course of a replication that is kept, for bands over time."""
 PILOTS, PILOT_POINTS = 3, 1000
-SATURATED_JOBS, PLANNED_JOBS = 4000, 500
-"""Jobs that are handed in at once to find what can be carried; fewer where the policy plans for every one of them."""
+SATURATED_JOBS, WEIGHED_JOBS = 4000, 500
+"""Jobs that are handed in at once to find what can be carried; fewer where the policy weighs every one of them anew in
+each pass."""
+WEIGHING = ("conservative", "conservative-compress", "tiresias", "srtf", "priority-preempt")
 SPARE = 0.9
 """Offered load over what can be carried, up to which a cluster counts as stable: waits grow like 1/(1 - load)."""
 NOBODY_MINDS_S = 60.0
@@ -125,14 +127,13 @@ def study(
     floors = FLOORS | dict.fromkeys(carried, math.inf)  # told, but nothing waits for their precision
     most = max(asked.most, asked.least)
     rule = Rule(asked.precision_frac, least=asked.least, most=most, ahead=1, floors=floors)
-    run = partial(_answers, staged, warm.span_s)
-    if left_to_chance(scenario):
-        found = replicate(run, rule, workers=workers, told=told)
-    else:
-        once = run(0)
-        found = replicate(lambda _: once, replace(rule, least=2, most=2), told=told)
     first = tuple(jobs(staged, _streams(staged, 0)))
     log = _play(staged, 0, first)
+    zero = _told(staged, warm.span_s, first, log)
+    if left_to_chance(scenario):
+        found = replicate(partial(_answers, staged, warm.span_s, zero), rule, workers=workers, told=told)
+    else:
+        found = replicate(lambda _: zero, replace(rule, least=2, most=2))
     split = idle_split(log, ground(scenario.cluster, scenario.policy), first)
     return ClusterStudy(scenario, found, first, log, verdict(staged, first, found), warm, split)
 
@@ -144,10 +145,16 @@ def left_to_chance(scenario: Scenario) -> bool:
     return drawn or scenario.reliability is not None
 
 
-def _answers(staged: Stage, warm_up_s: float, number: int) -> dict[str, float]:
-    """Answers of one replication, with the load it was offered and the course of :data:`COLUMNS`."""
+def _answers(staged: Stage, warm_up_s: float, zero: dict[str, float], number: int) -> dict[str, float]:
+    """Answers of replication ``number``; of the first they are known: ``zero``."""
+    if number == 0:
+        return zero
     asked = list(jobs(staged, _streams(staged, number)))
-    log = _play(staged, number, asked)
+    return _told(staged, warm_up_s, asked, _play(staged, number, asked))
+
+
+def _told(staged: Stage, warm_up_s: float, asked: Sequence[Job], log: ClusterLog) -> dict[str, float]:
+    """Answers of one replication, with the load it was offered, its books and the course of :data:`COLUMNS`."""
     course = queue_series(log, POINTS)
     books = account(log)
     return (
@@ -186,8 +193,8 @@ def offered_frac(asked: Iterable[Job], devices: float, span_s: float) -> float:
 def verdict(staged: Stage, first: Sequence[Job], found: Replications) -> Verdict:
     """Offered load against what policy and placement can carry; where hardly anybody waits it is stable anyway."""
     offered = found.interval("offered_frac").estimate
-    plans = staged.scenario.policy.name.startswith("conservative")
-    turns = saturation(staged, first[: PLANNED_JOBS if plans else SATURATED_JOBS])
+    weighs = staged.scenario.policy.name in WEIGHING
+    turns = saturation(staged, first[: WEIGHED_JOBS if weighs else SATURATED_JOBS])
     if found.interval("p95_wait_s").estimate < NOBODY_MINDS_S or offered < SPARE * turns:
         word = "stable"
     else:
