@@ -30,7 +30,7 @@ def difference_words(row: dict[str, Any], unit: str) -> str:
 
 def _signed(value: float, unit: str) -> str:
     if unit == "share":
-        return f"{100 * value:+.1f} points"
+        return f"{100 * value:+.{1 if abs(value) >= 0.01 else 2}f} points"
     return ("+" if value > 0 else "") + value_words(value, unit)
 
 
