@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sim.planning.capacity.plan import Plan
     from sim.results.step import StepResult
     from sim.spec.scenario import Scenario
+    from sim.statistics.replications import Told
 
 __all__ = ["load", "plan", "run", "watch"]
 
@@ -53,8 +54,15 @@ def run(scenario: Scenario) -> StepResult:
     return predict_step(scenario, fits)
 
 
-def watch(scenario: Scenario, folder: str | Path = ".", workers: int = 1) -> ClusterStudy:
-    """Simulate the scenario's cluster of many jobs; ``folder``: where its ``jobs.trace`` is looked for.
+def watch(
+    scenario: Scenario, folder: str | Path = ".", workers: int = 1, told: Told | None = None
+) -> ClusterStudy:
+    """Simulate the scenario's cluster of many jobs.
+
+    Args:
+        folder: where its ``jobs.trace`` is looked for.
+        workers: processes; the answer is the same for any number.
+        told: hears how many replications are done, and how many there are at most.
 
     Raises:
         sim.spec.faults.ScenarioError: the trace has faults.
@@ -66,7 +74,7 @@ def watch(scenario: Scenario, folder: str | Path = ".", workers: int = 1) -> Clu
 
     trace = read_jobs(Path(folder) / scenario.jobs.trace) if scenario.jobs and scenario.jobs.trace else ()
     fits = fits_for(scenario.profile) if scenario.jobs and scenario.jobs.runs else ()
-    return study(scenario, trace, fits, workers)
+    return study(scenario, trace, fits, workers, told)
 
 
 def plan(scenario: Scenario, worlds: int = 400) -> tuple[Plan, dict[str, Any]]:

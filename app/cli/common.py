@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -58,3 +61,23 @@ def print_json(document: Any) -> None:
     """One document on standard output, keys in a fixed order."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+@contextmanager
+def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on standard error with what is done of at most how much, where that is a terminal and the work has taken
+    longer than a second; wiped at the end."""
+    begin, terminal, shown = time.monotonic(), sys.stderr.isatty(), [False]
+
+    def tell(done: int, most: int) -> None:
+        if terminal and time.monotonic() - begin >= 1:
+            shown[0] = True
+            sys.stderr.write(f"\r{noun}: {done:,} done, {most:,} at most\x1b[K")
+            sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        if shown[0]:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.common import INFEASIBLE, Json, Seed, Set, load_scenario, print_json, refuse
-from app.cli.run import Report
+from app.cli.common import INFEASIBLE, Json, Seed, Set, load_scenario, print_json, progress, refuse
+from app.cli.run import Jobs, Report
+
+if TYPE_CHECKING:
+    from sim.spec.scenario import Scenario
 
 Files = Annotated[
     list[Path],
@@ -36,6 +39,7 @@ def compare(
     seed: Seed = None,
     json: Json = False,
     report: Report = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Run two or more scenarios and tell every one against the first."""
     from app.cli.run import write_text
@@ -58,6 +62,14 @@ def compare(
     loaded = [
         load_scenario(file, [*(set_ or []), *mine], seed) for file, mine in zip(files, own, strict=True)
     ]
+    clusters = [one.jobs is not None for one in loaded]
+    if all(clusters):
+        _clusters(loaded, files, json, report, jobs)
+        return
+    if any(clusters):
+        refuse(
+            "compare: some scenarios have [jobs] and some do not: a cluster and a step have no answer in common"
+        )
     try:
         results = [simulate(one) for one in loaded]
         intervals = [step_interval(one, fits_for(one.scenario.profile)) for one in results]
@@ -72,3 +84,30 @@ def compare(
         write_text(report, faces.comparison_report(document), "" if json else "report")
     if all(one["outcome"] == "does not fit" for one in document["outcomes"]):
         raise typer.Exit(INFEASIBLE)
+
+
+def _clusters(
+    loaded: list[Scenario], files: list[Path], json: bool, report: Path | None, workers: int
+) -> None:
+    from app.cli.run import write_text
+    from app.report import cluster_compare as faces
+    from sim import watch
+    from sim.cluster.engine import TraceError
+    from sim.cluster.policy import PolicyError
+    from sim.planning.compare_clusters import compare_clusters
+    from sim.spec.faults import ScenarioError
+
+    studies = []
+    try:
+        for place, (one, file) in enumerate(zip(loaded, files, strict=True)):
+            with progress(f"{chr(65 + place)}, replications") as told:
+                studies.append(watch(one, file.parent, workers=workers, told=told))
+    except (ScenarioError, PolicyError, TraceError) as error:
+        refuse(str(error))
+    document = compare_clusters(studies)
+    if json:
+        print_json(document)
+    else:
+        faces.print_cluster_comparison(document)
+    if report is not None:
+        write_text(report, faces.cluster_comparison_report(document), "" if json else "report")

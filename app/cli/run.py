@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+from app.cli.common import (
+    INFEASIBLE,
+    Json,
+    ScenarioFile,
+    Seed,
+    Set,
+    load_scenario,
+    print_json,
+    progress,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from sim.spec.scenario import Scenario
@@ -107,7 +117,8 @@ def _cluster(
     from sim.spec.faults import ScenarioError
 
     try:
-        study = watch(resolved, file.parent, workers=workers)
+        with progress("replications") as told:
+            study = watch(resolved, file.parent, workers=workers, told=told)
     except (ScenarioError, PolicyError, TraceError) as error:
         refuse(str(error))
     document: dict[str, Any] = cluster_document(study)

@@ -15,15 +15,15 @@ COLOURS = {
     "restart": "#E69F00",
     "preemption_overhead": "#CC79A7",
     "undetected_fault": "#8B4513",
-    "down": "#000000",
+    "down": "#882255",
     "idle_nobody_waits": "#BBBBBB",
     "idle_though_jobs_wait": "#F0E442",
 }
 HOUR, DAY = 3600.0, 86400.0
 
 
-def books(document: dict[str, Any]) -> go.Figure:
-    """One bar: where every device-hour went."""
+def books(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
+    """One bar: where every device-hour went; without ``legend`` a table beside it shows the colours."""
     figure = go.Figure()
     for row in document["books"]:
         if row["share_frac"] < 2e-4:
@@ -41,8 +41,14 @@ def books(document: dict[str, Any]) -> go.Figure:
             hovertemplate=f"{label}<br>{row['device_hours']:,.0f} device-hours<extra></extra>",
         )
     figure.update_layout(
-        barmode="stack", height=250, xaxis_title="% of the device-hours owned", yaxis_visible=False
+        barmode="stack",
+        height=130,
+        xaxis_title="% of the device-hours owned",
+        yaxis_visible=False,
+        showlegend=legend,
     )
+    if legend:
+        figure.update_layout(height=250)
     return styled(figure)
 
 
@@ -51,20 +57,18 @@ def over_time(document: dict[str, Any]) -> go.Figure:
     rows, devices = document["series"], document["cluster"]["devices"]
     days = [row["time_s"] / DAY for row in rows]
     figure = go.Figure()
-    figure.add_scatter(
-        x=days,
-        y=[100 * row["held"] / devices for row in rows],
-        name="devices held, %",
-        line={"color": "#0072B2"},
-        fill="tozeroy",
-    )
-    figure.add_scatter(
-        x=days,
-        y=[row["waiting_jobs"] for row in rows],
-        name="jobs waiting",
-        line={"color": "#D55E00"},
-        yaxis="y2",
-    )
+    for column, scale, name, colour, axis in (
+        ("held", 100 / devices, "devices held, %", "0, 114, 178", "y"),
+        ("waiting_jobs", 1.0, "jobs waiting", "213, 94, 0", "y2"),
+    ):
+        edge = {"x": days, "yaxis": axis, "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_scatter(y=[scale * row[f"{column}_p10"] for row in rows], **edge)
+        band = f"rgba({colour}, 0.18)"
+        figure.add_scatter(
+            y=[scale * row[f"{column}_p90"] for row in rows], fill="tonexty", fillcolor=band, **edge
+        )
+        line = {"color": f"rgb({colour})", "width": 1.5}
+        figure.add_scatter(x=days, y=[scale * row[column] for row in rows], name=name, line=line, yaxis=axis)
     figure.update_layout(
         height=320,
         xaxis_title="days",
@@ -72,6 +76,8 @@ def over_time(document: dict[str, Any]) -> go.Figure:
         yaxis2={
             "title": "jobs waiting",
             "overlaying": "y",
+            "tickmode": "auto",
+            "nticks": 6,
             "side": "right",
             "rangemode": "tozero",
             "showgrid": False,

@@ -7,7 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.report.cluster_words import answer_words, sureness_words, value_words, verdict_words
+from app.report.cluster_words import (
+    answer_words,
+    energy_words,
+    idle_words,
+    range_words,
+    sureness_words,
+    value_words,
+    verdict_words,
+    warm_up_words,
+)
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
@@ -34,6 +43,10 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
         if table.row_count:
             out.print(table)
             out.print()
+    for line in (idle_words(document), energy_words(document), warm_up_words(document)):
+        if line:
+            out.print(line, highlight=False)
+    out.print()
     for row in document["inputs"]:
         out.print(
             f"{row['name']}: {row['value']} [{row['kind']}] {row['source']}",
@@ -46,9 +59,9 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
 
 
 def _answers(document: dict[str, Any]) -> Table:
-    table = Table("answer", "mean (95 % interval)")
+    table = Table("answer", "mean (95 % interval)", "single runs")
     for row in document["answers"]:
-        table.add_row(row["words"], answer_words(row))
+        table.add_row(row["words"], answer_words(row), range_words(row))
     return table
 
 
@@ -61,7 +74,7 @@ def _books(document: dict[str, Any]) -> Table:
 
 
 def _groups(document: dict[str, Any]) -> Table:
-    table = Table("gang size", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
+    table = Table("gang size (first run)", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
     for row in document["by_size"]:
         table.add_row(
             row["name"],

@@ -13,13 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sim.cluster.contention import contention_of, full_bandwidth, network_frac
-from sim.cluster.failures.checkpoints import SavedState, recovery_for
-from sim.cluster.failures.stream import job_failures_per_s, outages
 from sim.cluster.nodes import Nodes, Pool, WholePlacement
-from sim.cluster.outage import Outage
 from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
@@ -32,14 +27,11 @@ from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
 from sim.cluster.policies.quota import Quotas
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import FunctionPolicy, Policy
-from sim.cluster.recovery import NEVER, Recovery
-from sim.cluster.rules import Hazard, Rules
+from sim.cluster.rules import Rules
 from sim.cluster.sharing import portions, shared_ground, shares_devices
-from sim.cluster.state import JobState
-from sim.cost.storage import Storage
+from sim.cluster.weather import Weather, hazards, rated, recoveries
 from sim.mixes.generate import generate
 from sim.results.step import StepResult
-from sim.spec.failure_rates import with_rates
 from sim.spec.faults import Fault, ScenarioError
 from sim.spec.job import Job
 from sim.spec.mix import TrainingRun
@@ -47,16 +39,7 @@ from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Scenario
 from sim.spec.scheduling import Scheduling
 from sim.statistics.streams import Streams
-from sim.training.run_phases import checkpoint_bytes
 from sim.training.step import predict_step
-
-STATE_FRAC = 0.4
-"""Share of a gang's device memory that a job of unknown model saves (assumed: weights and optimizer state fill less
-than half of a device, activations the rest)."""
-JOB_STORAGE = Storage(1e12, 5e11)
-"""Shared file system where the scenario names none (assumed: 1 TB/s read, 0.5 TB/s written, as for a few thousand
-devices)."""
-OVERHEAD_STREAM, HAZARD_STREAM, OUTAGE_STREAM = "overhead", "job faults", "outages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +184,14 @@ def _runs(staged: Stage) -> Iterator[Job]:
             at_s, number = at_s + run.every_s, number + 1
 
 
-def weather(scenario: Scenario, streams: Streams) -> Iterator[Outage]:
-    """Outages of the nodes; none without [reliability]."""
-    if scenario.reliability is None:
-        return iter(())
+def weather(scenario: Scenario, streams: Streams) -> Weather | None:
+    """What befalls the nodes; None without [reliability]."""
+    section = rated(scenario, streams)
     nodes = sum(pool.nodes for pool in scenario.cluster.pools)
-    rated = with_rates(scenario.reliability)
-    return outages(rated, nodes, streams.child(OUTAGE_STREAM), level=scenario.study.failures)
+    return None if section is None else Weather(section, nodes, streams)
 
 
-def rules_of(staged: Stage, streams: Streams) -> Rules:
+def rules_of(staged: Stage, sky: Weather | None) -> Rules:
     """Rules of the house, with what jobs save and how they fail by themselves."""
     scenario = staged.scenario
     policy = scenario.policy
@@ -218,67 +199,22 @@ def rules_of(staged: Stage, streams: Streams) -> Rules:
     def overhead_s(job: Job) -> float:
         return policy.preemption_overhead_s if job.preemptible else 0.0
 
-    rules = Rules(
+    house = Rules(
         preemption_overhead_s=overhead_s,
         kill_at_limit=policy.kill_at_limit,
         contention=contention_of(scenario),
         resize_overhead_s=overhead_s,
         rate=ScaledRate(policy.scaling_exponent),
     )
-    if scenario.reliability is None:
-        return rules
-    return replace(
-        rules,
-        recovery=_recoveries(staged),
-        hazard=_hazards(scenario, streams.child(HAZARD_STREAM)),
-    )
-
-
-def _recoveries(staged: Stage) -> Callable[[Job], Recovery]:
-    scenario = staged.scenario
-    rated = with_rates(scenario.reliability)  # type: ignore[arg-type]
-    rate = rated.node_failures_per_s(scenario.study.failures)
-    pool = scenario.cluster.pools[0]
-    size = pool.system.gpus_per_node
-    shared = scenario.cluster.storage
-    storage = Storage(shared.read_bytes_per_s, shared.write_bytes_per_s) if shared else JOB_STORAGE
-    known = {
-        run.name: checkpoint_bytes(run.training) for run in (scenario.jobs.runs if scenario.jobs else ())
-    }
-    made: dict[tuple[int, str], Recovery] = {}
-
-    def recovery(job: Job) -> Recovery:
-        if job.gpus < 1 or job.kind in ("serving", "notebook"):
-            return NEVER
-        name = job.name.rpartition("-")[0] or job.name
-        key = (job.gpus, name if name in known else job.name if job.name in known else "")
-        if key not in made:
-            nodes = -(-job.gpus // size)
-            state = known.get(key[1], job.gpus * pool.accelerator.memory_bytes * STATE_FRAC)
-            per_s = nodes * rate + job_failures_per_s(rated, nodes, scenario.study.failures)
-            saved = SavedState(
-                state, nodes, storage, host_bytes_per_s=pool.accelerator.host_link_bytes_per_s * size
-            )
-            made[key] = recovery_for(rated.checkpoints, saved, 1 / per_s if per_s > 0 else 1e12)
-        return made[key]
-
-    return recovery
-
-
-def _hazards(scenario: Scenario, streams: Streams) -> Callable[[JobState], Hazard | None] | None:
-    """Faults of a job's own: drawn for each stretch from a stream of the job's own, whatever the policy does."""
-    rated = with_rates(scenario.reliability)  # type: ignore[arg-type]
+    if sky is None:
+        return house
     size = scenario.cluster.pools[0].system.gpus_per_node
-    level = scenario.study.failures
-    if job_failures_per_s(rated, 1, level) <= 0:
-        return None
-
-    def hazard(state: JobState) -> Hazard | None:
-        per_s = job_failures_per_s(rated, max(-(-state.gpus // size), 1), level)
-        random: np.random.Generator = streams.generator(state.job.name, state.failures, state.preemptions)
-        return Hazard(float(random.exponential(1 / per_s)))
-
-    return hazard
+    return replace(
+        house,
+        recovery=recoveries(scenario),
+        hazard=hazards(sky.section, size, sky.streams),
+        survives=sky.survives,
+    )
 
 
 def _peak(cluster: Cluster, number: int) -> float:

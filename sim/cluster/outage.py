@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+PLANNED = ("maintenance", "slow")
+"""Causes known beforehand: jobs save themselves first."""
+
 
 class Outage(NamedTuple):
     """Nodes that stop working together, for one cause."""
@@ -16,7 +19,7 @@ class Outage(NamedTuple):
     nodes: tuple[int, ...]
     """Numbers of the nodes that are lost (one for a GPU fault, all of a rack for its switch)."""
     cause: str
-    """``node``, ``gpu``, ``nic``, ``switch``, ``rack``, ``storage``, ``silent``, ``maintenance``."""
+    """``node``, ``gpu``, ``nic``, ``switch``, ``rack``, ``storage``, ``silent``, ``maintenance``, ``slow``."""
     detect_s: float
     """From the fault until anybody knows: jobs there hold their devices and get nothing done."""
     down_s: float

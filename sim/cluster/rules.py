@@ -51,6 +51,12 @@ def no_checkpoints(job: Job) -> Recovery:
     return NEVER
 
 
+def durable_alone(state: JobState, until_s: float) -> str:
+    """Faults leave nothing but durable checkpoints."""
+    del state, until_s
+    return "durable"
+
+
 def linear_rate(state: JobState, gpus: int, speed: float, placed: Placed) -> float:
     """Useful seconds a second: in proportion to devices and to their speed (assumed; give a measured curve instead)."""
     del placed
@@ -81,6 +87,8 @@ class Rules:
     """Asked at the start of every stretch."""
     contention: Contention | None = None
     """Who slows whom; holds the state of one run, so it is made anew for each."""
+    survives: Callable[[JobState, float], str] = durable_alone
+    """(failed job, until when) -> what of its stretch is kept: ``durable``, ``memory`` or (after notice) ``all``."""
     decisions_per_pass: int = 100
     """A policy that makes more decisions in one pass than this many a job (waiting or running) goes in circles."""
     seconds_per_decision: float = 10.0

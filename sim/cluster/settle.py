@@ -14,10 +14,11 @@ from sim.results.cluster_log import Segment
 def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     """The segment that ends now; takes the kept work off ``state.work_left_s`` and adds what a preemption costs.
 
-    A completed stretch did all its work. A failed one keeps what was durable when the fault came; a job ended at its
-    limit
-    keeps (as useful) what was durable, for nobody gets the rest; one that is preempted keeps all or what is durable,
-    as the rules say; one that is resized or cut off by the end of the run keeps all.
+    A completed stretch did all its work. A failed one keeps what was durable when the fault came, or held in memory
+    where the rules say that it survives (taken to be written out while the job restarts); with notice it spends the
+    last moments on a write and keeps the rest. A job ended at its limit keeps (as useful) what was durable, for nobody
+    gets the rest; one that is preempted keeps all or what is durable, as the rules say; one that is resized or cut off
+    by the end of the run keeps all.
     """
     job = state.job
     begin_s = state.since_s
@@ -60,6 +61,14 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
         keeps_all = why in ("resized", "open") or (why == "preempted" and rules.preemption_keeps_all)
         keeps_all = keeps_all and math.isinf(state.fault_s)
         kept_s = useful_s if keeps_all else min(durable_s, useful_s)
+        if why == "failed" and useful_s > kept_s:
+            survives = rules.survives(state, end_s)
+            if survives == "memory":
+                kept_s = min(max(recovery.in_memory_s(ran_s - restart_s), kept_s), useful_s)
+            elif survives == "all" and recovery is not NEVER:
+                write_s = min(recovery.durable_s, useful_s - kept_s)
+                useful_s, checkpoint_s = useful_s - write_s, checkpoint_s + write_s
+                kept_s = useful_s
         state.work_left_s = max(state.work_left_s - (work_at(state, kept_s) if kept_s else 0.0), 0.0)
     if why == "preempted":
         state.owed_s += rules.preemption_overhead_s(job)

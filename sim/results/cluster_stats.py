@@ -30,7 +30,10 @@ def job_table(records: Sequence[JobRecord], warm_up_s: float = 0.0) -> dict[str,
 
 
 def answers(log: ClusterLog, warm_up_s: float = 0.0) -> dict[str, float]:
-    """The numbers of one replication, by name."""
+    """The numbers of one replication, by name.
+
+    Those of jobs are of the jobs handed in after the warm-up that ended; those of device-time are of the whole span.
+    """
     jobs = job_table(log.records, warm_up_s)
     books = account(log)
     owned = books.owned_gpu_s or 1.0
@@ -50,9 +53,11 @@ def answers(log: ClusterLog, warm_up_s: float = 0.0) -> dict[str, float]:
         "jobs_done_per_day": 86400.0 * len(jobs["wait_s"]) / max(log.span_s - warm_up_s, 1e-9),
         "utilisation_frac": held,
         "goodput_frac": share["useful"],
+        "effective_frac": share["useful"] / held if held > 0 else 0.0,
         "spent_on_failures_frac": spent,
         "down_frac": share["down"],
         "idle_though_jobs_wait_frac": share["idle_though_jobs_wait"],
+        "interruptions": float(failures),
         "interruptions_per_day": 86400.0 * failures / log.span_s if log.span_s else 0.0,
         "fairness": jain(user_slowdowns(counted)),
         "left_waiting": float(sum(r.outcome == "waiting" for r in log.records)),
@@ -60,13 +65,19 @@ def answers(log: ClusterLog, warm_up_s: float = 0.0) -> dict[str, float]:
 
 
 def by_group(
-    records: Sequence[JobRecord], group: str, warm_up_s: float = 0.0
+    records: Sequence[JobRecord], group: str, warm_up_s: float = 0.0, kinds: Sequence[str] = ()
 ) -> list[dict[str, float | str]]:
-    """Waits and device-hours by ``user``, ``queue`` or ``gpus`` (gang size), the largest share of hours first."""
+    """Waits and device-hours by ``user``, ``queue``, ``gpus`` (gang size) or ``kind``; most hours first.
+
+    ``kinds``: kind of each job in order of submission.
+    """
     found: dict[str, list[JobRecord]] = {}
     for record in records:
         if record.submit_s >= warm_up_s and record.end_s is not None:
-            key = size_class(record.gpus) if group == "gpus" else getattr(record, group) or "(none)"
+            if group == "gpus":
+                key = size_class(record.gpus)
+            else:
+                key = (kinds[record.number] if group == "kind" else getattr(record, group)) or "(none)"
             found.setdefault(key, []).append(record)
     rows: list[dict[str, float | str]] = []
     for name, mine in found.items():
@@ -126,6 +137,16 @@ def queue_series(log: ClusterLog, points: int = 200) -> list[dict[str, float]]:
         {"time_s": float(t), "held": float(h), "waiting_jobs": float(w)}
         for t, h, w in zip(times, held, waiting, strict=True)
     ]
+
+
+def in_system(log: ClusterLog, points: int = 200) -> NDArray[np.float64]:
+    """Jobs handed in and not yet through, ``[points]``, at the middles of equal stretches of the run."""
+    times = log.start_s + (np.arange(points) + 0.5) / points * log.span_s
+    first = np.array([r.submit_s for r in log.records if r.outcome != "refused"], float)
+    until = np.array(
+        [math.inf if r.end_s is None else r.end_s for r in log.records if r.outcome != "refused"], float
+    )
+    return _level(times, first, until, np.ones(len(first)))
 
 
 def _level(

@@ -83,6 +83,8 @@ class Stragglers:
     slow_speed_frac: float = fraction("speed of a slow node; the job runs at its slowest node's", 0.8)
     detect: Delay = field(default_factory=Delay)
     """Until it is found and swapped."""
+    repair: Delay = field(default_factory=Delay)
+    """From then until it can be used again (its mean; matters to clusters of many jobs without spares)."""
 
 
 @dataclass(frozen=True, slots=True)

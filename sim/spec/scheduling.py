@@ -33,7 +33,7 @@ SHARED_PLACEMENTS = ("fgd", "best-fit", "dot-product", "gpu-packing")
 """Rules that put several jobs on one device."""
 PLACEMENTS = ("packed", "spread", "anywhere", "tiers", *SHARED_PLACEMENTS)
 ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
-LEVELS = ("low", "mid", "high")
+LEVELS = ("low", "mid", "high", "draw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,12 @@ class Study:
 
     span_s: float = quantity("time that is simulated", 30 * 86400.0, above=True)
     warm_up_s: float = quantity("time at the start that the statistics of jobs leave out", 0.0)
+    warm_up: str = choice(("given", "auto"), "auto = found by MSER-5 instead", "given")
     precision_frac: float = quantity(
         "half-width of the 95 % intervals over their means at which to stop", 0.05, above=True
     )
     least: int = count("replications at least", 3, low=2)
     most: int = count("replications at most", 12, low=2, high=10_000)
-    failures: str = choice(LEVELS, "which end of the failure rates to take", "mid")
+    failures: str = choice(
+        LEVELS, "which failure rate to take; draw = another one each time, low and high as P10 and P90", "mid"
+    )

@@ -21,6 +21,8 @@ from sim.statistics.intervals import Interval, half_width, mean_interval
 Run = Callable[[int], Mapping[str, float]]
 """Replication number -> its answers by name; a module-level function or ``functools.partial`` for more than one
 worker."""
+Told = Callable[[int, int], None]
+"""Hears how many replications are done, and how many there are at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ def replications_needed(values: Sequence[float], rule: Rule) -> int | None:
     return None
 
 
-def replicate(run: Run, rule: Rule | None = None, *, workers: int = 1) -> Replications:
+def replicate(
+    run: Run, rule: Rule | None = None, *, workers: int = 1, told: Told | None = None
+) -> Replications:
     """Run replications 0, 1, 2 ... until the rule holds for every answer at once, or the cap.
 
     The same bytes for any number of workers, given that ``run`` depends on its number alone.
@@ -97,6 +101,8 @@ def replicate(run: Run, rule: Rule | None = None, *, workers: int = 1) -> Replic
         for name, value in answer.items():
             values.setdefault(name, []).append(float(value))
             moments.setdefault(name, _Moments()).add(float(value))
+        if told is not None:
+            told(count, rule.most)
         unsure = [n for n, m in moments.items() if count < 2 or not rule.met(n, m.deviation, count, m.mean)]
         held = 0 if unsure or count < rule.least else held + 1
         if held > max(rule.ahead, (count - held) * rule.ahead // 100):

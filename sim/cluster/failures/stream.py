@@ -133,6 +133,25 @@ def slowdowns(reliability: Reliability, nodes: int, streams: Streams) -> Iterato
             yield Slowdown(now, node, slow.slow_speed_frac, now + stay)
 
 
+def slow_as_outages(slow: Iterable[Slowdown], reliability: Reliability) -> Iterator[Outage]:
+    """Slow spells for players whose jobs keep their speed: sorted, lazily.
+
+    A node at speed v for d seconds does the work of d v seconds; so it works in full for d v and then stands still for
+    d (1 - v), undetected, until it is found: the same work at the same end, if one job holds it throughout.
+    """
+    law = None if reliability.stragglers is None else reliability.stragglers.repair
+    heap: list[Outage] = []
+    for spell in slow:
+        while heap and heap[0].at_s <= spell.at_s:
+            yield heapq.heappop(heap)
+        lasts = spell.until_s - spell.at_s
+        still = lasts * (1 - spell.speed_frac)
+        down = 0.0 if law is None else law.mean_s
+        heapq.heappush(heap, Outage(spell.until_s - still, (spell.node,), "slow", still, down))
+    while heap:
+        yield heapq.heappop(heap)
+
+
 def of_nodes_that_are_up(events: Iterable[Outage], nodes: int) -> Iterator[Outage]:
     """The stream without outages of nodes that are still down from an earlier one; outages without nodes are kept."""
     back_s = [-math.inf] * nodes

@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sim.cluster.policy import PolicyError
+from sim.cluster.study import ClusterStudy
 from sim.planning.plans.search import NoPlanError
 from sim.planning.sweep.axes import Settings
 from sim.planning.sweep.run import Point, content_key
@@ -21,6 +23,7 @@ from sim.spec.faults import ScenarioError
 from sim.spec.loader import loads
 from sim.spec.profile import ProfileError
 from sim.spec.profiles import fits_for
+from sim.spec.scenario import Scenario
 from sim.training.interval import step_interval
 
 FUNCTION = "sim.planning.sweep.points:simulate"
@@ -40,8 +43,25 @@ FIGURES = (
     "bound_by",
     "run_wall_s",
     "goodput_frac",
+    "verdict",
+    "offered_frac",
+    "turns_frac",
+    "mean_wait_s",
+    "mean_wait_low_s",
+    "mean_wait_high_s",
+    "p95_wait_s",
+    "mean_slowdown",
+    "mean_completion_s",
+    "jobs_done_per_day",
+    "utilisation_frac",
+    "effective_frac",
+    "idle_though_jobs_wait_frac",
+    "interruptions_per_day",
+    "fairness",
+    "left_waiting",
+    "replications",
 )
-"""Columns of a training scenario; those a scenario does not have are empty."""
+"""Columns of a training step, and those of a cluster of many jobs; those a scenario does not have are empty."""
 
 
 def point(text: str, where: str, base: Sequence[str], settings: Settings) -> Point:
@@ -56,7 +76,12 @@ def point(text: str, where: str, base: Sequence[str], settings: Settings) -> Poi
         scenario = loads(text, where, overrides)
     except ScenarioError:
         return Point(content_key("refused", json.dumps(payload)), payload)
-    return Point(content_key("run", scenario.content_hash, _profile_hash(scenario.profile)), payload)
+    return Point(
+        content_key(
+            "run", scenario.content_hash, _profile_hash(scenario.profile), _trace_hash(scenario, where)
+        ),
+        payload,
+    )
 
 
 def _profile_hash(name: str) -> str:
@@ -67,19 +92,51 @@ def _profile_hash(name: str) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+def _trace_hash(scenario: Scenario, where: str) -> str:
+    """Hash of the table of jobs that a cluster replays; nothing where there is none."""
+    path = Path(where).parent / scenario.jobs.trace if scenario.jobs and scenario.jobs.trace else None
+    return sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
+
+
+def cluster_figures(study: ClusterStudy) -> dict[str, Any]:
+    """The row of a cluster study: means over replications."""
+    answers = study.replications
+    wait = answers.interval("mean_wait_s")
+    named = [name for name in FIGURES if name in answers.values]
+    return (
+        {"outcome": "done", "reason": ""}
+        | {name: answers.interval(name).estimate for name in named}
+        | {
+            "devices": study.scenario.cluster.devices,
+            "verdict": study.verdict.word,
+            "turns_frac": study.verdict.turns_frac,
+            "mean_wait_low_s": max(wait.low, 0.0),
+            "mean_wait_high_s": wait.high,
+            "replications": answers.count,
+        }
+    )
+
+
 def simulate(payload: dict[str, Any]) -> dict[str, Any]:
     """Run one point. ``outcome`` is ``done``, ``does not fit``, ``refused`` or ``failed``, with its ``reason``."""
-    from sim import run
+    from sim import run, watch
 
     try:
         scenario = loads(payload["text"], payload["where"], payload["overrides"])
+        if scenario.jobs is not None:
+            return cluster_figures(watch(scenario, Path(payload["where"]).parent))
         return figures(run(scenario))
     except ScenarioError as error:
         told = (str(fault).removeprefix(f"{payload['where']}: ") for fault in error.faults)
         return {"outcome": "refused", "reason": "; ".join(told)}
     except (ProfileError, NoPlanError) as error:
         return {"outcome": "refused", "reason": str(error)}
-    except (ValueError, ArithmeticError, RuntimeError) as error:  # one point's trouble is not the sweep's end
+    except (
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+        PolicyError,
+    ) as error:  # one point's trouble is not the sweep's end
         return {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
