@@ -63,7 +63,7 @@ def _worlds(made: Plan) -> bytes:
                 "useful_device_hours": found.waterfall()["useful"],
                 **{
                     f"finished_month {served.need.programme.name}": served.finished
-                    for served in (found.flow.served if found.flow else ())
+                    for served in found.served
                     if served.need.deadline is not None
                 },
             }
