@@ -122,7 +122,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     """What each assumption does alone to cost and shortage of the choice; the widest on top."""
     rows = [row for row in document["tornado"] if row["high_usd"] != row["low_usd"]][:most][::-1]
     figure = go.Figure()
-    middle = _mid(document["options"][0]["loss_usd"])
+    middle = document["tornado_middle_usd"]
     for end, name, colour in (("low_usd", "at its P10", SKY), ("high_usd", "at its P90", RED)):
         figure.add_bar(
             y=[row["name"].replace("_", " ") for row in rows],
@@ -136,7 +136,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         height=150 + 28 * len(rows),
-        xaxis_title="USD million, cost with shortage and delay",
+        xaxis_title="USD million, cost, shortage and delay",
     )
     return styled(figure)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import tomli_w
 
-from app.report.plan_html import markdown, plan_report, tables
+from app.report.plan_html import plan_report, tables
+from app.report.plan_markdown import markdown
 from sim.planning.capacity.plan import Plan
 
 

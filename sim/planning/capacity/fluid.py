@@ -109,7 +109,7 @@ def pour(needs: Sequence[Need], fleets: Sequence[Fleet], rate: Rate) -> Flow:
             want = queue.arrive(month)
             rest, could = want.copy(), np.zeros_like(want)
             runs = [f for f in order if speed[f] > 0]
-            gang = queue.need.programme.kind == "model"
+            gang = bool(places) and queue.need.programme.kind == "model"
             here = _one_place(queue.need, month, want, places, left, speed) if gang else {}
             for f in runs:
                 may = left[f][:, month] * here.get(f, 1.0)
