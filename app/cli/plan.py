@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
+from app.cli.common import INFEASIBLE, Json, ScenarioFile, Seed, Set, load_scenario, print_json, refuse
 
 Out = Annotated[
     Path | None,
@@ -69,4 +69,6 @@ def plan(
                 if not json:
                     typer.echo(f"wrote {path}")
         except OSError as error:
-            refuse(f"{out}: cannot be written: {error.strerror}")
+            refuse(f"{out}: cannot be written: {error.strerror or error}; nothing was changed there")
+    if made.refused and len(made.evaluations) == 1:  # all that can be had is nothing
+        raise typer.Exit(INFEASIBLE)

@@ -57,7 +57,9 @@ LIMITS = (
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table; a bar in a text would end its cell, so it is escaped."""
     body = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {row} |" for row in body)] if body else []
+    return (
+        [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {row} |" for row in body)] if body else []
+    )
 
 
 def _demand(document: dict[str, Any]) -> list[str]:
@@ -117,7 +119,9 @@ def _waits(document: dict[str, Any]) -> list[str]:
 
 
 def _cost(document: dict[str, Any]) -> list[str]:
-    lines = [(row["line"], spread_usd(row["usd"])) for row in document["cost_lines"] if any(row["usd"].values())]
+    lines = [
+        (row["line"], spread_usd(row["usd"])) for row in document["cost_lines"] if any(row["usd"].values())
+    ]
     each = [(row["programme"], row["per"], spread_usd(row["usd"])) for row in document["unit_costs"]]
     cash = [(row["quarter"], spread_usd(row["usd"])) for row in document["cash_by_quarter"]]
     even = [
@@ -128,7 +132,9 @@ def _cost(document: dict[str, Any]) -> list[str]:
         _table(("line", "USD over the plan"), lines),
         _table(("programme", "for", "USD"), each),
         _table(("quarter", "cash paid, USD"), cash),
-        _table(("system", "an owned device-hour", "a rented one", "owning pays from this busy share on"), even),
+        _table(
+            ("system", "an owned device-hour", "a rented one", "owning pays from this busy share on"), even
+        ),
     )
     return [line for table in tables if table for line in (*table, "")][:-1]
 

@@ -51,7 +51,10 @@ def decision_words(document: dict[str, Any]) -> str:
     if decision["too_close"]:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
         return said + (f" Too close to call against {others}." if others else " Too close to call.")
-    return said + f" Confidence {decision['confidence']:.0%}: so often it comes first when the futures are drawn again."
+    return (
+        said
+        + f" Confidence {decision['confidence']:.0%}: so often it comes first when the futures are drawn again."
+    )
 
 
 def instead_words(document: dict[str, Any]) -> str:
@@ -120,4 +123,7 @@ def simulated_words(document: dict[str, Any]) -> str:
     order = [row["name"] for row in document["options"]]
     if order == document["closed_form_order"]:
         return said + " Its ranking is that of the closed form."
-    return said + f" The choice is that of the closed form, which ranks: {', '.join(document['closed_form_order'])}."
+    return (
+        said
+        + f" The choice is that of the closed form, which ranks: {', '.join(document['closed_form_order'])}."
+    )
