@@ -94,9 +94,9 @@ def milestones(document: dict[str, Any]) -> go.Figure:
 
 
 def cash(document: dict[str, Any]) -> go.Figure:
-    """Cash by quarter: median, with P10 to P90."""
+    """Cash by quarter: mean, with P10 to P90."""
     rows = document["cash_by_quarter"]
-    mid = [_mid(row["usd"]) / MILLION for row in rows]
+    mid = [row["usd"]["mean"] / MILLION for row in rows]
     figure = go.Figure(
         go.Bar(
             x=[row["quarter"] for row in rows],
@@ -104,9 +104,11 @@ def cash(document: dict[str, Any]) -> go.Figure:
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [(row["usd"]["p90"] or 0) / MILLION - m for row, m in zip(rows, mid, strict=True)],
+                "array": [
+                    max((row["usd"]["p90"] or 0) / MILLION - m, 0) for row, m in zip(rows, mid, strict=True)
+                ],
                 "arrayminus": [
-                    m - (row["usd"]["p10"] or 0) / MILLION for row, m in zip(rows, mid, strict=True)
+                    max(m - (row["usd"]["p10"] or 0) / MILLION, 0) for row, m in zip(rows, mid, strict=True)
                 ],
                 "color": GREY,
             },

@@ -10,9 +10,13 @@ from app.report import plan_figures
 from app.report.html import environment
 from app.report.plan_markdown import LIMITS
 from app.report.plan_words import (
+    confidence_words,
     cut_words,
     decision_words,
     instead_words,
+    name_words,
+    number_words,
+    power_words,
     risk_words,
     simulated_words,
     spread_count,
@@ -27,7 +31,8 @@ def plan_report(document: dict[str, Any]) -> str:
     """The report as one HTML text."""
     charts = {name: getattr(plan_figures, name)(document) for name in CHARTS if _has(document, name)}
     env = environment()
-    env.filters["usd"] = usd
+    env.filters |= {"usd": usd, "power": power_words, "number": number_words, "named": name_words}
+    env.filters["confidence"] = confidence_words
     return env.get_template("plan.html").render(
         document=document,
         decision=decision_words(document),

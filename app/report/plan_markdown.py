@@ -9,6 +9,8 @@ from app.report.plan_words import (
     cut_words,
     decision_words,
     instead_words,
+    number_words,
+    power_words,
     risk_words,
     simulated_words,
     spread_count,
@@ -123,7 +125,10 @@ def _cost(document: dict[str, Any]) -> list[str]:
         (row["line"], spread_usd(row["usd"])) for row in document["cost_lines"] if any(row["usd"].values())
     ]
     each = [(row["programme"], row["per"], spread_usd(row["usd"])) for row in document["unit_costs"]]
-    cash = [(row["quarter"], spread_usd(row["usd"])) for row in document["cash_by_quarter"]]
+    cash = [
+        (row["quarter"], usd(row["usd"]["mean"]), spread_usd(row["usd"]))
+        for row in document["cash_by_quarter"]
+    ]
     even = [
         (row["system"], spread_usd(row["own"]), spread_usd(row["rent"]), f"{row['busy_frac']['p50']:.0%}")
         for row in document["break_even"]
@@ -131,7 +136,7 @@ def _cost(document: dict[str, Any]) -> list[str]:
     tables = (
         _table(("line", "USD over the plan"), lines),
         _table(("programme", "for", "USD"), each),
-        _table(("quarter", "cash paid, USD"), cash),
+        _table(("quarter", "cash paid, mean", "P50 (P10 to P90)"), cash),
         _table(
             ("system", "an owned device-hour", "a rented one", "owning pays from this busy share on"), even
         ),
@@ -152,7 +157,7 @@ def _energy(document: dict[str, Any]) -> list[str]:
     energy = document["energy"]
     rows = [(state, spread_count(kwh)) for state, kwh in energy["kwh"].items()]
     said = (
-        f"Peak {energy['peak_w'] / 1e6:.3g} MW on the site, {spread_count(energy['total_kwh'], 'kWh')}, "
+        f"Peak {power_words(energy['peak_w'])} on the site, {spread_count(energy['total_kwh'], 'kWh')}, "
         f"{spread_count(energy['carbon_kg'], 'kg CO2e')} location-based, of it "
         f"{spread_count(energy['embodied_kg'], 'kg')} for making the machines."
     )
@@ -162,7 +167,7 @@ def _energy(document: dict[str, Any]) -> list[str]:
 
 def _assumptions(document: dict[str, Any]) -> list[str]:
     rows = [
-        (row["name"], f"{row['low']:.4g}", f"{row['mid']:.4g}", f"{row['high']:.4g}", row["unit"], row["kind"],
+        (row["name"], *(number_words(row[end]) for end in ("low", "mid", "high")), row["unit"], row["kind"],
          row["date"], row["source"])
         for row in document["register"]
     ]  # fmt: skip

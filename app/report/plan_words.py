@@ -53,8 +53,38 @@ def decision_words(document: dict[str, Any]) -> str:
         return said + (f" Too close to call against {others}." if others else " Too close to call.")
     return (
         said
-        + f" Confidence {decision['confidence']:.0%}: so often it comes first when the futures are drawn again."
+        + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first when the futures are drawn again."
     )
+
+
+def confidence_words(share: float) -> str:
+    """``97 %``; nothing is called certain."""
+    return f"{share:.0%}" if share < 0.995 else "over 99 %"
+
+
+def number_words(value: float) -> str:
+    """A number of the register with four digits and no exponent where people read none."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
+
+
+def name_words(name: str) -> str:
+    """An assumption's name as people read it."""
+    return (
+        name.replace("_", " ")
+        .replace("usd per", "USD per")
+        .replace(" usd", " USD")
+        .replace(" frac", " share")
+    )
+
+
+def power_words(power_w: float) -> str:
+    """``2.1 MW`` or ``53 kW``."""
+    return f"{power_w / 1e6:.3g} MW" if power_w >= 1e6 else f"{power_w / 1e3:.3g} kW"
+
+
+def other_order(document: dict[str, Any], most: int = 3) -> list[str]:
+    """The closed form's ranking after its first, cut short."""
+    return [f"{place}. {name}" for place, name in enumerate(document["closed_form_order"], 1)][1 : most + 1]
 
 
 def instead_words(document: dict[str, Any]) -> str:
@@ -103,8 +133,9 @@ def undone_words(document: dict[str, Any]) -> str:
 def risk_words(risk: dict[str, Any]) -> str:
     """One risk and its trigger in one sentence."""
     way = "rises to" if risk["rises"] else "falls to"
-    name = risk["name"].replace("_", " ")
-    trigger = f"{risk['trigger']:.3g} {risk['unit']}".strip()
+    name = name_words(risk["name"])
+    value = number_words(float(f"{risk['trigger']:.3g}"))
+    trigger = f"{value} {risk['unit']}".strip()
     return (
         f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
     )
@@ -125,5 +156,5 @@ def simulated_words(document: dict[str, Any]) -> str:
         return said + " Its ranking is that of the closed form."
     return (
         said
-        + f" The choice is that of the closed form, which ranks: {', '.join(document['closed_form_order'])}."
+        + f" The choice is that of the closed form, which goes on with {', '.join(other_order(document))}."
     )

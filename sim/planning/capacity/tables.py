@@ -171,7 +171,10 @@ def _cash(found: Evaluation, start: str) -> list[dict[str, Any]]:
     for month in range(cash.shape[1]):
         name = months.quarter(month, start)
         quarters[name] = quarters.get(name, 0) + cash[:, month]
-    return [{"quarter": name, "usd": spread(amount)} for name, amount in quarters.items()]
+    return [  # the mean too: a purchase whose quarter is not sure is in no quarter's median
+        {"quarter": name, "usd": {"mean": float(np.mean(amount))} | spread(amount)}
+        for name, amount in quarters.items()
+    ]
 
 
 def _energy(found: Evaluation) -> dict[str, Any]:

@@ -53,11 +53,11 @@ def why_not(plan: Plan, other: Evaluation) -> str:
     if worst is not None and worst[1] - worst[2] >= 0.05:
         return f"{worst[0]} in time in {worst[2]:.0%} of the worlds against {worst[1]:.0%}"
     if lacks > max(more, 0):
-        return f"leaves work worth ${lacks / 1e6:,.2f}M more undone"
+        return f"leaves work worth {_usd(lacks)} more undone"
     if more > 0:
-        return f"costs ${more / 1e6:,.2f}M more"
+        return f"costs {_usd(more)} more"
     p90 = float(np.quantile(other.loss_usd - chosen.loss_usd, 0.9))
-    return f"regretted more when demand is high: ${p90 / 1e6:,.2f}M worse in one world of ten"
+    return f"regretted more when demand is high: {_usd(p90)} worse in one world of ten"
 
 
 def first_if_cheaper_usd(plan: Plan, other: Evaluation) -> float | None:
@@ -95,7 +95,7 @@ def near_misses(plan: Plan) -> tuple[NearMiss, ...]:
         less = first_if_cheaper_usd(plan, other)
         cost = float(np.median(other.cost_usd))
         if less is not None and less <= NEAR_FRAC * cost:
-            lacks = f"would be the choice at ${less / 1e6:,.2f}M ({less / cost:.0%}) less"
+            lacks = f"would be the choice at {_usd(less)} ({less / cost:.1%}) less"
             found.append(NearMiss(other.candidate.name, lacks))
     return tuple(found)
 
@@ -111,3 +111,8 @@ def power_cut(plan: Plan) -> Cut | None:
     off = np.max([f.cut_frac for f in plan.chosen.fleets], axis=0, initial=0.0) / per_hour
     lost = uncut.waterfall()["useful"] - plan.chosen.waterfall()["useful"]
     return Cut(off, lost, plan.chosen.loss_usd - uncut.loss_usd)
+
+
+def _usd(value: float) -> str:
+    """``$1.23M`` or ``$45k``."""
+    return f"${value / 1e6:,.2f}M" if abs(value) >= 1e6 else f"${value / 1e3:,.3g}k"
