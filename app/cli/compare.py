@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.cli.common import INFEASIBLE, Json, Seed, Set, load_scenario, print_json, refuse
 from app.cli.run import Report
+
+if TYPE_CHECKING:
+    from sim.spec.scenario import Scenario
 
 Files = Annotated[
     list[Path],
@@ -58,6 +61,12 @@ def compare(
     loaded = [
         load_scenario(file, [*(set_ or []), *mine], seed) for file, mine in zip(files, own, strict=True)
     ]
+    plans = [one.demand is not None for one in loaded]
+    if all(plans):
+        _plans(loaded, files, json)
+        return
+    if any(plans):
+        refuse("compare: some scenarios have [demand] and some do not: there is no answer in common")
     try:
         results = [simulate(one) for one in loaded]
         intervals = [step_interval(one, fits_for(one.scenario.profile)) for one in results]
@@ -72,3 +81,18 @@ def compare(
         write_text(report, faces.comparison_report(document), "" if json else "report")
     if all(one["outcome"] == "does not fit" for one in document["outcomes"]):
         raise typer.Exit(INFEASIBLE)
+
+
+def _plans(loaded: list[Scenario], files: list[Path], json: bool) -> None:
+    from app.report.plan_compare import print_plans
+    from sim.planning.compare_plans import compare_plans
+    from sim.spec.faults import ScenarioError
+
+    try:
+        document = compare_plans(loaded, [file.parent for file in files])
+    except ScenarioError as error:
+        refuse(str(error))
+    if json:
+        print_json(document)
+    else:
+        print_plans(document)

@@ -40,9 +40,7 @@ def options(document: dict[str, Any]) -> go.Figure:
         name="P10 to P90 of both together",
         hovertemplate="%{y}<br>both %{x:,.1f} $M<extra></extra>",
     )
-    figure.update_layout(
-        barmode="stack", height=150 + 34 * len(rows), xaxis_title="USD million over the plan"
-    )
+    figure.update_layout(barmode="stack", height=150 + 34 * len(rows), xaxis_title="USD million")
     return styled(figure)
 
 
@@ -138,7 +136,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         height=150 + 28 * len(rows),
-        xaxis_title="USD million, cost, shortage and delay",
+        xaxis_title="USD million",
     )
     return styled(figure)
 

@@ -52,8 +52,8 @@ def decision_words(document: dict[str, Any]) -> str:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
         return said + (f" Too close to call against {others}." if others else " Too close to call.")
     return (
-        said
-        + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first when the futures are drawn again."
+        said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
+        "when the futures are drawn again."
     )
 
 

@@ -145,6 +145,8 @@ def _register(
         said = {"tokens": "tokens", "people": "count", "device_hours": "device-hours", "runs_per_month": "runs/month",
                 "tokens_per_s": "tokens/s", "growth_frac_per_year": "share/year", "failed_frac": "share"}  # fmt: skip
         for field, unit in said.items():
+            if field == ("growth_frac_per_year" if programme.kind == "model" else "failed_frac"):
+                continue  # a run is wanted once, and only a run is done again
             value = getattr(programme, field)
             name = f"{programme.name}.{field}"
             if value is not None and name not in items:

@@ -28,7 +28,7 @@ def plan_document(plan: Plan, tornado: Tornado, risks: Sequence[Risk]) -> dict[s
     """Everything a reader of the plan may ask, in the order in which they ask it."""
     chosen = plan.chosen
     return {
-        "decision": _decision(plan),
+        "decision": decision(plan),
         "demand": [_need(need, plan.demand.start) for need in plan.needs],
         "needed_devices": _needed(plan),
         "options": [
@@ -90,7 +90,7 @@ def _played(name: str, found: Played) -> dict[str, Any]:
     }
 
 
-def _decision(plan: Plan) -> dict[str, Any]:
+def decision(plan: Plan) -> dict[str, Any]:
     chosen, choice = plan.chosen, plan.choice
     ready = [float(np.median(f.delivered)) for f in chosen.fleets if not f.sunk]
     return {
@@ -208,8 +208,8 @@ def unit_costs(plan: Plan) -> list[dict[str, Any]]:
             per, count = "a device-hour", served.hours
         share = np.divide(served.hours, every, out=np.zeros_like(every), where=every > 0)
         each = np.divide(chosen.cost_usd * share, count, out=np.full_like(every, np.nan), where=count > 0)
-        if np.isfinite(each).any():
-            rows.append({"programme": need.programme.name, "per": per, "usd": spread(each)})
+        if (ends := np.isfinite(each)).any():  # in worlds that do none of it there is no price of one
+            rows.append({"programme": need.programme.name, "per": per, "usd": spread(each[ends])})
     return rows
 
 
