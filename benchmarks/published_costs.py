@@ -39,7 +39,7 @@ WORDS = (
     "- BLOOM's 433 MWh are the devices alone; the planner bills whole nodes, the hours in which they stall or stand",
     "  idle, and cooling, hence about twice as much. With one's own node power and PUE in `[prices]` it comes closer.",
     "- The Llama figure is the devices at 700 W; its grid is not published, so the planner's range of grids is wide.",
-    "- The prices of H100 nodes are inputs drawn from the same sources as the published totals: that row checks that the",
+    "- Prices of H100 nodes are inputs, drawn from the same sources as the published totals: that row checks that the",
     "  lines add up, not that the price is right. GB200 is cheaper in the published calculator, inside the range here.",
     "- DeepSeek's and Google's rows have every input given: they check the arithmetic of the ledger.",
     "- Netflix' planner chooses among discrete clusters; the figure here is the best of all sums under its regret.",
