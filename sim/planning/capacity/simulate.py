@@ -29,6 +29,7 @@ from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.needs import Need
 from sim.results.cluster_log import ClusterLog, account
 from sim.results.cluster_stats import job_table
+from sim.spec.demand import Programme
 from sim.spec.job import Job
 from sim.spec.mix import Arrivals, Mix, Portion, Size
 from sim.spec.reliability import Cause, Delay, Reliability
@@ -152,7 +153,7 @@ def _jobs(
         hours = work / speed * WINDOW_S / (months.HOURS * HOUR_S)
         if programme.kind in SIZES:
             seed = int(streams.generator("jobs", programme.name).integers(2**31))
-            parts.append(generate(_mix(programme.name, programme.kind, hours, devices), WINDOW_S, seed))
+            parts.append(generate(_mix(programme, hours, devices), WINDOW_S, seed))
         else:
             gang = min(max(round(hours * HOUR_S / WINDOW_S), 1), devices)
             held = hours * HOUR_S / gang
@@ -163,14 +164,15 @@ def _jobs(
     return merge(*parts, key=lambda job: job.submit_s)
 
 
-def _mix(name: str, kind: str, hours: float, devices: int) -> Mix:
+def _mix(programme: Programme, hours: float, devices: int) -> Mix:
     """A mix whose jobs ask for ``hours`` device-hours in the window."""
-    fitting = [row for row in SIZES[kind] if row[0] <= devices] or [(1, 1.0, 1.0)]
+    name = programme.name
+    fitting = [row for row in SIZES[programme.kind] if row[0] <= devices] or [(1, 1.0, 1.0)]
     total = sum(share for _, share, _ in fitting)
     mean = sum(gpus * share / total * median * math.exp(SIGMA**2 / 2) for gpus, share, median in fitting)
     sizes = tuple(Size(gpus, share, median * HOUR_S, SIGMA) for gpus, share, median in fitting)
     return Mix(Arrivals(hours / mean / WINDOW_S, burst_cv=0.5), sizes, name=name, users=20, limit_share=1.0,
-               queues=(Portion(name),))  # fmt: skip
+               queues=(Portion(name),), priority=programme.priority)  # fmt: skip
 
 
 def _reliability(found: Evaluation) -> Reliability:

@@ -276,3 +276,16 @@ def test_over_twenty_seeds_the_choice_stays_or_is_called_close(seeds):
     plans = [two_options(1.02, seed) for seed in seeds]
     names = {plan.chosen.candidate.name for plan in plans}
     assert names == {"cheap"} or all(plan.choice.too_close for plan in plans)
+
+
+def test_a_rule_of_priorities_lets_the_urgent_programme_pass():
+    asked = demand(hours(5000, name="scans", priority=10.0), hours(5000, name="tests"))
+    waits = {}
+    for policy in ("fifo", "priority"):
+        option = Option("it", (Part(H100, 2, "buy"),), policy=policy)
+        wanted = needs(asked, Draws(16))
+        found = evaluate(Candidate(option, 1), asked, Supply((option,)), wanted, general(), Draws(16), rate,
+                         reference_rates(asked.programmes, rate))  # fmt: skip
+        waits[policy] = {w.programme: w.p95_s for w in play_option(found, wanted, rate, 0).waits}
+    assert waits["priority"]["scans"] < waits["fifo"]["scans"]
+    assert waits["priority"]["scans"] < waits["priority"]["tests"]
