@@ -27,7 +27,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         intervals: of each result, from :func:`sim.training.interval.step_interval`.
     """
     rows = [figures(result) for result in results]
-    values = {name: [row[name] for row in rows] for name in FIGURES}
+    values = {name: [row.get(name) for row in rows] for name in FIGURES}
     return {
         "scenarios": [
             {"name": one.scenario.name, "hash": one.scenario.content_hash, "seed": one.scenario.seed}

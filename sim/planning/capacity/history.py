@@ -35,7 +35,8 @@ def with_histories(scenario: Scenario, folder: Path) -> Scenario:
     """
     if scenario.demand is None or not any(p.history for p in scenario.demand.programmes):
         return scenario
-    programmes, faults = [], []
+    programmes: list[Programme] = []
+    faults: list[Fault] = []
     for number, programme in enumerate(scenario.demand.programmes):
         try:
             programmes.append(_read(programme, number, folder))

@@ -149,8 +149,8 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
         kind, programme.runs_per_month
     )
     count = draw("count", times or Interval.exactly(0.0))
-    runs = count[:, None] * profile if kind in ("fine-tuning", "search") else None
-    return Need(programme, "device-hours", (hours * count)[:, None] * profile, None, tuple(implied), runs)
+    asked = count[:, None] * profile if kind in ("fine-tuning", "search") else None
+    return Need(programme, "device-hours", (hours * count)[:, None] * profile, None, tuple(implied), asked)
 
 
 def _size(model: Model) -> int:

@@ -75,7 +75,7 @@ class Plan:
     def world_for(self, found: Evaluation) -> Mapping[str, Assumption]:
         """The general assumptions as they hold for one option."""
         played = self.played.get(found.candidate.name)
-        return self.general if played is None else self.general | measured(self.general, played)
+        return self.general if played is None else {**self.general, **measured(self.general, played)}
 
 
 def make_plan(
