@@ -18,6 +18,7 @@ import pandas as pd
 
 import scenarios
 from app.cli.common import named_devices
+from benchmarks.published_costs import costs_section
 from calibrate.fit.shipped import (
     TABLES,
     cross_validate_kernels,
@@ -326,6 +327,7 @@ SECTIONS: dict[str, tuple[str, str, Callable[[], list[str]]]] = {
     "moe": ("Experts", "Five folds by shape.", lambda: kernel_section("moe")),
     "collectives": ("Collectives", "Each system left out of the fit in turn.", collective_section),
     "training": ("Training steps", "Source families left out in turn.", training_section),
+    "costs": ("Costs", "Published figures beside the planner's.", costs_section),
     "constants": ("Constants", "", constants_section),
 }
 PREFACE = """# Validation

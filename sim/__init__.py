@@ -11,7 +11,7 @@ without the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +77,21 @@ def watch(
     return study(scenario, trace, fits, workers, told)
 
 
-def plan(scenario: Scenario, worlds: int = 400) -> tuple[Plan, dict[str, Any]]:
+def plan(
+    scenario: Scenario,
+    worlds: int = 400,
+    folder: str | Path = ".",
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[Plan, dict[str, Any]]:
     """Choose among the scenario's supplies for its demand: the plan, and the document that every face shows.
+
+    ``folder``: where a programme's ``history`` is looked for; ``tell`` hears what is being done.
 
     Raises:
         ValueError: the scenario has no demand or no supply.
+        sim.spec.faults.ScenarioError: a history has faults.
     """
     from sim.planning.capacity.document import planned
+    from sim.planning.capacity.history import with_histories
 
-    return planned(scenario, worlds)
+    return planned(with_histories(scenario, Path(folder)), worlds, tell)

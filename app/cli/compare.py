@@ -70,6 +70,12 @@ def compare(
         refuse(
             "compare: some scenarios have [jobs] and some do not: a cluster and a step have no answer in common"
         )
+    plans = [one.demand is not None for one in loaded]
+    if all(plans):
+        _plans(loaded, files, json)
+        return
+    if any(plans):
+        refuse("compare: some scenarios have [demand] and some do not: there is no answer in common")
     try:
         results = [simulate(one) for one in loaded]
         intervals = [step_interval(one, fits_for(one.scenario.profile)) for one in results]
@@ -111,3 +117,18 @@ def _clusters(
         faces.print_cluster_comparison(document)
     if report is not None:
         write_text(report, faces.cluster_comparison_report(document), "" if json else "report")
+
+
+def _plans(loaded: list[Scenario], files: list[Path], json: bool) -> None:
+    from app.report.plan_compare import print_plans
+    from sim.planning.compare_plans import compare_plans
+    from sim.spec.faults import ScenarioError
+
+    try:
+        document = compare_plans(loaded, [file.parent for file in files])
+    except ScenarioError as error:
+        refuse(str(error))
+    if json:
+        print_json(document)
+    else:
+        print_plans(document)

@@ -40,9 +40,7 @@ def options(document: dict[str, Any]) -> go.Figure:
         name="P10 to P90 of both together",
         hovertemplate="%{y}<br>both %{x:,.1f} $M<extra></extra>",
     )
-    figure.update_layout(
-        barmode="stack", height=150 + 34 * len(rows), xaxis_title="USD million over the plan"
-    )
+    figure.update_layout(barmode="stack", height=150 + 34 * len(rows), xaxis_title="USD million")
     return styled(figure)
 
 
@@ -94,9 +92,9 @@ def milestones(document: dict[str, Any]) -> go.Figure:
 
 
 def cash(document: dict[str, Any]) -> go.Figure:
-    """Cash by quarter: median, with P10 to P90."""
+    """Cash by quarter: mean, with P10 to P90."""
     rows = document["cash_by_quarter"]
-    mid = [_mid(row["usd"]) / MILLION for row in rows]
+    mid = [row["usd"]["mean"] / MILLION for row in rows]
     figure = go.Figure(
         go.Bar(
             x=[row["quarter"] for row in rows],
@@ -104,9 +102,11 @@ def cash(document: dict[str, Any]) -> go.Figure:
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [(row["usd"]["p90"] or 0) / MILLION - m for row, m in zip(rows, mid, strict=True)],
+                "array": [
+                    max((row["usd"]["p90"] or 0) / MILLION - m, 0) for row, m in zip(rows, mid, strict=True)
+                ],
                 "arrayminus": [
-                    m - (row["usd"]["p10"] or 0) / MILLION for row, m in zip(rows, mid, strict=True)
+                    max(m - (row["usd"]["p10"] or 0) / MILLION, 0) for row, m in zip(rows, mid, strict=True)
                 ],
                 "color": GREY,
             },
@@ -122,7 +122,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     """What each assumption does alone to cost and shortage of the choice; the widest on top."""
     rows = [row for row in document["tornado"] if row["high_usd"] != row["low_usd"]][:most][::-1]
     figure = go.Figure()
-    middle = _mid(document["options"][0]["loss_usd"])
+    middle = document["tornado_middle_usd"]
     for end, name, colour in (("low_usd", "at its P10", SKY), ("high_usd", "at its P90", RED)):
         figure.add_bar(
             y=[row["name"].replace("_", " ") for row in rows],
@@ -136,7 +136,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     figure.update_layout(
         barmode="overlay",
         height=150 + 28 * len(rows),
-        xaxis_title="USD million, cost with shortage and delay",
+        xaxis_title="USD million",
     )
     return styled(figure)
 

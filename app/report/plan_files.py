@@ -6,14 +6,19 @@ All or nothing: each file is written beside its place and moved there whole, so 
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import tomli_w
 
-from app.report.plan_html import markdown, plan_report, tables
+from app.report.plan_html import plan_report, tables
+from app.report.plan_markdown import markdown
 from sim.planning.capacity.plan import Plan
+
+EPOCH = datetime.fromtimestamp(946_684_800, UTC).replace(tzinfo=None)
+"""Date in the workbook's properties: the same answer is the same file."""
 
 
 def write(folder: Path, document: dict[str, Any], made: Plan, locked: dict[str, Any]) -> list[Path]:
@@ -27,8 +32,9 @@ def write(folder: Path, document: dict[str, Any], made: Plan, locked: dict[str, 
         "report.md": markdown(document).encode(),
         "tables.xlsx": _workbook(document),
         "results.parquet": _worlds(made),
-        "scenario.lock.toml": _lock(document, locked).encode(),
+        "scenario.lock.toml": _lock(document, _with_weeks(locked, made)).encode(),
     }
+    made_here = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     beside = {name: folder / f".{name}.part" for name in contents}
     try:
@@ -36,19 +42,49 @@ def write(folder: Path, document: dict[str, Any], made: Plan, locked: dict[str, 
             beside[name].write_bytes(content)
         for name, part in beside.items():
             part.replace(folder / name)
-    finally:
+    except OSError:
         for part in beside.values():
             part.unlink(missing_ok=True)
+        if made_here and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
     return [folder / name for name in contents]
 
 
 def _workbook(document: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    with pd.ExcelWriter(buffer, engine="xlsxwriter") as book:
+    with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs={"options": {"in_memory": True}}) as book:
+        book.book.set_properties({"created": EPOCH, "title": document["scenario"]["name"]})
         for name, rows in tables(document).items():
-            pd.DataFrame(rows).to_excel(book, sheet_name=name, index=False, freeze_panes=(1, 0))
+            frame = pd.DataFrame(rows)
+            frame.to_excel(book, sheet_name=name, index=False, freeze_panes=(1, 0))
+            for place, column in enumerate(frame.columns):
+                if (style := _number_format(str(column), name)) is not None:
+                    book.sheets[name].set_column(
+                        place, place, None, book.book.add_format({"num_format": style})
+                    )
             book.sheets[name].autofit()
     return buffer.getvalue()
+
+
+def _number_format(column: str, sheet: str) -> str | None:
+    """How a spreadsheet shows a column: small sums to the cent, large ones whole; shares in percent."""
+    if "usd_per" in column or sheet == "unit costs":
+        return "#,##0.00"
+    if column in ("in_time", "first_in", "confidence", "chance") or column.rpartition("_")[2] == "frac":
+        return "0.0%"
+    if sheet == "assumptions" or column in ("regret", "trigger") or column.endswith("_s"):
+        return "#,##0.###"
+    return "#,##0"
+
+
+def _with_weeks(locked: dict[str, Any], made: Plan) -> dict[str, Any]:
+    """The scenario's tables with each history replaced by the weeks that were read from it."""
+    for table, programme in zip(locked["demand"]["programmes"], made.demand.programmes, strict=True):
+        if "history" in table:
+            del table["history"]
+            table["week_device_hours"] = list(programme.week_device_hours)
+    return locked
 
 
 def _worlds(made: Plan) -> bytes:
@@ -63,7 +99,7 @@ def _worlds(made: Plan) -> bytes:
                 "useful_device_hours": found.waterfall()["useful"],
                 **{
                     f"finished_month {served.need.programme.name}": served.finished
-                    for served in (found.flow.served if found.flow else ())
+                    for served in found.served
                     if served.need.deadline is not None
                 },
             }

@@ -7,7 +7,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.report.plan_words import decision_words, risk_words, spread_count, spread_usd, undone_words, usd
+from app.report.plan_words import (
+    cut_words,
+    decision_words,
+    instead_words,
+    risk_words,
+    simulated_words,
+    spread_count,
+    spread_usd,
+    undone_words,
+    usd,
+)
+from sim import units
 
 
 def print_plan(document: dict[str, Any], console: Console | None = None) -> None:
@@ -23,13 +34,18 @@ def print_plan(document: dict[str, Any], console: Console | None = None) -> None
         highlight=False,
         style="bold yellow" if document["decision"]["too_close"] else "",
     )
-    if undone_words(document):
-        out.print(undone_words(document), highlight=False)
+    said = [instead_words(document), undone_words(document)]
+    said += [simulated_words(document) if document["simulated"] else "", cut_words(document)]
+    for words in filter(None, said):
+        out.print(words, highlight=False)
     out.print()
-    for table in (_options(document), _waterfall(document), _milestones(document), _tornado(document)):
+    for build in (_options, _waterfall, _milestones, _waits, _unit_costs, _tornado):
+        table = build(document)
         if table.row_count:
             out.print(table)
             out.print()
+    for row in document["near_misses"]:
+        out.print(f"- near miss: {row['name']}: {row['lacks']}", highlight=False)
     for risk in document["risks"]:
         out.print(f"- {risk_words(risk)}", highlight=False)
     foot = f"seed {document['seed']}  {document['worlds']} worlds  scenario {scenario['hash']}"
@@ -65,6 +81,26 @@ def _milestones(document: dict[str, Any]) -> Table:
     table = Table("option", "programme", "deadline", "in time", title="Milestones", title_justify="left")
     for row in document["milestones"]:
         table.add_row(row["option"], row["programme"], row["deadline"], f"{row['in_time']:.0%}")
+    return table
+
+
+def _waits(document: dict[str, Any]) -> Table:
+    head = ("option", "programme", "median wait", "95 % wait", "can be scheduled", "makes progress")
+    table = Table(*head, title="Busiest month, job by job", title_justify="left")
+    for row in document["simulated"]:
+        for number, wait in enumerate(row["waits"]):
+            shares = (
+                (f"{row['scheduling_frac']:.0%}", f"{row['runtime_frac']:.0%}") if number == 0 else ("", "")
+            )
+            waits = (units.format_seconds(wait["p50_s"]), units.format_seconds(wait["p95_s"]))
+            table.add_row(row["option"] if number == 0 else "", wait["programme"], *waits, *shares)
+    return table
+
+
+def _unit_costs(document: dict[str, Any]) -> Table:
+    table = Table("programme", "for", "USD", title="What one of each costs", title_justify="left")
+    for row in document["unit_costs"]:
+        table.add_row(row["programme"], row["per"], spread_usd(row["usd"]))
     return table
 
 

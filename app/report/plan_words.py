@@ -46,13 +46,80 @@ def decision_words(document: dict[str, Any]) -> str:
     """The decision in one sentence."""
     decision = document["decision"]
     ready = f", ready in {decision['ready']}" if decision["ready"] else ""
-    said = f"{decision['option'].capitalize()}: {spread_usd(decision['cost_usd'])} over the plan{ready}."
+    name = decision["option"][:1].upper() + decision["option"][1:]
+    said = f"{name}: {spread_usd(decision['cost_usd'])} over the plan{ready}."
     if decision["too_close"]:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
-        return said + f" Too close to call against {others}." if others else said
+        return said + (f" Too close to call against {others}." if others else " Too close to call.")
     return (
-        said + f" It is the least regretted in {decision['confidence']:.0%} of the resampled sets of worlds."
+        said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
+        "when the futures are drawn again."
     )
+
+
+def confidence_words(share: float) -> str:
+    """``97 %``; nothing is called certain."""
+    return f"{share:.0%}" if share < 0.995 else "over 99 %"
+
+
+def number_words(value: float) -> str:
+    """A number of the register with four digits and no exponent where people read none."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
+
+
+def name_words(name: str) -> str:
+    """An assumption's name as people read it."""
+    return (
+        name.replace("_", " ")
+        .replace("usd per", "USD per")
+        .replace(" usd", " USD")
+        .replace(" frac", " share")
+    )
+
+
+def power_words(power_w: float) -> str:
+    """``2.1 MW`` or ``53 kW``."""
+    return f"{power_w / 1e6:.3g} MW" if power_w >= 1e6 else f"{power_w / 1e3:.3g} kW"
+
+
+def other_order(document: dict[str, Any], most: int = 3) -> list[str]:
+    """The closed form's ranking after its first, cut short."""
+    return [f"{place}. {name}" for place, name in enumerate(document["closed_form_order"], 1)][1 : most + 1]
+
+
+def instead_words(document: dict[str, Any]) -> str:
+    """What doing nothing would cost, in one sentence; empty where that is the choice."""
+    nothing = next((row for row in document["options"] if row["name"] == "do nothing"), None)
+    if nothing is None or document["decision"]["option"] == "do nothing":
+        return ""
+    cost = usd(nothing["cost_usd"]["p50"])
+    return (
+        f"Doing nothing would cost {cost} and leave {usd(nothing['penalty_usd']['p50'])} of work undone or late "
+        f"at the median; the choice leaves {usd(document['options'][0]['penalty_usd']['p50'])}."
+    )
+
+
+def wait_words(months: int | None) -> str:
+    """How long unmet work stays wanted."""
+    if months is None:
+        return "until done"
+    return f"{months} month{'s' if months > 1 else ''}" if months else "not at all"
+
+
+def cut_words(document: dict[str, Any]) -> str:
+    """What the utility's power cuts cost, in one sentence; empty where there are none."""
+    cut = document["power_cut"]
+    if cut is None:
+        return ""
+    off = cut["off_frac"]["p50"] or 0.0
+    said = (
+        f"The power may be cut by {cut['power_cut_frac']:.0%} for {cut['hours_per_year']:,.0f} hours a year: "
+        f"{off:.0%} of the choice's nodes are then switched off"
+    )
+    if not cut["lost_device_hours"]["p90"]:
+        return said + ", which costs no useful device-hour."
+    lost, cost = spread_count(cut["lost_device_hours"], "useful device-hours"), spread_usd(cut["lost_usd"])
+    return said + f", which takes {lost} over the plan, worth {cost}."
 
 
 def undone_words(document: dict[str, Any]) -> str:
@@ -66,8 +133,9 @@ def undone_words(document: dict[str, Any]) -> str:
 def risk_words(risk: dict[str, Any]) -> str:
     """One risk and its trigger in one sentence."""
     way = "rises to" if risk["rises"] else "falls to"
-    name = risk["name"].replace("_", " ")
-    trigger = f"{risk['trigger']:.3g} {risk['unit']}".strip()
+    name = name_words(risk["name"])
+    value = number_words(float(f"{risk['trigger']:.3g}"))
+    trigger = f"{value} {risk['unit']}".strip()
     return (
         f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
     )
@@ -77,11 +145,16 @@ def simulated_words(document: dict[str, Any]) -> str:
     """What the simulation of the best few said to the closed form's ranking."""
     names = ", ".join(row["option"] for row in document["simulated"])
     said = (
-        f"The busiest month of {names} was simulated with jobs, gangs, failures and backfilling; "
+        f"The busiest month of {names} was simulated with jobs, gangs, failures and the option's scheduling rule; "
         "the shares it found stand in the ranking."
     )
+    first = document["closed_form_order"][0]
     if document["simulation_changed_the_choice"]:
-        return (
-            said + f" It changed the choice: the closed form alone had '{document['closed_form_order'][0]}'."
-        )
-    return said + " The choice is that of the closed form."
+        return said + f" It changed the choice: the closed form alone had '{first}'. The simulation stands."
+    order = [row["name"] for row in document["options"]]
+    if order == document["closed_form_order"]:
+        return said + " Its ranking is that of the closed form."
+    return (
+        said
+        + f" The choice is that of the closed form, which goes on with {', '.join(other_order(document))}."
+    )

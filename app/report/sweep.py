@@ -10,12 +10,17 @@ from rich.table import Table
 
 from app.report import figures
 from app.report.html import page
+from app.report.plan_words import usd
 from sim.units import format_bytes, format_count, format_seconds
 
 MAX_LINES = 40
 """Points shown; all of them are in the tables that --out writes."""
 MAX_REASONS = 8
 SHOWN = {
+    "option": ("the choice", str),
+    "cost_usd": ("cost", usd),
+    "short_and_late_usd": ("short and late, priced", usd),
+    "regret": ("regret", lambda value: f"{value:.3g}"),
     "step_time_s": ("step time", lambda value: format_seconds(value, 4)),
     "tokens_per_s_per_device": ("tokens/s a device", format_count),
     "mfu_frac": ("MFU", lambda value: f"{value:.1%}"),

@@ -27,7 +27,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         intervals: of each result, from :func:`sim.training.interval.step_interval`.
     """
     rows = [figures(result) for result in results]
-    values = {name: [row[name] for row in rows] for name in FIGURES}
+    values = {name: [row.get(name) for row in rows] for name in FIGURES}
     return {
         "scenarios": [
             {"name": one.scenario.name, "hash": one.scenario.content_hash, "seed": one.scenario.seed}
@@ -37,7 +37,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         "changed": changed([result.scenario for result in results]),
         "step_time": [_step_time(results, intervals, place) for place in range(len(results))],
         "figures": [
-            {"figure": name, "values": found, "change_frac": _changes(found)}
+            {"figure": name, "values": found, "change_frac": change_frac(found)}
             for name, found in values.items()
             if any(value is not None for value in found)
         ],
@@ -49,7 +49,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
     }
 
 
-def _changes(values: Sequence[Any]) -> list[float | None]:
+def change_frac(values: Sequence[Any]) -> list[float | None]:
     """Each value over the first, less one; None where that has no meaning."""
     first = values[0]
     return [

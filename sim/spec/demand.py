@@ -12,7 +12,7 @@ from sim.spec.fields import choice, count, fraction, interval, named, quantity, 
 from sim.spec.interval import Interval
 from sim.spec.model import Model
 
-PROGRAMME_KINDS = ("team", "model", "fine-tuning", "search", "chat", "traffic", "device-hours")
+PROGRAMME_KINDS = ("team", "model", "fine-tuning", "search", "chat", "traffic", "device-hours", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,18 @@ class Programme:
     kind: str = choice(
         PROGRAMME_KINDS,
         "team: researchers at work; model: one training run by a date; fine-tuning: runs a month; search: "
-        "trials a month; chat: people who chat; traffic: tokens a second; device-hours: said outright",
+        "trials a month; chat: people who chat; traffic: tokens a second; device-hours: said outright; history: "
+        "as in a table of past jobs",
     )
     start: str = text("first month, YYYY-MM; empty = first month of the plan", "")
     end: str = text("last month, YYYY-MM; empty = last month of the plan", "")
     deadline: str = text("month by whose end a training run must be done, YYYY-MM; empty = none", "")
     priority: float = quantity("larger is served first", 0.0)
+    wait_months: int | None = count(
+        "months that unmet work is still wanted: 0 = lost in its month; none = as usual for its kind",
+        None,
+        low=0,
+    )
     growth_frac_per_year: Interval = interval("growth of the demand a year, as a share", 0.0, low=-1.0)
     model: Model | None = named("what is trained or served", "model", None)
     tokens: Interval | None = interval("tokens (samples) of a training run", None)
@@ -39,6 +45,12 @@ class Programme:
     people: Interval | None = interval("researchers of a team, or users of a chat", None)
     device_hours: Interval | None = interval(
         "device-hours a month on the reference device (a team: of each researcher)", None
+    )
+    history: str = text(
+        "table of past jobs (CSV or Parquet, as rackcast import writes it), beside the scenario", ""
+    )
+    week_device_hours: tuple[float, ...] = quantity(
+        "device-hours of each past week; what a history comes down to", ()
     )
     tokens_per_s: Interval | None = interval("output tokens a second at the peak hour", None)
     tokens_per_s_per_device: Interval | None = interval(

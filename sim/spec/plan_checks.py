@@ -54,11 +54,22 @@ def plan_faults(demand: Demand | None, supply: Supply | None, where: str) -> Ite
 
 
 def _programme(programme: Programme, path: str, where: str) -> Iterator[Fault]:
-    for name in NEEDED[programme.kind]:
+    for name in NEEDED.get(programme.kind, ()):
         if getattr(programme, name) is None:
             yield Fault(
                 where, f"{path}.{name}", None, f"is required for a programme of kind {programme.kind!r}"
             )
+    if programme.kind == "history" and not (programme.history or programme.week_device_hours):
+        wanted = "is required for a programme of kind 'history' (or week_device_hours)"
+        yield Fault(where, f"{path}.history", None, wanted)
+    if programme.kind == "model" and programme.wait_months is not None:
+        wanted = "a training run waits until it is done: expected none for kind 'model'"
+        yield Fault(where, f"{path}.wait_months", programme.wait_months, wanted)
+    if programme.kind != "history":
+        for name in ("history", "week_device_hours"):
+            if getattr(programme, name):
+                wanted = f"only a history has one, not {programme.kind!r}"
+                yield Fault(where, f"{path}.{name}", getattr(programme, name), wanted)
     for name in ("start", "end", "deadline"):
         yield from _month(getattr(programme, name), f"{path}.{name}", where)
     if programme.deadline and programme.kind != "model":

@@ -59,6 +59,9 @@ class Prices:
     power_idle_frac: Interval | None = interval("power while idle over the node's maximum", None)
     staff_usd_per_year: Interval | None = interval("one engineer", None)
     nodes_per_engineer: Interval | None = interval("nodes one engineer keeps running", None, above=True)
+    hosted_staff_frac: Interval | None = interval(
+        "people for a rented or reserved node over people for an own one", None, high=1.0
+    )
     cost_of_capital_frac_per_year: Interval | None = interval("cost of the money that is tied up", None)
     life_years: Interval | None = interval("years until a node is written off", None, above=True)
     residual_frac: Interval | None = interval(

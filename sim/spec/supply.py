@@ -6,11 +6,12 @@ is always one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.spec.fields import choice, count, fraction, interval, named, quantity, text
 from sim.spec.hardware import System
 from sim.spec.interval import Interval
+from sim.spec.scheduling import POLICIES
 
 CONTRACTS = ("buy", "lease", "reserve", "rent", "spot")
 
@@ -33,7 +34,18 @@ class Part:
     price_usd_per_gpu_hour: Interval | None = interval(
         "rate of a rental, reservation or spot bid; none = the catalogue's", None
     )
+    oversubscription: float | None = quantity(
+        "bandwidth of the nodes over that of the switches above them; none = the system's own", None, low=1.0
+    )
     node_usd: Interval | None = interval("price of a node; none = the catalogue's", None)
+
+    @property
+    def wired(self) -> System:
+        """The system behind this part's fabric: what training speed depends on."""
+        if self.oversubscription is None:
+            return self.system
+        key = f"{self.system.key} {self.oversubscription:g}:1"
+        return replace(self.system, key=key, oversubscription=self.oversubscription)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,7 @@ class Option:
     parts: tuple[Part, ...] = ()
     scales: tuple[int, ...] = count("sizes to try, as multiples of the nodes of every part", (1,))
     note: str = text("what a reader should know", "")
+    policy: str = choice(POLICIES, "the rule by which waiting jobs start, in the simulation", "easy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,9 @@ class Site:
     curtail_hours_per_year: float = quantity(
         "hours a year in which the utility may cut the power", 0.0, high=8766.0
     )
-    curtail_frac: float = fraction("share of the site's power that is cut in those hours", 0.0)
+    curtail_frac: float = fraction(
+        "share of the site's power (without a limit: of the nodes' own) that is cut in those hours", 0.0
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sim.planning.capacity.fleets import fleet
 from sim.planning.capacity.money import ledger, price_of
 from sim.spec.hardware import System
 from sim.spec.prices import Assumption
-from sim.spec.supply import Part, Site
+from sim.spec.supply import Part
 
 MONTHS = 60
 
@@ -40,7 +40,7 @@ def break_even(system: System, general: Mapping[str, Assumption], draws: Draws) 
         NoPriceError: the catalogue lacks the price of the node or of its hour.
     """
     world = world_of(general, draws)
-    own = fleet(Part(system, 1, "buy"), 1, "2000-01", MONTHS, world, draws, Site())
+    own = fleet(Part(system, 1, "buy"), 1, "2000-01", MONTHS, world, draws)
     cost = ledger(own, own.running, world, draws).total_usd
     rented = price_of(Part(system, 1, "rent"))
     return BreakEven(system.key, cost / own.owned.sum(axis=1), draws.of(rented.name, rented.value))

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 from sim.planning.capacity.break_even import break_even
 from sim.planning.capacity.draws import Draws
-from sim.planning.capacity.evaluate import remembered
 from sim.planning.capacity.money import NoPriceError
-from sim.planning.capacity.plan import Plan, make_plan, tornado
+from sim.planning.capacity.plan import Plan, make_plan
 from sim.planning.capacity.rates import rates
-from sim.planning.capacity.risks import risks
 from sim.planning.capacity.tables import plan_document, spread
 from sim.planning.capacity.trained import trained_by
+from sim.planning.capacity.what_if import risks, tornado
 from sim.spec.prices import general
 from sim.spec.profiles import fits_for
 from sim.spec.scenario import Scenario
 
 
-def planned(scenario: Scenario, worlds: int) -> tuple[Plan, dict[str, Any]]:
-    """Make the plan, try what would change it, and write it down.
+def planned(
+    scenario: Scenario, worlds: int, tell: Callable[[str], None] = lambda _: None
+) -> tuple[Plan, dict[str, Any]]:
+    """Make the plan, try what would change it, and write it down; ``tell`` hears what is being done.
 
     Raises:
         ValueError: the scenario has no demand or no supply.
     """
     if scenario.demand is None or scenario.supply is None:
         raise ValueError("the scenario has no [demand] and [supply]")
-    rate = remembered(rates(trained_by(fits_for(scenario.profile))))
-    made = make_plan(scenario.demand, scenario.supply, scenario.prices, rate, scenario.seed, worlds)
-    swings = tornado(made, scenario.prices, rate)
-    document = plan_document(made, swings, risks(made, swings, scenario.prices, rate))
+    rate = rates(trained_by(fits_for(scenario.profile)))
+    made = make_plan(scenario.demand, scenario.supply, scenario.prices, rate, scenario.seed, worlds, tell)
+    tell("one assumption at a time")
+    swings = tornado(made)
+    tell("where the decision turns")
+    document = plan_document(made, swings, risks(made, swings.swings))
     head = {
         "rackcast": version("rackcast"),
         "scenario": {"name": scenario.name, "shows": scenario.shows, "hash": scenario.content_hash},

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, bounds
@@ -24,8 +24,10 @@ class Draws:
 
     count: int
     seed: int = 0
-    pinned: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Assumptions that are not left to chance: their standard normal value by name."""
+    pinned: Mapping[str, ArrayLike] = field(default_factory=dict, hash=False)
+    """Assumptions that are not left to chance: their standard normal value by name, one or one a world."""
+    blocks: int = 1
+    """The worlds are this many copies of the same ``count / blocks`` ones, for use with ``pinned``."""
     median: bool = False
     """All others stay at their median instead of being drawn."""
 
@@ -35,10 +37,11 @@ class Draws:
         Antithetic pairs: the second half mirrors the first, so a median assumption is the median of the draws.
         """
         if name in self.pinned or self.median:
-            return np.full(self.count, self.pinned.get(name, 0.0))
-        half = -(-self.count // 2)
+            return np.array(np.broadcast_to(np.asarray(self.pinned.get(name, 0.0), float), self.count))
+        once = self.count // self.blocks
+        half = -(-once // 2)
         normal = np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(half)
-        return np.concatenate([normal, -normal])[: self.count]
+        return np.tile(np.concatenate([normal, -normal])[:once], self.blocks)
 
     def of(self, name: str, value: Interval) -> NDArray[np.float64]:
         """The assumption in every world, shape (count,)."""

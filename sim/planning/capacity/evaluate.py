@@ -6,14 +6,15 @@ The cheap look at an option that ranks all of them; sim/cluster then plays the b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws, world_of
-from sim.planning.capacity.fleets import Fleet, fleet, peak_power_w, refusals
-from sim.planning.capacity.fluid import Flow, Rate, paid_hours, pour
+from sim.planning.capacity.fleets import Fleet, Refusal, cut_frac, fleet, peak_power_w, refusals
+from sim.planning.capacity.fluid import Flow, Rate, Served, paid_hours, pour
 from sim.planning.capacity.money import Ledger, NoPriceError, joined, ledger, power_states_kwh, price_of
 from sim.planning.capacity.needs import Need
 from sim.spec.demand import Demand, Programme
@@ -43,7 +44,7 @@ class Evaluation:
     """What a candidate does. Arrays: shape (draws,) unless said otherwise; empty where it was refused."""
 
     candidate: Candidate
-    refused: tuple[str, ...]
+    refused: tuple[Refusal, ...]
     """Why it cannot be had here; empty = it can."""
     fleets: tuple[Fleet, ...] = ()
     flow: Flow | None = None
@@ -56,6 +57,8 @@ class Evaluation:
     kwh: Mapping[str, Array] | None = None
     """Energy by state."""
     carbon_kg: Array | None = None
+    embodied_kg: Array | None = None
+    """The part of the carbon that made the machines."""
     peak_w: float = 0.0
 
     @property
@@ -75,6 +78,11 @@ class Evaluation:
         """Cost and penalty."""
         return self.cost_usd + self.penalty_usd
 
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """What became of each programme; empty where it was refused."""
+        return self.flow.served if self.flow is not None else ()
+
     def waterfall(self) -> dict[str, Array]:
         """Device-hours over the plan at each step from bought (or paid for) to useful, each shape (draws,)."""
         hours = {step: np.zeros(len(self.penalty_usd)) for step in WATERFALL}
@@ -90,8 +98,7 @@ class Evaluation:
 
     def met(self, name: str) -> float:
         """Share of the worlds in which the programme ``name`` meets its deadline."""
-        served = next(s for s in self.flow.served if s.need.programme.name == name)  # type: ignore[union-attr]
-        return float((served.late_months == 0).mean())
+        return next(float((s.late_months == 0).mean()) for s in self.served if s.need.programme.name == name)
 
 
 def candidates(supply: Supply) -> tuple[Candidate, ...]:
@@ -112,46 +119,74 @@ def evaluate(
 ) -> Evaluation:
     """Try ``candidate`` in every world. ``reference``: units of work a reference device-hour does, by programme."""
     world = world_of(general, draws)
-    own = tuple(
-        fleet(p, 1, demand.start, demand.months, world, draws, supply.site, sunk=True, label=f"estate {i}")
-        for i, p in enumerate(supply.estate)
-    )
-    new = tuple(
-        fleet(p, candidate.scale, demand.start, demand.months, world, draws, supply.site,
-              label=f"{candidate.option.name} {i}")
-        for i, p in enumerate(candidate.option.parts)
-    )  # fmt: skip
-    fleets = own + new
-    refused = list(refusals(fleets, supply.site, general))
-    for item in new:
-        try:
-            price_of(item.part)
-        except NoPriceError as fault:
-            refused.append(str(fault))
+    fleets = _fleets(candidate, demand, supply, world, draws)
+    refused = refusals(fleets, supply.site, general) + _unpriced(fleets)
+    peak_w = peak_power_w(fleets, general)
     if refused:
-        return Evaluation(candidate, tuple(refused), fleets, peak_w=peak_power_w(fleets, general))
+        return Evaluation(candidate, refused, fleets, peak_w=peak_w)
     flow = pour(needs, fleets, rate)
     books = joined(
         [ledger(f, u, world, draws) for f, u in zip(fleets, flow.used, strict=True)],
         (draws.count, demand.months),
     )
-    typical = float(np.median(books.total_usd))
-    if supply.budget_usd is not None and candidate.option.parts and typical > supply.budget_usd:
-        told = (
-            f"budget: costs ${typical / 1e6:,.2f}M at the median, there is ${supply.budget_usd / 1e6:,.2f}M"
-        )
-        return Evaluation(candidate, (told,), fleets, peak_w=peak_power_w(fleets, general))
     kwh: dict[str, Array] = {}
     for f, used in zip(fleets, flow.used, strict=True):
         for state, amount in power_states_kwh(f, used, world).items():
             kwh[state] = kwh.get(state, np.zeros(draws.count)) + amount.sum(axis=1)
-    nodes = np.asarray(sum(f.nodes for f in new), float)
-    life = world["life_years"] * 12
-    embodied = world["embodied_kg_per_node"] * nodes * np.minimum(demand.months / life, 1.0)
+    embodied = _embodied_kg(fleets, flow, world, draws.count)
     carbon = sum(kwh.values(), start=np.zeros(draws.count)) * world["carbon_kg_per_kwh"] + embodied
     short, shortage, late = _missed(demand, flow, draws, reference)
-    return Evaluation(candidate, (), fleets, flow, books, shortage, late, short, kwh, np.asarray(carbon),
-                      peak_power_w(fleets, general))  # fmt: skip
+    return Evaluation(candidate, (), fleets, flow, books, shortage, late, short, kwh, np.asarray(carbon), embodied,
+                      peak_w)  # fmt: skip
+
+
+def _fleets(
+    candidate: Candidate, demand: Demand, supply: Supply, world: Mapping[str, Array], draws: Draws
+) -> tuple[Fleet, ...]:
+    """The estate, then what the candidate adds."""
+    parts = [(p, 1, True, f"estate {i}") for i, p in enumerate(supply.estate)]
+    parts += [
+        (p, candidate.scale, False, f"{candidate.option.name} {i}")
+        for i, p in enumerate(candidate.option.parts)
+    ]
+    cut = cut_frac([(part, scale) for part, scale, _, _ in parts], supply.site, world)
+    return tuple(
+        fleet(part, scale, demand.start, demand.months, world, draws, cut_frac=cut, sunk=sunk, label=label)
+        for part, scale, sunk, label in parts
+    )
+
+
+def _unpriced(fleets: Sequence[Fleet]) -> tuple[Refusal, ...]:
+    found = []
+    for item in fleets:
+        try:
+            price_of(item.part)
+        except NoPriceError as fault:
+            if not item.sunk:
+                found.append(Refusal("price", 1.0, 0.0, str(fault)))
+    return tuple(found)
+
+
+def over_budget(found: Evaluation, supply: Supply) -> Evaluation:
+    """The same, refused where its median cost is above the budget (doing nothing always may)."""
+    if supply.budget_usd is None or found.refused or not found.candidate.option.parts:
+        return found
+    typical = float(np.median(found.cost_usd))
+    if typical <= supply.budget_usd:
+        return found
+    told = f"budget: costs ${typical / 1e6:,.2f}M at the median, there is ${supply.budget_usd / 1e6:,.2f}M"
+    return replace(found, refused=(Refusal("budget", typical, supply.budget_usd, told),))
+
+
+def _embodied_kg(fleets: Sequence[Fleet], flow: Flow, world: Mapping[str, Array], count: int) -> Array:
+    """Carbon of making what is new, shape (draws,): each node's spread evenly over its life, by the hours paid for."""
+    years = np.zeros(count)
+    for f, used in zip(fleets, flow.used, strict=True):
+        if not f.sunk:
+            node_hours = paid_hours(f, used).sum(axis=1) / f.part.system.gpus_per_node
+            each = np.minimum(node_hours / f.nodes / (12 * months.HOURS), world["life_years"])
+            years += each * (f.nodes + f.spares)
+    return np.asarray(world["embodied_kg_per_node"] * years / world["life_years"])
 
 
 def _missed(

@@ -6,7 +6,7 @@ checkpoints and lost work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,10 @@ class Fleet:
     scheduled: Array
     running: Array
     """Hours in which jobs can make progress: what may be used."""
+    spares: Array
+    """Spare nodes beside the nodes, whole ones, shape (draws,)."""
+    cut_frac: Array
+    """Share of the hours in which the utility's cuts keep it off, shape (draws,)."""
 
     @property
     def devices(self) -> int:
@@ -48,58 +52,107 @@ class Fleet:
 
 
 def fleet(
-    part: Part, scale: int, start: str, length: int, world: Mapping[str, Array], draws: Draws, site: Site,
-    *, sunk: bool = False, label: str = "",
+    part: Part, scale: int, start: str, length: int, world: Mapping[str, Array], draws: Draws,
+    *, cut_frac: Array | float = 0.0, sunk: bool = False, label: str = "",
 ) -> Fleet:  # fmt: skip
     """``scale`` times the nodes of ``part`` over ``length`` months from ``start``; ``world``: every general
-    assumption."""
+    assumption; ``cut_frac``: see :func:`cut_frac`."""
     nodes = part.nodes * scale
     first = months.index(part.delivery, start) if part.delivery else 0
     delivered = first + draws.of(f"{label}.delay_months", part.delay_months)
-    if part.months:
-        life = np.full(draws.count, float(part.months))
-    else:
-        life = (
-            world["life_years"] * 12 if part.contract == "buy" and not sunk else np.full(draws.count, np.inf)
-        )
-    retired = np.minimum(delivered + life, length)
+    retired = np.minimum(
+        delivered + (float(part.months) or np.inf), length
+    )  # written off is not switched off
     edges = np.arange(length, dtype=float)
     there = np.clip(np.minimum(retired[:, None], edges + 1) - np.maximum(delivered[:, None], edges), 0, 1)
     owned = there * (nodes * part.system.gpus_per_node * months.HOURS)
-    up = 1 - world["node_down_frac"]
-    if part.contract in OWNED:
-        up = up * (1 - site.curtail_frac * site.curtail_hours_per_year / (12 * months.HOURS))
-        up = (
-            np.minimum(up * (1 + world["spares_frac"]), 1.0) if not sunk else up
-        )  # spares stand in for broken nodes
+    here = part.contract in OWNED
+    spares = np.rint(nodes * world["spares_frac"]) if here and not sunk else np.zeros(draws.count)
+    cut = np.broadcast_to(np.asarray(cut_frac if here else 0.0, float), draws.count)
+    down = (
+        0.0 if part.contract in PAID_FOR_USE else world["node_down_frac"]
+    )  # a broken rented node is not paid for
+    up = np.minimum((1 - down) * (1 + spares / nodes), 1.0) * (1 - cut)  # spares stand in for broken nodes
     available = owned * up[:, None]
     scheduled = available * world["scheduling_frac"][:, None]
     keeps = world["runtime_frac"] * (1 - world["spot_loss_frac"] if part.contract == "spot" else 1.0)
     return Fleet(
-        part, nodes, sunk, delivered, retired, owned, available, scheduled, scheduled * keeps[:, None]
+        part,
+        nodes,
+        sunk,
+        delivered,
+        retired,
+        owned,
+        available,
+        scheduled,
+        scheduled * keeps[:, None],
+        spares,
+        cut,
     )
 
 
-def peak_power_w(fleets: tuple[Fleet, ...], world: Mapping[str, Assumption]) -> float:
-    """Most power the site must bring at once: every owned or leased node at its heavy load, cooling included."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One limit that an option breaks."""
+
+    limit: str
+    needs: float
+    has: float
+    words: str
+
+    @property
+    def over_frac(self) -> float:
+        """How far beyond the limit it is, as a share of the limit."""
+        return self.needs / self.has - 1 if self.has > 0 else np.inf
+
+
+def cut_frac(parts: Sequence[tuple[Part, int]], site: Site, world: Mapping[str, Array]) -> Array:
+    """Share of the hours in which a node here is off because the utility cuts the power, shape (draws,).
+
+    What the site may still draw in a cut is its limit less the cut share; nodes beyond that are switched off, the
+    others run on. Without a limit the nodes' own power is what is cut. ``parts``: with the multiples of their nodes.
+    """
+    rated = sum(p.nodes * scale * (p.system.node_power_w or 0.0) for p, scale in parts if p.contract in OWNED)
+    wanted = np.maximum(rated * world["power_compute_frac"] * world["pue"], 1e-9)
+    has = wanted if site.power_w is None else site.power_w
+    off = np.clip(1 - has * (1 - site.curtail_frac) / wanted, 0.0, 1.0)
+    return np.asarray(off * site.curtail_hours_per_year / (12 * months.HOURS))
+
+
+def peak_power_w(fleets: Sequence[Fleet], world: Mapping[str, Assumption]) -> float:
+    """Most power the site must bring in any month: every owned or leased node that may stand there, at its heavy load
+    (P90), cooling included."""
     draw = world["power_compute_frac"].value.high * world["pue"].value.mid
-    return sum(
-        f.nodes * (f.part.system.node_power_w or 0.0) * draw for f in fleets if f.part.contract in OWNED
-    )
+    return float(_most(fleets, lambda f: f.nodes * (f.part.system.node_power_w or 0.0))) * draw
 
 
-def refusals(fleets: tuple[Fleet, ...], site: Site, world: Mapping[str, Assumption]) -> tuple[str, ...]:
-    """Why the site cannot take these nodes: one sentence for each limit; empty = it can."""
+def _most(fleets: Sequence[Fleet], size: Callable[[Fleet], float]) -> float:
+    """Largest sum of a size over the fleets that may stand on the site together, over the months."""
     here = [f for f in fleets if f.part.contract in OWNED]
-    nodes = sum(f.nodes for f in here)
+    by_month = [size(f) * (f.owned.max(axis=0) > 0) for f in here]
+    return float(np.max(np.sum(by_month, axis=0))) if here else 0.0
+
+
+def refusals(fleets: Sequence[Fleet], site: Site, world: Mapping[str, Assumption]) -> tuple[Refusal, ...]:
+    """The limits of the site that these nodes break; empty = they fit."""
     power = peak_power_w(fleets, world)
-    ports = sum(f.nodes * f.part.system.nics_per_node for f in here)
-    racks = -(-nodes // site.node_per_rack)
+    ports = _most(fleets, lambda f: f.nodes * f.part.system.nics_per_node)
+    racks = np.ceil(_most(fleets, lambda f: f.nodes) / site.node_per_rack)
     said = []
     if site.power_w is not None and power > site.power_w:
-        said.append(f"power: needs {power / 1e6:.2f} MW, the site has {site.power_w / 1e6:.2f} MW")
+        told = f"power: needs {_watts(power)}, the site has {_watts(site.power_w)}"
+        said.append(Refusal("power", power, site.power_w, told))
     if site.racks is not None and racks > site.racks:
-        said.append(f"space: needs {racks:,} racks, the site has {site.racks:,}")
+        said.append(
+            Refusal(
+                "racks", racks, site.racks, f"space: needs {racks:,.0f} racks, the site has {site.racks:,}"
+            )
+        )
     if site.network_ports is not None and ports > site.network_ports:
-        said.append(f"network: needs {ports:,} ports, the fabric has {site.network_ports:,}")
+        told = f"network: needs {ports:,.0f} ports, the fabric has {site.network_ports:,}"
+        said.append(Refusal("ports", ports, site.network_ports, told))
     return tuple(said)
+
+
+def _watts(power_w: float) -> str:
+    return f"{power_w / 1e6:.2f} MW" if power_w >= 1e6 else f"{power_w / 1e3:.0f} kW"

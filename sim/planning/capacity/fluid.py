@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.planning.capacity.fleets import PAID_FOR_USE, Fleet
+from sim.planning.capacity.fleets import OWNED, PAID_FOR_USE, Fleet
 from sim.planning.capacity.needs import Need
 from sim.spec.demand import Programme
 from sim.spec.hardware import System
@@ -33,16 +33,18 @@ class Served:
     done: Array
     """Work done in each month, shape (draws, months)."""
     short: Array
-    """Work wanted and never done: lost in its month, or still open at the end; shape (draws, months)."""
+    """Work wanted and never done: given up in that month, or still open at the end; shape (draws, months)."""
     finished: Array
     """Months from the start until all of it was done (infinite = never), shape (draws,)."""
+    hours: Array
+    """Device-hours that did it, of whatever device, shape (draws,)."""
 
     @property
     def late_months(self) -> Array:
-        """Months past the deadline (0 = in time or none; up to the end of the plan where it never finished)."""
+        """Months past the deadline, 0 = in time or none; what never finishes is late until the end of the plan."""
         if self.need.deadline is None:
             return np.zeros_like(self.finished)
-        end = np.minimum(self.finished, self.done.shape[1] + 12.0)  # open at the end counts as a year late
+        end = np.minimum(self.finished, self.done.shape[1])
         return np.asarray(np.maximum(end - (self.need.deadline + 1), 0.0))
 
 
@@ -54,42 +56,92 @@ class Flow:
     used: tuple[Array, ...]
 
 
+class _Queue:
+    """Open work of one programme by age, the oldest first: what waited too long is given up."""
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
+        self.open: list[Array] = [] if need.wait_months is not None else [np.zeros(len(need.work))]
+        self.done, self.short = np.zeros_like(need.work), np.zeros_like(need.work)
+        self.finished = np.full(len(need.work), np.inf)
+        self.hours = np.zeros(len(need.work))
+
+    def arrive(self, month: int) -> Array:
+        """Take in the month's work; all that is wanted now."""
+        new = self.need.work[:, month]
+        if self.need.wait_months is None:
+            self.open[0] = self.open[0] + new
+        else:
+            self.open.append(new)
+        return np.asarray(sum(self.open))
+
+    def settle(self, month: int, want: Array, rest: Array, could: Array) -> None:
+        """Book what was done of ``want``; ``could``: work that all the capacity it may use would have done."""
+        rest = np.where(rest < 1e-9 * want, 0.0, rest)
+        served = self.done[:, month] = want - rest
+        for age, lot in enumerate(self.open):
+            taken = np.minimum(lot, served)
+            self.open[age], served = lot - taken, served - taken
+        if self.need.wait_months is not None and len(self.open) > self.need.wait_months:
+            self.short[:, month] = self.open.pop(0)
+        part = np.divide(want, could, out=np.zeros_like(want), where=could > 0)
+        through = (want > 0) & (rest == 0)
+        self.finished = np.where(through, month + part, np.where(rest > 0, np.inf, self.finished))
+        if month == self.need.work.shape[1] - 1:
+            self.short[:, month] += sum(self.open)
+
+
 def pour(needs: Sequence[Need], fleets: Sequence[Fleet], rate: Rate) -> Flow:
-    """Serve ``needs`` in their order from ``fleets``, paid-for capacity first."""
-    shape = needs[0].work.shape if needs else fleets[0].running.shape
+    """Serve ``needs`` in their order from ``fleets``, paid-for capacity first.
+
+    A training run is one gang: in a month it works in one place, the first (in that order) that can still make its
+    deadline, else the fastest. Everything else spreads over all that runs it.
+    """
+    length = needs[0].work.shape[1]
     order = sorted(range(len(fleets)), key=lambda i: ORDER[fleets[i].part.contract])
-    rates = [[rate(need.programme, f.part.system, f.devices) for f in fleets] for need in needs]
+    places = _places(fleets, order)
+    size = {f: sum(fleets[g].devices for g in place) for place in places for f in place}
+    rates = [[rate(need.programme, f.part.wired, size[i]) for i, f in enumerate(fleets)] for need in needs]
     left = [f.running.copy() for f in fleets]
-    done = [np.zeros(shape) for _ in needs]
-    short = [np.zeros(shape) for _ in needs]
-    finished = [np.full(shape[0], np.inf) for _ in needs]
-    open_work = [np.zeros(shape[0]) for _ in needs]
-    for month in range(shape[1]):
-        for n, need in enumerate(needs):
-            want = need.work[:, month] + open_work[n]
-            before = want.copy()
-            could = np.zeros(shape[0])
-            for f in order:
-                if rates[n][f] <= 0:
-                    continue
-                could += left[f][:, month] * rates[n][f]
-                take = np.minimum(left[f][:, month], want / rates[n][f])
+    queues = [_Queue(need) for need in needs]
+    for month in range(length):
+        for queue, speed in zip(queues, rates, strict=True):
+            want = queue.arrive(month)
+            rest, could = want.copy(), np.zeros_like(want)
+            runs = [f for f in order if speed[f] > 0]
+            gang = bool(places) and queue.need.programme.kind == "model"
+            here = _one_place(queue.need, month, want, places, left, speed) if gang else {}
+            for f in runs:
+                may = left[f][:, month] * here.get(f, 1.0)
+                take = np.minimum(may, rest / speed[f])
+                could += may * speed[f]
                 left[f][:, month] -= take
-                want = np.maximum(want - take * rates[n][f], 0.0)
-            want[want < 1e-9 * before] = 0.0
-            done[n][:, month] = before - want
-            if need.waits:
-                open_work[n] = want
-                through = (before > 0) & (want == 0)
-                part = np.divide(before, could, out=np.zeros(shape[0]), where=could > 0)
-                finished[n] = np.where(through, month + part, np.where(want > 0, np.inf, finished[n]))
-                if month == shape[1] - 1:
-                    short[n][:, month] = want
-            else:
-                short[n][:, month] = want
+                queue.hours += take
+                rest = np.maximum(rest - take * speed[f], 0.0)
+            queue.settle(month, want, rest, could)
     used = tuple(f.running - rest for f, rest in zip(fleets, left, strict=True))
-    served = tuple(Served(*row) for row in zip(needs, done, short, finished, strict=True))
-    return Flow(served, used)
+    return Flow(tuple(Served(q.need, q.done, q.short, q.finished, q.hours) for q in queues), used)
+
+
+def _places(fleets: Sequence[Fleet], order: Sequence[int]) -> list[list[int]]:
+    """Fleets that a gang may span: nodes of one kind on the site; everything hosted stands apart."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for f in order:
+        part = fleets[f].part
+        found.setdefault((part.wired.key, -1 if part.contract in OWNED else f), []).append(f)
+    return list(found.values())
+
+
+def _one_place(
+    need: Need, month: int, want: Array, places: list[list[int]], left: list[Array], speed: list[float]
+) -> dict[int, Array]:
+    """For each fleet 1 in the worlds in which the run works there this month, else 0; shape (draws,)."""
+    last = need.work.shape[1] - 1 if need.deadline is None else need.deadline
+    pace = want / max(last - month + 1, 1)
+    reach = np.stack([np.asarray(sum(left[f][:, month] * speed[f] for f in place)) for place in places])
+    enough = reach >= pace
+    chosen = np.where(enough.any(axis=0), enough.argmax(axis=0), reach.argmax(axis=0))
+    return {f: np.asarray(chosen == p, float) for p, place in enumerate(places) for f in place}
 
 
 def paid_hours(fleet: Fleet, used: Array) -> Array:

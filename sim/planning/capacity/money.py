@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws
-from sim.planning.capacity.fleets import Fleet
+from sim.planning.capacity.fleets import OWNED, Fleet
 from sim.planning.capacity.fluid import paid_hours
 from sim.spec.prices import Assumption, hour_price, node_price
 from sim.spec.supply import Part
@@ -98,14 +98,18 @@ def power_states_kwh(fleet: Fleet, used: Array, world: Mapping[str, Array]) -> d
     """Energy of a part at the meter of the site by state, kWh, shape (draws, months).
 
     ``compute``: hours that made progress; ``stall``: busy hours that did not (checkpoints, restarts, lost work);
-    ``idle``: the rest of the powered hours. Three states, since rated power misses by 27-37 % (H100 nodes at 76 % of
-    rated under heavy training).
+    ``idle``: the rest of the powered hours; what a power cut switches off draws nothing. Three states, since rated
+    power misses by 27-37 % (H100 nodes at 76 % of rated under heavy training).
     """
     paid = paid_hours(fleet, used)
     share = np.divide(used, fleet.running, out=np.zeros_like(used), where=fleet.running > 0)
     busy = fleet.scheduled * share
     rated_kw = (fleet.part.system.node_power_w or 0.0) / 1e3 / fleet.part.system.gpus_per_node
-    hours = {"compute": used, "stall": busy - used, "idle": np.maximum(paid - busy, 0.0)}
+    hours = {
+        "compute": used,
+        "stall": busy - used,
+        "idle": np.maximum(paid * (1 - fleet.cut_frac)[:, None] - busy, 0.0),
+    }
     pue = world["pue"][:, None]
     return {s: h * rated_kw * world[f"power_{s}_frac"][:, None] * pue for s, h in hours.items()}
 
@@ -118,58 +122,91 @@ def ledger(fleet: Fleet, used: Array, world: Mapping[str, Array], draws: Draws) 
     """
     shape = used.shape
     lines: dict[str, Array] = {line: np.zeros(shape) for line in LINES}
-    contract = fleet.part.contract
-    in_place = fleet.owned / (fleet.part.system.gpus_per_node * months.HOURS)  # nodes, by month
     paid = paid_hours(fleet, used)
-    if contract in ("buy", "lease"):
-        price = None if fleet.sunk else price_of(fleet.part)
-        if price is not None:
-            hardware = {"nodes": draws.of(price.name, price.value) * fleet.nodes}
-            hardware |= {line: hardware["nodes"] * world[name] for line, name in _BESIDE.items()}
-            if contract == "buy":
-                _buy(lines, hardware, fleet, world)
-            else:
-                price_usd = hardware["nodes"] + hardware["network"] + hardware["storage"]
-                payment = price_usd * lease_share(fleet.part.months or shape[1], world)
-                lines["lease"] = payment[:, None] * in_place / max(fleet.nodes, 1)
-            lines["support"] = (
-                (world["support_frac_per_year"] / 12 * (hardware["nodes"] + hardware["network"]))[:, None]
-                * in_place / max(fleet.nodes, 1)
-            )  # fmt: skip
+    node_hours = fleet.part.system.gpus_per_node * months.HOURS
+    staff = world["staff_usd_per_year"] / 12 / world["nodes_per_engineer"]
+    if fleet.part.contract in OWNED:
+        nodes = fleet.owned / node_hours  # in place, by month
+        hardware = _hardware(fleet, world, draws)
+        if not fleet.sunk and fleet.part.contract == "buy":
+            _buy(lines, hardware, fleet, world)
+        elif not fleet.sunk:
+            _lease(lines, hardware, fleet, world)
+        yearly = world["support_frac_per_year"] * (hardware["nodes"] + hardware["network"])
+        lines["support"] = (yearly / 12)[:, None] * nodes / fleet.nodes
         kw = (fleet.part.system.node_power_w or 0.0) / 1e3
-        lines["facility"] = in_place * kw * world["facility_usd_per_kw_month"][:, None]
+        lines["facility"] = nodes * kw * world["facility_usd_per_kw_month"][:, None]
         kwh = sum(power_states_kwh(fleet, used, world).values())
         lines["energy"] = kwh * world["energy_usd_per_kwh"][:, None]
     else:
         price = price_of(fleet.part)
         rate = draws.of(price.name, price.value)
-        if contract == "spot" and fleet.part.price_usd_per_gpu_hour is None:
+        if fleet.part.contract == "spot" and fleet.part.price_usd_per_gpu_hour is None:
             rate = rate * world["spot_frac"]
-        lines["reserved hours" if contract == "reserve" else "rented hours"] = paid * rate[:, None]
-        in_place = paid / (fleet.part.system.gpus_per_node * months.HOURS)
-    lines["people"] = in_place * (world["staff_usd_per_year"] / 12 / world["nodes_per_engineer"])[:, None]
+        lines["reserved hours" if fleet.part.contract == "reserve" else "rented hours"] = paid * rate[:, None]
+        nodes = paid / node_hours
+        staff = staff * world["hosted_staff_frac"]
+    lines["people"] = nodes * staff[:, None]
     return Ledger({line: np.rint(amount * 100).astype(np.int64) for line, amount in lines.items()})
 
 
-_BESIDE = {
-    "network": "network_frac",
-    "storage": "storage_frac",
-    "installation": "install_frac",
-    "spares": "spares_frac",
-}
+def _hardware(fleet: Fleet, world: Mapping[str, Array], draws: Draws) -> dict[str, Array]:
+    """Price of the nodes and of what stands beside them, by line, each shape (draws,).
+
+    Of an oversubscribed network the switches above the leaves shrink with it; they are taken as half of its price.
+    Nodes of the estate without a known price count 0 (their support is then not seen).
+    """
+    try:
+        price = price_of(fleet.part)
+    except NoPriceError:
+        if not fleet.sunk:
+            raise
+        return dict.fromkeys(("nodes", *_BESIDE, "spares"), np.zeros(draws.count))
+    each = draws.of(price.name, price.value)
+    found = {"nodes": each * fleet.nodes}
+    found |= {line: found["nodes"] * world[name] for line, name in _BESIDE.items()}
+    found["network"] = found["network"] * (0.5 + 0.5 / (fleet.part.oversubscription or 1.0))
+    return found | {"spares": each * fleet.spares}
+
+
+_BESIDE = {"network": "network_frac", "storage": "storage_frac", "installation": "install_frac"}
+
+
+def worth_frac(age_months: Array, world: Mapping[str, Array]) -> Array:
+    """What a machine would sell for over its price, shape of ``age_months`` (draws, months).
+
+    It loses the same share each month (declining balance) until the residual at the end of its life, and keeps that:
+    used accelerators lose most at first (25-35 % of the price after 36 months on price pages; a straight line to 12 %
+    after 60 months would say 47 %).
+    """
+    share = np.clip(age_months / (12 * world["life_years"])[:, None], 0.0, 1.0)
+    return np.asarray(world["residual_frac"][:, None] ** share)
 
 
 def lease_share(length: int, world: Mapping[str, Array]) -> Array:
     """Monthly payment of a lease of ``length`` months over the price, shape (draws,).
 
     The annuity that pays price less discounted residual value (Brealey, Myers and Allen, Principles of Corporate
-    Finance, chapter on leasing); the residual falls in a straight line over the life.
+    Finance, chapter on leasing); the residual is what the machine then sells for.
     """
     monthly = np.maximum(world["lease_rate_frac_per_year"], 1e-9) / 12
-    age = np.minimum(length / (12 * world["life_years"]), 1.0)
-    residual = 1 - (1 - world["residual_frac"]) * age
+    residual = worth_frac(np.full((len(monthly), 1), float(length)), world)[:, 0]
     discount = (1 + monthly) ** -float(length)
     return np.asarray((1 - residual * discount) * monthly / (1 - discount))
+
+
+def _lease(
+    lines: dict[str, Array], hardware: Mapping[str, Array], fleet: Fleet, world: Mapping[str, Array]
+) -> None:
+    """Write a lease: installation paid at delivery, everything else by the month while it stands."""
+    length = lines["lease"].shape[1]
+    leased = sum(amount for line, amount in hardware.items() if line != "installation")
+    payment = leased * lease_share(fleet.part.months or length, world)
+    whole = fleet.nodes * fleet.part.system.gpus_per_node * months.HOURS
+    lines["lease"] = np.asarray(payment)[:, None] * fleet.owned / whole
+    month = np.floor(fleet.delivered).astype(int)
+    rows = np.nonzero(month < length)[0]
+    lines["installation"][rows, month[rows]] += hardware["installation"][rows]
 
 
 def _buy(
@@ -177,8 +214,8 @@ def _buy(
 ) -> None:
     """Write a purchase: paid at delivery, sold when retired or at the end of the plan, financed in between.
 
-    Value falls in a straight line from price to residual over the life; tied-up money costs the cost of capital on the
-    value at the start of each month.
+    Tied-up money costs the cost of capital on what the machines would sell for at the start of each month (residual
+    income: discounted at that cost, the charge and the loss of value are worth the price paid).
     """
     length = lines["nodes"].shape[1]
     bought = np.minimum(np.floor(fleet.delivered), length).astype(int)
@@ -187,13 +224,12 @@ def _buy(
     for line, amount in hardware.items():
         lines[line][rows, bought[rows]] += amount[rows]
     total = sum(hardware.values())
-    worth = hardware["nodes"] + hardware["network"] + hardware["storage"] + hardware["spares"]
-    life = world["life_years"] * 12
+    worth = np.asarray(total) - hardware["installation"]
     month = np.arange(length + 1, dtype=float)
-    age = np.clip((month[None, :] - fleet.delivered[:, None]) / life[:, None], 0, 1)
-    value = worth[:, None] * (1 - (1 - world["residual_frac"])[:, None] * age)  # as of each month's start
+    age = month[None, :] - fleet.delivered[:, None]
+    value = worth[:, None] * worth_frac(age, world)  # as of each month's start
     gone = np.minimum(np.ceil(fleet.retired), length).astype(int)
-    lines["resale"][rows, np.minimum(gone, length)[rows] - 1] -= value[rows, gone[rows]]
+    lines["resale"][rows, gone[rows] - 1] -= value[rows, gone[rows]]
     held = (month[None, :length] >= bought[:, None]) & (month[None, :length] < gone[:, None])
     tied = np.where(month[None, :length] == bought[:, None], np.asarray(total)[:, None], value[:, :length])
     lines["financing"] = np.where(held, tied, 0.0) * (world["cost_of_capital_frac_per_year"] / 12)[:, None]

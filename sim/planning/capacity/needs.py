@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws
+from sim.planning.capacity.history import monthly
 from sim.spec.demand import Demand, Programme
 from sim.spec.interval import Interval
 from sim.spec.model import Model
@@ -34,8 +35,9 @@ TOKENS_PER_S_PER_USER = Interval(0.3, 0.8, 2.0)
 TOKENS_PER_S_PER_DEVICE = Interval(150.0, 500.0, 1500.0)
 """Output tokens a second that one H100 serves within usual objectives, 70B dense to 8B; assumed until measured."""
 
-SERVED_NOW = ("chat", "traffic", "team")
-"""Kinds whose demand is lost where it is not met in its month; the others wait."""
+WAIT_MONTHS = {"chat": 0, "traffic": 0, "team": 0, "history": 1, "fine-tuning": 3, "search": 3}
+"""Months that unmet work is still wanted, where the programme does not say (assumed: a service's hour is gone with the
+hour, an experiment that waits a quarter is dropped); a kind that is not here waits to the end of the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,19 @@ class Need:
     deadline: int | None
     """Number of the month by whose end it must be done."""
     implied: tuple[Assumption, ...]
+    runs: NDArray[np.float64] | None = None
+    """Training runs or trials asked for, shape (draws, months); none = it has no runs."""
+
+    @property
+    def wait_months(self) -> int | None:
+        """Months that unmet work is still wanted; none = to the end of the plan."""
+        said = self.programme.wait_months
+        return WAIT_MONTHS.get(self.programme.kind) if said is None else said
 
     @property
     def waits(self) -> bool:
         """Whether unmet work is still wanted later."""
-        return self.programme.kind not in SERVED_NOW
+        return self.wait_months != 0
 
 
 def needs(demand: Demand, draws: Draws) -> tuple[Need, ...]:
@@ -96,7 +106,9 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
         work = np.zeros((draws.count, demand.months))
         work[:, max(first, 0)] = tokens / (1 - again)
         deadline = months.index(programme.deadline, demand.start) if programme.deadline else None
-        return Need(programme, "tokens", work, deadline, tuple(implied))
+        runs = np.zeros_like(work)
+        runs[:, max(first, 0)] = 1.0
+        return Need(programme, "tokens", work, deadline, tuple(implied), runs)
     growth = (1 + draw("growth_frac_per_year", programme.growth_frac_per_year))[:, None] ** (
         np.maximum(number - first, 0) / 12
     )
@@ -114,6 +126,16 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
         return Need(
             programme, "served tokens", peak[:, None] * 3600 * months.HOURS * profile, None, tuple(implied)
         )
+    if kind == "history":
+        level, spread = monthly(programme.week_device_hours)
+        source = f"{len(programme.week_device_hours)} weeks of past jobs, drawn again in blocks of four"
+        implied += [
+            Assumption(f"{name}.month_device_hours", level, "device-hours/month", source, "derived"),
+            Assumption(f"{name}.month_frac", spread, "share", source, "derived"),
+        ]
+        each = np.stack([draws.of(f"{name}.month_frac {m}", spread) for m in number], axis=1)
+        work = draw("month_device_hours", level)[:, None] * each * profile
+        return Need(programme, "device-hours", work, None, tuple(implied))
     default, what = {
         "team": (TEAM_HOURS, "a researcher"),
         "fine-tuning": (FINE_TUNING_HOURS, "a run"),
@@ -127,7 +149,8 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
         kind, programme.runs_per_month
     )
     count = draw("count", times or Interval.exactly(0.0))
-    return Need(programme, "device-hours", (hours * count)[:, None] * profile, None, tuple(implied))
+    asked = count[:, None] * profile if kind in ("fine-tuning", "search") else None
+    return Need(programme, "device-hours", (hours * count)[:, None] * profile, None, tuple(implied), asked)
 
 
 def _size(model: Model) -> int:

@@ -6,29 +6,27 @@ rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.planning.capacity.draws import Draws
-from sim.planning.capacity.evaluate import Candidate, Evaluation, candidates, evaluate, remembered
+from sim.planning.capacity.evaluate import Evaluation, candidates, evaluate, over_budget, remembered
 from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.money import NoPriceError, price_of
 from sim.planning.capacity.needs import Need, needs
 from sim.planning.capacity.rates import reference_rates
-from sim.planning.capacity.regret import Choice, least_regret, mean_regret
+from sim.planning.capacity.regret import Choice, least_regret
 from sim.planning.capacity.simulate import Played, play_option
 from sim.spec.demand import Demand
-from sim.spec.interval import Z90, Interval
+from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, Prices, general
 from sim.spec.supply import Supply
 
 DRAWS = 400
 PLAYED = 4
 """Options that are also simulated: those of least regret in the closed form."""
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,9 @@ class Plan:
     """The ranking before any option was played job by job."""
     played: Mapping[str, Played]
     """What the simulation of the best few found, by name."""
+    general: Mapping[str, Assumption]
     register: tuple[Assumption, ...]
+    rate: Rate
     seed: int
 
     @property
@@ -53,53 +53,77 @@ class Plan:
         """The option of least regret."""
         return self.evaluations[self.choice.chosen]
 
+    def tried(self, draws: Draws) -> tuple[Evaluation, ...]:
+        """Every option that can be had in other worlds, in the order of ``evaluations``; with the shares that the
+        simulation measured."""
+        wanted = needs(self.demand, draws)
+        reference = reference_rates(self.demand.programmes, self.rate)
+        return tuple(
+            evaluate(
+                e.candidate, self.demand, self.supply, wanted, self.world_for(e), draws, self.rate, reference
+            )
+            for e in self.evaluations
+        )
 
-@dataclass(frozen=True, slots=True)
-class Swing:
-    """What one assumption does to the plan when it alone moves to its P10 and P90."""
+    def again(self, found: Evaluation, supply: Supply) -> Evaluation:
+        """One option under another supply (site, estate), in the same worlds."""
+        draws = Draws(len(found.loss_usd), self.seed)
+        reference = reference_rates(self.demand.programmes, self.rate)
+        world = self.world_for(found)
+        return evaluate(found.candidate, self.demand, supply, self.needs, world, draws, self.rate, reference)
 
-    assumption: Assumption
-    low_usd: float
-    """Cost and penalty of the chosen option with the assumption at P10, others at their middle."""
-    high_usd: float
-    low_choice: str
-    high_choice: str
-    """Which option is best there."""
+    def world_for(self, found: Evaluation) -> Mapping[str, Assumption]:
+        """The general assumptions as they hold for one option."""
+        played = self.played.get(found.candidate.name)
+        return self.general if played is None else {**self.general, **measured(self.general, played)}
 
 
 def make_plan(
-    demand: Demand, supply: Supply, prices: Prices | None, rate: Rate, seed: int = 0, count: int = DRAWS
+    demand: Demand,
+    supply: Supply,
+    prices: Prices | None,
+    rate: Rate,
+    seed: int = 0,
+    count: int = DRAWS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Choose among doing nothing and every option of ``supply`` in every size."""
-    world, rate = general(prices), remembered(rate)
+    """Choose among doing nothing and every option of ``supply`` in every size; ``tell`` hears what is being done."""
+    general_, rate = general(prices), remembered(rate)
     draws = Draws(count, seed)
-    wanted, tried = _try_all(demand, supply, world, draws, rate)
-    possible = tuple(e for e in tried if not e.refused)
-    refused = tuple(e for e in tried if e.refused)
-    first = _rank(possible, seed)
+    tell("training rates of the systems")
+    wanted = needs(demand, draws)
+    reference = reference_rates(demand.programmes, rate)
+    tried = []
+    for candidate in candidates(supply):
+        tell(f"trying {candidate.name}")
+        found = evaluate(candidate, demand, supply, wanted, general_, draws, rate, reference)
+        tried.append(over_budget(found, supply))
+    possible = [e for e in tried if not e.refused]
+    first = rank(possible, seed)
     played: dict[str, Played] = {}
     final = list(possible)
-    reference = reference_rates(demand.programmes, rate)
     for number in first.order[:PLAYED]:
-        found = play_option(possible[number], wanted, rate, seed)
-        if found is None:
-            continue
         candidate = possible[number].candidate
-        played[candidate.name] = found
-        measured = world | _measured(world, found)
-        final[number] = evaluate(candidate, demand, supply, wanted, measured, draws, rate, reference)
-    register = _register(world, demand, supply, wanted)
+        tell(f"simulating {candidate.name}")
+        shown = play_option(possible[number], wanted, rate, seed)
+        if shown is None:
+            continue
+        played[candidate.name] = shown
+        world = general_ | measured(general_, shown)
+        final[number] = evaluate(candidate, demand, supply, wanted, world, draws, rate, reference)
     return Plan(
-        demand, supply, wanted, tuple(final), refused, _rank(final, seed), first, played, register, seed
-    )
+        demand, supply, wanted, tuple(final), tuple(e for e in tried if e.refused), rank(final, seed), first, played,
+        general_, _register(general_, demand, supply, wanted), rate, seed,
+    )  # fmt: skip
 
 
-def _rank(possible: Sequence[Evaluation], seed: int) -> Choice:
+def rank(possible: Sequence[Evaluation], seed: int) -> Choice:
+    """Order by regret."""
     loss, penalty = np.stack([e.loss_usd for e in possible]), np.stack([e.penalty_usd for e in possible])
     return least_regret(loss, penalty, seed)
 
 
-def _measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assumption]:
+def measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assumption]:
     """The two shares that the simulation measured, with the doubt the catalogue has about them."""
     source = "simulated: the busiest month of the option, job by job"
     changed = {}
@@ -112,78 +136,6 @@ def _measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assum
     return changed
 
 
-def tornado(plan: Plan, prices: Prices | None, rate: Rate) -> tuple[Swing, ...]:
-    """One assumption at a time at its P10 and P90, the others at their middle; the widest swing first."""
-    world = general(prices)
-    found = []
-    for item in plan.register:
-        if item.value.certain:
-            continue
-        ends = []
-        for z in (-Z90, Z90):
-            draws = Draws(1, plan.seed, {item.name: z}, median=True)
-            _, tried = _try_all(plan.demand, plan.supply, world, draws, rate)
-            possible = [e for e in tried if not e.refused]
-            best = min(possible, key=lambda e: float(e.loss_usd[0]))
-            chosen = next(e for e in possible if e.candidate == plan.chosen.candidate)
-            ends.append((float(chosen.loss_usd[0]), best.candidate.name))
-        found.append(Swing(item, ends[0][0], ends[1][0], ends[0][1], ends[1][1]))
-    return tuple(sorted(found, key=lambda s: -abs(s.high_usd - s.low_usd)))
-
-
-def choice_where(plan: Plan, name: str, z: float, prices: Prices | None, rate: Rate, count: int = 96) -> str:
-    """The least regretted option where the assumption ``name`` is known to be at ``z`` and the others are drawn."""
-    draws = Draws(count, plan.seed, {name: z})
-    _, tried = _try_all(plan.demand, plan.supply, general(prices), draws, rate)
-    possible = [e for e in tried if not e.refused]
-    loss, penalty = np.stack([e.loss_usd for e in possible]), np.stack([e.penalty_usd for e in possible])
-    return possible[int(np.argmin(mean_regret(loss, penalty)))].candidate.name
-
-
-def why_not(plan: Plan, other: Evaluation) -> str:
-    """The reason that binds: why ``other`` is not the choice, in one sentence."""
-    if other.refused:
-        return "; ".join(other.refused)
-    chosen = plan.chosen
-    if other is chosen or chosen.flow is None:
-        return ""
-    late = [
-        (
-            served.need.programme.name,
-            chosen.met(served.need.programme.name),
-            other.met(served.need.programme.name),
-        )
-        for served in chosen.flow.served
-        if served.need.deadline is not None
-    ]
-    worst = max(late, key=lambda row: row[1] - row[2], default=None)
-    more = float(np.median(other.cost_usd - chosen.cost_usd))
-    lacks = float(np.median(other.penalty_usd - chosen.penalty_usd))
-    if worst is not None and worst[1] - worst[2] >= 0.05:
-        return f"{worst[0]} in time in {worst[2]:.0%} of the worlds against {worst[1]:.0%}"
-    if lacks > max(more, 0):
-        return f"leaves work worth ${lacks / 1e6:,.2f}M more undone"
-    return (
-        f"costs ${more / 1e6:,.2f}M more"
-        if more > 0
-        else f"regretted more when demand is high: {_bad_end(plan, other)}"
-    )
-
-
-def _bad_end(plan: Plan, other: Evaluation) -> str:
-    p90 = float(np.quantile(other.loss_usd - plan.chosen.loss_usd, 0.9))
-    return f"${p90 / 1e6:,.2f}M worse in one world of ten"
-
-
-def _try_all(
-    demand: Demand, supply: Supply, world: Mapping[str, Assumption], draws: Draws, rate: Rate
-) -> tuple[tuple[Need, ...], tuple[Evaluation, ...]]:
-    wanted = needs(demand, draws)
-    tried: Sequence[Candidate] = candidates(supply)
-    reference = reference_rates(demand.programmes, rate)
-    return wanted, tuple(evaluate(c, demand, supply, wanted, world, draws, rate, reference) for c in tried)
-
-
 def _register(
     world: Mapping[str, Assumption], demand: Demand, supply: Supply, wanted: Sequence[Need]
 ) -> tuple[Assumption, ...]:
@@ -193,6 +145,8 @@ def _register(
         said = {"tokens": "tokens", "people": "count", "device_hours": "device-hours", "runs_per_month": "runs/month",
                 "tokens_per_s": "tokens/s", "growth_frac_per_year": "share/year", "failed_frac": "share"}  # fmt: skip
         for field, unit in said.items():
+            if field == ("growth_frac_per_year" if programme.kind == "model" else "failed_frac"):
+                continue  # a run is wanted once, and only a run is done again
             value = getattr(programme, field)
             name = f"{programme.name}.{field}"
             if value is not None and name not in items:

@@ -14,6 +14,7 @@ from sim.planning.capacity.needs import TOKENS_PER_S_PER_DEVICE
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Programme
 from sim.spec.hardware import Accelerator, System
+from sim.spec.parameter_count import total_parameters
 
 Trained = Callable[[Programme, System, int], float]
 """Tokens (samples) that one device of a system trains in a second of running time, in a gang of at most so many
@@ -30,20 +31,35 @@ def rates(trained: Trained) -> Rate:
     """Units of a programme's work in one device-hour of running time on a system, from ``trained``."""
     catalog = load_catalog()
     yardstick = Programme(name="yardstick", kind="model", model=catalog.model(YARDSTICK_MODEL))
+    known: dict[tuple[str, str], float] = {}
+
+    def measured(system: System, precision: str) -> float:
+        """The yardstick on one node, tried once for each kind of node and number format."""
+        key = system.key, precision
+        if key not in known:
+            known[key] = trained(replace(yardstick, precision=precision), system, system.gpus_per_node)
+        return known[key]
 
     def rate(programme: Programme, system: System, devices: int) -> float:
         reference = catalog.accelerator(programme.reference)
         if programme.kind == "model":
             return trained(programme, system, devices) * 3600
         if programme.kind in ("chat", "traffic"):
+            if not _holds(programme, system, catalog.accelerator(system.accelerator)):
+                return 0.0
             served = (programme.tokens_per_s_per_device or TOKENS_PER_S_PER_DEVICE).mid
             return served * 3600 * _bandwidth_ratio(catalog.accelerator(system.accelerator), reference)
-        home = home_of(reference)
-        own = trained(yardstick, home, home.gpus_per_node)
-        asked = replace(yardstick, precision=programme.precision)
-        return trained(asked, system, system.gpus_per_node) / own if own > 0 else 0.0
+        own = measured(home_of(reference), yardstick.precision)
+        return measured(system, programme.precision) / own if own > 0 else 0.0
 
     return rate
+
+
+def _holds(programme: Programme, system: System, device: Accelerator) -> bool:
+    """Whether a node holds the weights of the served model, at two bytes each and with a tenth left for the cache."""
+    if programme.model is None:
+        return True
+    return 2 * total_parameters(programme.model) <= 0.9 * device.memory_bytes * system.gpus_per_node
 
 
 def reference_rates(programmes: tuple[Programme, ...], rate: Rate) -> dict[str, float]:

@@ -14,9 +14,10 @@ from heapq import merge
 import numpy as np
 
 from sim.cluster.failures.stream import outages
+from sim.cluster.from_scenario import policy_of
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
-from sim.cluster.policies.easy import Easy
+from sim.cluster.policy import Policy
 from sim.cluster.recovery import Recovery
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -28,9 +29,11 @@ from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.needs import Need
 from sim.results.cluster_log import ClusterLog, account
 from sim.results.cluster_stats import job_table
+from sim.spec.demand import Programme
 from sim.spec.job import Job
 from sim.spec.mix import Arrivals, Mix, Portion, Size
 from sim.spec.reliability import Cause, Delay, Reliability
+from sim.spec.scheduling import Scheduling
 from sim.statistics.streams import Streams
 
 WINDOW_S = 14 * 86400.0
@@ -44,6 +47,7 @@ SIZES = {
     "fine-tuning": ((8, 0.6, 4.0), (16, 0.25, 6.0), (32, 0.15, 8.0)),
     "search": ((1, 0.8, 1.0), (4, 0.2, 2.0)),
     "device-hours": ((1, 0.4, 1.0), (4, 0.2, 2.0), (8, 0.3, 4.0), (32, 0.1, 8.0)),
+    "history": ((1, 0.4, 1.0), (4, 0.2, 2.0), (8, 0.3, 4.0), (32, 0.1, 8.0)),
 }
 """(devices, share of the jobs, median hours) by kind of programme; assumed, of the order that Philly, Helios and Acme
 show (many small jobs, most hours in large ones); durations log-normal with sigma 1.2."""
@@ -86,10 +90,10 @@ def play_option(found: Evaluation, needs: Sequence[Need], rate: Rate, seed: int)
     there = [f for f in own if float(np.median(f.owned[:, month])) > 0]
     if not there:
         return None
-    first = there[0].part.system
+    first = there[0].part.wired
     pools = [
         Pool(f.nodes, f.part.system.gpus_per_node, f.part.system.accelerator,
-             _speed(found, rate, f.part.system.key, first.key))
+             _speed(found, rate, f.part.wired.key, first.key))
         for f in there
     ]  # fmt: skip
     streams = Streams(seed).child("plan")
@@ -98,14 +102,14 @@ def play_option(found: Evaluation, needs: Sequence[Need], rate: Rate, seed: int)
     )
     if not jobs:
         return None
-    weather = _reliability(found)
+    weather, policy = _reliability(found), policy_of(Scheduling(name=found.candidate.option.policy))
     until_s = jobs[MOST_JOBS].submit_s if len(jobs) > MOST_JOBS else WINDOW_S
     log = simulate(
-        jobs[:MOST_JOBS], Nodes(pools, Packed()), Easy(), rules=_rules(), until_s=until_s,
+        jobs[:MOST_JOBS], Nodes(pools, Packed()), policy, rules=_rules(), until_s=until_s,
         outages=outages(weather, sum(p.nodes for p in pools), streams.child("outages")),
     )  # fmt: skip
     mixed = [job for job in jobs if job.kind != STEADY][:QUEUED_JOBS]
-    return Played(_held_while_waiting(mixed, pools), _runtime(log), _busy(log), _waits(log, needs))
+    return Played(_held_while_waiting(mixed, pools, policy), _runtime(log), _busy(log), _waits(log, needs))
 
 
 def _busiest(found: Evaluation, own: Sequence[object]) -> int:
@@ -118,7 +122,7 @@ def _busiest(found: Evaluation, own: Sequence[object]) -> int:
 
 def _speed(found: Evaluation, rate: Rate, system: str, first: str) -> float:
     """Speed of a system against the first one, on a programme of device-hours (or any other that both can do)."""
-    by_key = {f.part.system.key: f.part.system for f in found.fleets}
+    by_key = {f.part.wired.key: f.part.wired for f in found.fleets}
     for served in found.flow.served if found.flow else ():
         programme = served.need.programme
         ours, theirs = (rate(programme, by_key[key], 8) for key in (system, first))
@@ -137,7 +141,7 @@ def _jobs(
     streams: Streams,
 ) -> Iterator[Job]:
     """Jobs of the window, from each programme's work in that month (median world) on the first fleet's devices."""
-    system = next(f.part.system for f in found.fleets if f.part.system.key == first)
+    system = next(f.part.wired for f in found.fleets if f.part.wired.key == first)
     parts = []
     for number, need in enumerate(needs):
         programme = need.programme
@@ -149,7 +153,7 @@ def _jobs(
         hours = work / speed * WINDOW_S / (months.HOURS * HOUR_S)
         if programme.kind in SIZES:
             seed = int(streams.generator("jobs", programme.name).integers(2**31))
-            parts.append(generate(_mix(programme.name, programme.kind, hours, devices), WINDOW_S, seed))
+            parts.append(generate(_mix(programme, hours, devices), WINDOW_S, seed))
         else:
             gang = min(max(round(hours * HOUR_S / WINDOW_S), 1), devices)
             held = hours * HOUR_S / gang
@@ -160,14 +164,15 @@ def _jobs(
     return merge(*parts, key=lambda job: job.submit_s)
 
 
-def _mix(name: str, kind: str, hours: float, devices: int) -> Mix:
+def _mix(programme: Programme, hours: float, devices: int) -> Mix:
     """A mix whose jobs ask for ``hours`` device-hours in the window."""
-    fitting = [row for row in SIZES[kind] if row[0] <= devices] or [(1, 1.0, 1.0)]
+    name = programme.name
+    fitting = [row for row in SIZES[programme.kind] if row[0] <= devices] or [(1, 1.0, 1.0)]
     total = sum(share for _, share, _ in fitting)
     mean = sum(gpus * share / total * median * math.exp(SIGMA**2 / 2) for gpus, share, median in fitting)
     sizes = tuple(Size(gpus, share, median * HOUR_S, SIGMA) for gpus, share, median in fitting)
     return Mix(Arrivals(hours / mean / WINDOW_S, burst_cv=0.5), sizes, name=name, users=20, limit_share=1.0,
-               queues=(Portion(name),))  # fmt: skip
+               queues=(Portion(name),), priority=programme.priority)  # fmt: skip
 
 
 def _reliability(found: Evaluation) -> Reliability:
@@ -192,10 +197,10 @@ def _rules() -> Rules:
     return Rules(recovery=recovery)
 
 
-def _held_while_waiting(jobs: Sequence[Job], pools: Sequence[Pool]) -> float:
+def _held_while_waiting(jobs: Sequence[Job], pools: Sequence[Pool], policy: Policy) -> float:
     """Share of the devices held until the last job starts, all handed in at once."""
     queued = [replace(job, submit_s=0.0) for job in jobs]
-    log = simulate(queued, Nodes(pools, Packed()), Easy())
+    log = simulate(queued, Nodes(pools, Packed()), policy)
     last = max((s.start_s for s in log.segments), default=0.0)
     if last <= 0:
         return 1.0

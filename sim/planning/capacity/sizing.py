@@ -36,7 +36,7 @@ def needed_devices(
             return np.full(count, np.inf)
         last = length - 1 if need.deadline is None else min(need.deadline, length - 1)
         for month in range(length):
-            due = max(last, month) if need.waits else month
+            due = max(last, month) if need.wait_months is None else min(month + need.wait_months, length - 1)
             hours[:, month, due] += need.work[:, month] / speed
     most = np.zeros(count)
     for start in range(length):

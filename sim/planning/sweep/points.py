@@ -14,8 +14,10 @@ from typing import Any
 
 from sim.cluster.policy import PolicyError
 from sim.cluster.study import ClusterStudy
+from sim.planning.capacity.history import with_histories
 from sim.planning.plans.search import NoPlanError
 from sim.planning.sweep.axes import Settings
+from sim.planning.sweep.plan_points import PLAN_FIGURES, plan_figures
 from sim.planning.sweep.run import Point, content_key
 from sim.results.step import StepResult
 from sim.results.step_tables import step_document
@@ -29,6 +31,7 @@ from sim.training.interval import step_interval
 FUNCTION = "sim.planning.sweep.points:simulate"
 """Import path of :func:`simulate`."""
 FIGURES = (
+    *PLAN_FIGURES,
     "step_time_s",
     "step_time_low_s",
     "step_time_high_s",
@@ -73,7 +76,7 @@ def point(text: str, where: str, base: Sequence[str], settings: Settings) -> Poi
     overrides = [*base, *(f"{path}={value}" for path, value in settings)]
     payload = {"text": text, "where": where, "overrides": overrides}
     try:
-        scenario = loads(text, where, overrides)
+        scenario = with_histories(loads(text, where, overrides), Path(where).parent)
     except ScenarioError:
         return Point(content_key("refused", json.dumps(payload)), payload)
     return Point(
@@ -125,6 +128,8 @@ def simulate(payload: dict[str, Any]) -> dict[str, Any]:
         scenario = loads(payload["text"], payload["where"], payload["overrides"])
         if scenario.jobs is not None:
             return cluster_figures(watch(scenario, Path(payload["where"]).parent))
+        if scenario.demand is not None:
+            return plan_figures(scenario, Path(payload["where"]).parent)
         return figures(run(scenario))
     except ScenarioError as error:
         told = (str(fault).removeprefix(f"{payload['where']}: ") for fault in error.faults)

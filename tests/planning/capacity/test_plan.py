@@ -12,9 +12,11 @@ from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws
 from sim.planning.capacity.evaluate import Candidate, evaluate
 from sim.planning.capacity.needs import needs
-from sim.planning.capacity.plan import make_plan, tornado, why_not
+from sim.planning.capacity.plan import make_plan
 from sim.planning.capacity.rates import reference_rates
 from sim.planning.capacity.sizing import needed_devices
+from sim.planning.capacity.what_if import tornado
+from sim.planning.capacity.why import why_not
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Demand, Programme
 from sim.spec.interval import Interval
@@ -27,7 +29,8 @@ CERTAIN = Prices(**{f: Interval.exactly(v) for f, v in {
     "spot_frac": 0.5, "lease_rate_frac_per_year": 0.12, "network_frac": 0.1, "storage_frac": 0.05, "install_frac": 0.03,
     "spares_frac": 0.0, "support_frac_per_year": 0.05, "facility_usd_per_kw_month": 200.0, "energy_usd_per_kwh": 0.1,
     "pue": 1.2, "power_compute_frac": 0.75, "power_stall_frac": 0.5, "power_idle_frac": 0.2,
-    "staff_usd_per_year": 200e3, "nodes_per_engineer": 100.0, "cost_of_capital_frac_per_year": 0.12, "life_years": 5.0,
+    "hosted_staff_frac": 0.25, "staff_usd_per_year": 200e3,
+    "nodes_per_engineer": 100.0, "cost_of_capital_frac_per_year": 0.12, "life_years": 5.0,
     "residual_frac": 0.1, "carbon_kg_per_kwh": 0.4, "embodied_kg_per_node": 3000.0, "spot_loss_frac": 0.1,
     "node_down_frac": 0.0, "scheduling_frac": 1.0, "runtime_frac": 1.0}.items()})  # fmt: skip
 """A world without failures, idle gaps and doubt."""
@@ -64,7 +67,7 @@ def test_without_doubt_and_failures_the_closed_form_comes_out():
     found = one(asked, buy(2))
     price, network, storage, install = 600e3, 60e3, 30e3, 18e3
     worth = price + network + storage
-    value = [worth * (1 - 0.9 * m / 60) for m in range(13)]
+    value = [worth * 0.1 ** (m / 60) for m in range(13)]
     kw = H100.node_power_w / 1e3
     power_kwh = 12 * months.HOURS * kw * 1.2 * (0.75 + 0.2)  # one node computes, one is idle
     expected = {
@@ -105,7 +108,7 @@ def test_a_lease_pays_back_its_price_with_interest():
     lease = Part(H100, 3, "lease", months=24, node_usd=Interval.exactly(300e3))
     monthly = one(asked, Option("lease", (lease,))).ledger.cents["lease"][0] / 100
     price = 3 * 300e3 * 1.15
-    residual = price * (1 - 0.9 * 24 / 60)
+    residual = price * 0.1 ** (24 / 60)
     worth = sum(pay / 1.01 ** (month + 1) for month, pay in enumerate(monthly)) + residual / 1.01**24
     assert worth == pytest.approx(price, rel=1e-6)
 
@@ -216,10 +219,10 @@ def test_every_drawn_assumption_is_in_the_register_and_moves_the_answer_only_by_
     names = {a.name for a in plan.register}
     assert {"work.growth_frac_per_year", "energy_usd_per_kwh", "dgx-h100.node_usd",
             "h100-sxm5-80gb.rent_usd_per_gpu_hour"} <= names  # fmt: skip
-    swings = {s.assumption.name: s for s in tornado(plan, None, rate)}
+    swings = {s.assumption.name: s for s in tornado(plan).swings}
     rent = swings["h100-sxm5-80gb.rent_usd_per_gpu_hour"]
     if plan.chosen.candidate.name == "rent":
         assert rent.high_usd > rent.low_usd
     assert all(isinstance(s.assumption, Assumption) for s in swings.values())
-    widths = [abs(s.high_usd - s.low_usd) for s in tornado(plan, None, rate)]
+    widths = [abs(s.high_usd - s.low_usd) for s in tornado(plan).swings]
     assert widths == sorted(widths, reverse=True)

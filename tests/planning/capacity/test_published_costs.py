@@ -15,7 +15,7 @@ from sim.planning.capacity.money import ledger, power_states_kwh
 from sim.spec.catalog import load_catalog
 from sim.spec.interval import Interval
 from sim.spec.prices import Prices, general, node_price
-from sim.spec.supply import Part, Site
+from sim.spec.supply import Part
 
 CATALOG, DRAWS = load_catalog(), Draws(4000)
 
@@ -26,7 +26,7 @@ def spread(values):
 
 def capex_per_device(system, lines=("nodes", "network")):
     world = world_of(general(), DRAWS)
-    own = fleet(Part(CATALOG.system(system), 128, "buy"), 1, "2027-01", 2, world, DRAWS, Site())
+    own = fleet(Part(CATALOG.system(system), 128, "buy"), 1, "2027-01", 2, world, DRAWS)
     books = ledger(own, own.running * 0, world, DRAWS)
     return sum(books.line_usd(line) for line in lines) / own.devices
 
@@ -56,7 +56,7 @@ def test_price_of_a_useful_hour():
     part = Part(
         CATALOG.system("dgx-h100"), 1, "reserve", months=1, price_usd_per_gpu_hour=Interval.exactly(3.0)
     )
-    had = fleet(part, 1, "2027-01", 1, world, one, Site())
+    had = fleet(part, 1, "2027-01", 1, world, one)
     paid = ledger(had, had.running, world, one).line_usd("reserved hours")
     assert (paid / had.running.sum(axis=1) / 0.40)[0] == pytest.approx(9.25, abs=0.01)
 
@@ -69,7 +69,7 @@ def test_deepseek_v3_training_cost():
     nodes = 256
     part = Part(system, nodes, "rent", price_usd_per_gpu_hour=Interval.exactly(2.0))
     length = 3
-    had = fleet(part, 1, "2027-01", length, world, one, Site())
+    had = fleet(part, 1, "2027-01", length, world, one)
     share = 2.788e6 / had.owned.sum()
     assert ledger(had, had.running * share, world, one).line_usd("rented hours")[0] == pytest.approx(
         5.576e6, rel=1e-6
@@ -79,7 +79,7 @@ def test_deepseek_v3_training_cost():
 def energy_kwh(system, hours, **given):
     """Energy of so many busy device-hours at the site's meter, shape (draws,)."""
     world = world_of(general(Prices(**given)), DRAWS)
-    had = fleet(Part(CATALOG.system(system), 1, "buy"), 1, "2027-01", 1, world, DRAWS, Site())
+    had = fleet(Part(CATALOG.system(system), 1, "buy"), 1, "2027-01", 1, world, DRAWS)
     kwh = sum(state.sum(axis=1) for state in power_states_kwh(had, had.running, world).values())
     return kwh / had.running.sum(axis=1) * hours
 
