@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from sim.spec.fields import choice, count, counts, fraction, quantity, switch, texts
 
 RECOMPUTE = ("none", "selective", "operators", "full")
+UNFOLDED = ("operators", "full")
+"""Ways under which the layer being recomputed holds all its activations for a moment."""
 SCHEDULES = ("1f1b", "gpipe", "zb-h1", "dualpipe")
 
 ATTENTION_KERNELS = ("newest", "flash-2", "flash-1")

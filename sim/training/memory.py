@@ -13,6 +13,7 @@ from dataclasses import replace
 from sim.cost.optimizer import WEIGHT_BYTES
 from sim.results.step import MemoryUse
 from sim.spec.ops import Block
+from sim.spec.parallelism import UNFOLDED
 from sim.spec.workload import Training
 from sim.training.data_parallel import state_bytes
 from sim.training.layers import Network
@@ -84,7 +85,7 @@ def _parts_bytes(
     inner = [block for block in blocks if block is not network.last]
     micro = in_flight(plan.schedule, plan.pipeline, micro_batches, rank, plan.virtual_stages)
     activations = sum(block.kept_bytes for block in inner) * micro
-    if plan.recompute in ("operators", "full"):  # the layer being recomputed unfolds its activations once
+    if plan.recompute in UNFOLDED:  # the layer being recomputed unfolds its activations once
         activations += max((block.activation_bytes for block in inner if block.recompute), default=0.0)
     if plan.offload_activations:  # a layer under way to the host and one in use
         buffers = 2 * max((block.kept_bytes for block in inner), default=0.0)

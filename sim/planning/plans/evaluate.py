@@ -18,7 +18,7 @@ from sim.planning.plans.price_book import ListPricer
 from sim.planning.plans.space import Free, Space
 from sim.planning.plans.step_time import step_times
 from sim.planning.plans.tables import indexed, tables
-from sim.spec.parallelism import RECOMPUTE
+from sim.spec.parallelism import RECOMPUTE, UNFOLDED
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.training.memory import USABLE_FRAC, state_parts
@@ -82,15 +82,15 @@ def _memory(bench: Bench) -> Floats:
     )  # fmt: skip
     inner = mine[:, :, None, :-1] * kept[table.shape][:, None, :, :-1]
     activations = inner.sum(axis=-1) * held[:, :, None]  # skeletons x ranks x recomputation
-    full = RECOMPUTE.index("full")
-    one_layer = np.where(again, unfolded, 0.0)[table.shape][:, None, full, :-1] * (mine[:, :, :-1] > 0)
-    activations[:, :, full] += one_layer.max(axis=-1)
+    for way in map(RECOMPUTE.index, UNFOLDED):
+        one_layer = np.where(again, unfolded, 0.0)[table.shape][:, None, way, :-1] * (mine[:, :, :-1] > 0)
+        activations[:, :, way] += one_layer.max(axis=-1)
     logits = mine[:, :, None, -1] * kept[table.shape][:, None, :, -1]
     state, state_of = _states(bench, counts, places)
-    way = np.array([RECOMPUTE.index(free.recompute) for free in frees])
+    ways = np.array([RECOMPUTE.index(free.recompute) for free in frees])
     kind = np.array([_state_kinds(frees).index(_state_kind(free)) for free in frees])
     rows, free = bench.space.skeleton, bench.space.free
-    total = (activations + logits)[rows, :, way[free]] + state[state_of[rows], :, kind[free]]
+    total = (activations + logits)[rows, :, ways[free]] + state[state_of[rows], :, kind[free]]
     return np.asarray(total.max(axis=1))
 
 

@@ -120,8 +120,9 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
 
     pricers = [replace(bench.pricer, groups=talking[row], lasting=True) for row in first]
     for shape, pricer in zip(shapes, pricers, strict=True):
-        for block, partly in zip(*table.shapes[shape].kinds[:2], strict=True):
-            pricer.seconds(block.forward + partly.recompute + block.backward)
+        for block, *partly in zip(*table.shapes[shape].kinds[:-1], strict=True):
+            again = tuple(op for some in partly for op in some.recompute)
+            pricer.seconds(block.forward + again + block.backward)
     settle(bench.pricer)
 
     def costs() -> Floats:

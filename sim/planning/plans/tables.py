@@ -106,7 +106,7 @@ def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
     plan = small.plan(base.plan)
     job = replace(base, plan=plan)
     found = [network(model, replace(job, plan=replace(plan, recompute=way))) for way in RECOMPUTE[1:]]
-    selective, full = (one.kinds for one in found)
+    *others, full = (one.kinds for one in found)
     order = _ordered(found[-1])
     none = tuple(
         replace(
@@ -114,16 +114,19 @@ def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
         )
         for block in full
     )
-    partly = tuple(  # of the same op objects as the others: their prices are found by identity
-        replace(
-            block,
-            recompute=some.recompute,
-            kept_bytes=some.kept_bytes,
-            activation_bytes=some.activation_bytes,
+    partly = [  # of the same op objects as the others: their prices are found by identity
+        tuple(
+            replace(
+                block,
+                recompute=some.recompute,
+                kept_bytes=some.kept_bytes,
+                activation_bytes=some.activation_bytes,
+            )
+            for block, some in zip(full, other, strict=True)
         )
-        for block, some in zip(full, selective, strict=True)
-    )
-    kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, partly, full))
+        for other in others
+    ]
+    kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, *partly, full))
     held = np.array([[b.parameters, b.expert_parameters, b.frozen_parameters] for b in kinds[0]], dtype=float)
     return Shape(job, kinds, found[-1].boundary_bytes, held), found[-1]
 
