@@ -17,6 +17,7 @@ import pandas as pd
 
 import scenarios
 from app.cli.common import named_devices
+from benchmarks.validation_rows import keep_rows
 from calibrate.fit.shipped import (
     TABLES,
     cross_validate_kernels,
@@ -111,6 +112,7 @@ def kernel_section(kind: str) -> list[str]:
     table["table"] = [name for name in names for _ in read_columns(MEASUREMENTS / f"{name}.csv.gz")["gpu"]]
     held = validate_kernels(table, cross_validate_kernels(5), load_catalog())
     own = validate_kernels(table, predict_kernels(fits_for("shipped")), load_catalog())
+    keep_rows(kind, held, own)
     rows = [_row(name, held[select(held)], own[select(own)]) for name, select in CLASSES[kind]]
     return [*HEADER, *rows, ""]
 
@@ -135,6 +137,7 @@ def collective_section() -> list[str]:
     devices = named_devices()
     held = validate_collectives(table, leave_out_collectives(devices))
     own = validate_collectives(table, predict_collectives(fits_for("shipped"), devices))
+    keep_rows("collectives", held, own)
     lines = [
         _row(str(name), part, own.loc[part.index])
         for name, part in held.groupby("class")
@@ -182,6 +185,7 @@ def training_section() -> list[str]:
     table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
     own = validate_training(table, fits_for("shipped"), load_catalog())
     held = validate_left_out(table, fits_for("shipped"), load_catalog())
+    keep_rows("training", held, own)
     BASELINE.write_text(json.dumps(baseline(own), indent=1) + "\n", encoding="utf-8")
     done = own[own["skipped"] == ""]
     held = held.loc[done.index]
