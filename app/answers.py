@@ -35,7 +35,7 @@ def step(scenario: Scenario) -> tuple[Document, Timeline]:
     from sim.spec.profiles import fits_for
     from sim.training.explain import explain
 
-    with _refusals(scenario):
+    with Refusals(scenario):
         result = run(scenario)
         told = explain(result, fits_for(scenario.profile), again=False)
     return step_document(result) | told, result.timeline
@@ -47,7 +47,7 @@ def reasons(scenario: Scenario) -> Document:
     from sim.spec.profiles import fits_for
     from sim.training.explain import explain
 
-    with _refusals(scenario):
+    with Refusals(scenario):
         return explain(run(scenario), fits_for(scenario.profile))
 
 
@@ -60,7 +60,7 @@ def side_by_side(scenarios: Sequence[Scenario]) -> Document:
 
     results = []
     for one in scenarios:
-        with _refusals(one):
+        with Refusals(one):
             results.append(run(one))
     return compare(results, [step_interval(one, fits_for(one.scenario.profile)) for one in results])
 
@@ -76,7 +76,7 @@ def cluster(scenario: Scenario, folder: str = ".") -> Stages:
 
     asked = scenario.study
     few = replace(asked, least=FIRST_REPLICATIONS, most=FIRST_REPLICATIONS)
-    with _refusals(scenario):
+    with Refusals(scenario):
         if asked.most > FIRST_REPLICATIONS:
             told = FIRST_REPLICATIONS / (FIRST_REPLICATIONS + asked.most)
             yield told, cluster_document(watch(replace(scenario, study=few), folder))
@@ -106,7 +106,7 @@ def search(scenario: Scenario, top: int = 10) -> Stages:
     from sim.planning.tune import tune
     from sim.spec.profiles import fits_for
 
-    with _refusals(scenario):
+    with Refusals(scenario):
         fits = fits_for(scenario.profile)
         (found,) = searches(scenario, fits)
     space, fit, heat = found.found.space, found.found.fits, {}
@@ -114,19 +114,20 @@ def search(scenario: Scenario, top: int = 10) -> Stages:
     for number, cut in enumerate(space.skeletons):
         mine = space.skeleton == number
         best, count = heat.get((cut.tensor, cut.pipeline), (math.inf, 0))
-        heat[cut.tensor, cut.pipeline] = min(best, float(seconds[mine].min(initial=math.inf))), count + int(
-            fit[mine].sum()
+        heat[cut.tensor, cut.pipeline] = (
+            min(best, float(seconds[mine].min(initial=math.inf))),
+            count + int(fit[mine].sum()),
         )
     rows = [
         {"tensor": tensor, "pipeline": pipeline, "step_time_s": None if math.isinf(best) else best, "fitting": n}
         for (tensor, pipeline), (best, n) in sorted(heat.items())
     ]  # fmt: skip
     yield 0.5, {"scenario": scenario.name, "heat": rows}
-    with _refusals(scenario):
+    with Refusals(scenario):
         yield 1.0, {"scenario": scenario.name, "heat": rows} | tune(scenario, fits, top=top)
 
 
-class _refusals:  # noqa: N801 - reads as a phrase
+class Refusals:
     """Every way in which an answer can be refused, as a ScenarioError with the scenario's name."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -146,39 +147,6 @@ class _refusals:  # noqa: N801 - reads as a phrase
         return False
 
 
-def measured_nodes(files: Sequence[tuple[str, str]]) -> Document:
-    """A fleet's report from the texts of measurement files or nccl-tests logs, by file name.
-
-    Raises:
-        ValueError: every fault of every file.
-    """
-    from pathlib import PurePath
-
-    from app.cli.calibrate_report import fleet_document
-    from calibrate.importers.common import LogError
-    from calibrate.importers.nccl_tests import read
-    from calibrate.measurements import MeasurementsError, from_json
-    from calibrate.report.figures import node_name
-
-    nodes, faults = {}, []
-    for name, text in files:
-        try:
-            if '"tables"' in text and text.lstrip().startswith("{"):
-                measured = from_json(text, name)
-            else:
-                measured = read(text, PurePath(name)).measurements  # type: ignore[arg-type]
-        except (MeasurementsError, LogError) as fault:
-            faults.append(str(fault))
-            continue
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-            faults.append(f"{name}: cannot be read as measurements or as a log of nccl-tests ({fault})")
-            continue
-        nodes[node_name(measured, PurePath(name).stem)] = measured
-    if faults:
-        raise ValueError("\n".join(faults))
-    return fleet_document(nodes)
-
-
 def catalogue() -> dict[str, list[Document]]:
     """Every accelerator, system and model of the catalogue, each constant with value, unit, kind and source."""
     from app.cli.catalog import KINDS, entry_document
@@ -186,3 +154,41 @@ def catalogue() -> dict[str, list[Document]]:
 
     known = load_catalog()
     return {part: [entry_document(noun) for noun in getattr(known, part).values()] for part in KINDS}
+
+
+def assumptions(part: str) -> list[Document]:
+    """Prices or failure rates of the catalogue, a row a number: entry, name, constant, value, unit, kind, source."""
+    import tomllib
+    from importlib.resources import files
+
+    name = {"prices": "prices", "failure rates": "failure_rates"}[part]
+    tables = tomllib.loads((files("scenarios") / f"catalog/{name}.toml").read_text(encoding="utf-8"))
+    rows = []
+    for group, entries in tables.items():
+        for key, entry in entries.items():
+            told = {
+                "kind": str(entry.get("kind") or entry.get("status") or "assumed"),
+                "source": " ".join(
+                    str(entry[word]) for word in ("source", "date", "note") if entry.get(word)
+                ),
+            }
+            rows += [
+                {
+                    "entry": key,
+                    "name": str(entry.get("name", group)),
+                    "constant": field,
+                    "value": _written(value),
+                }
+                | told
+                for field, value in entry.items()
+                if field not in ("kind", "status", "source", "date", "note", "name")
+            ]
+    return rows
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return str(value)
