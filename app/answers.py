@@ -19,8 +19,8 @@ Document = dict[str, Any]
 Stages = Iterator[tuple[float, Document]]
 """Share of the work done and the answer so far; the last has share 1."""
 
-FIRST_WORLDS, WORLDS = 40, 400
-"""Draws of the first look at a plan, and of the plan (the command line's default)."""
+WORLDS = 400
+"""Draws of a plan; the command line's default."""
 FIRST_REPLICATIONS = 2
 
 
@@ -84,11 +84,10 @@ def cluster(scenario: Scenario, folder: str = ".") -> Stages:
 
 
 def plan(scenario: Scenario, worlds: int = WORLDS) -> Stages:
-    """A choice among supplies: first from few worlds, then from ``worlds``."""
+    """A choice among supplies, in one stage: most of its time goes into playing the best few, whatever the worlds."""
     from sim import plan as make
 
-    for count in sorted({min(FIRST_WORLDS, worlds), worlds}):
-        yield (1.0 if count == worlds else 0.3), make(scenario, count)[1]
+    yield 1.0, make(scenario, worlds)[1]
 
 
 def search(scenario: Scenario, top: int = 10) -> Stages:

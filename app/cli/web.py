@@ -23,6 +23,7 @@ def app_command(
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
         "server.fileWatcherType": "none",
         "server.maxUploadSize": 64,
         "theme.light.primaryColor": "#0072B2",

@@ -6,8 +6,8 @@ import streamlit as st
 
 from app.web import shell
 
+# In the order of the bar; each is ``views/<name in lower case>.py``.
 PAGES = ("Step", "Cluster", "Plan", "Compare", "Calibration", "Validation", "Catalogue", "About")
-"""In the order of the bar; each is ``views/<name in lower case>.py``."""
 
 st.set_page_config(page_title="rackcast", layout="wide")
 chosen = st.navigation(

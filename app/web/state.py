@@ -22,8 +22,10 @@ from sim.spec.overrides import override
 from sim.spec.scenario import Scenario
 
 DEFAULT = "gpt3-175b-1024-a100"
-FIRST = {"training": DEFAULT, "jobs": "cluster-mixed-estate", "demand": "plan-university"}
+FIRST = {"training": DEFAULT, "jobs": "cluster-mixed-estate", "demand": "plan-rent-or-buy"}
 """Section that makes a scenario one of a page -> the scenario it opens on."""
+DEEPEST = 60
+"""Dots between two marks of an uploaded file: more than any key has, and any sentence."""
 UPLOADED = "uploaded"
 """The name of an uploaded scenario in a link: the file itself does not fit into one."""
 
@@ -149,10 +151,14 @@ def uploaded_case(content: bytes, name: str) -> Case:
     """
     label = re.sub(r"[^\w .()-]", "_", name)[-80:] or "upload.toml"
     case = Case(label, uploaded_text(content, label), uploaded=True)
+    too_deep = ScenarioError([Fault(label, "", None, "is nested too deeply for a scenario")])
+    # a parser's time grows with the square of a dotted key's length: no key of a scenario has ten parts
+    if any(part.count(".") > DEEPEST for part in re.split(r"[={}\[\],\n]", case.text)):
+        raise too_deep
     try:
         resolve(case)
     except RecursionError:
-        raise ScenarioError([Fault(label, "", None, "is nested too deeply for a scenario")]) from None
+        raise too_deep from None
     return case
 
 

@@ -10,6 +10,22 @@ from streamlit.testing.v1 import AppTest
 
 MAIN = str(Path(__file__).resolve().parents[2] / "app" / "web" / "main.py")
 
+SMALL = """
+name = "small"
+[[cluster.pools]]
+system = "dgx-a100-80gb"
+nodes = 2
+[jobs]
+[[jobs.mixes]]
+name = "one"
+arrivals = { rate_per_s = "40 /day" }
+sizes = [{ gpus = 1, weight = 1.0, median_s = "50 min", sigma = 1.0 }]
+[study]
+span_s = "1 d"
+least = 3
+most = 3
+"""
+
 Open = Callable[..., AppTest]
 
 
@@ -26,3 +42,9 @@ def opened() -> Open:
         return page.run()
 
     return open_page
+
+
+@pytest.fixture(scope="module")
+def small() -> str:
+    """A cluster that is simulated in a second."""
+    return SMALL

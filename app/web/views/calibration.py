@@ -11,10 +11,10 @@ from app.web import shell, state
 from app.web.state import plain
 from sim.spec.faults import ScenarioError
 
+# Of a profile or a measurement file; the largest that ships is half a megabyte.
 MOST_BYTES = 20_000_000
-"""Of a profile or a measurement file; the largest that ships is half a megabyte."""
+# Row tables of the profiles that are of no generation.
 OF_PROFILE = {"stacks": ("training",), "shared": ("collectives",)}
-"""Row tables of the profiles that are of no generation."""
 COLUMNS = ("quantity", "figures", "median", "lowest", "on", "of datasheet", "of profile", "marked")
 
 

@@ -13,12 +13,12 @@ from app.web.knobs import cluster_knobs
 from app.web.state import Case, plain
 from sim import units
 
+# Answers on the cards; the rest is one click away.
 HEADLINE = {
     "p95_wait_s": "95 % wait less than",
     "utilisation_frac": "Devices held",
     "goodput_frac": "Lasting work",
 }
-"""Answers on the cards; the rest is one click away."""
 
 
 def show(document: dict, case: Case) -> None:

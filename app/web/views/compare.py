@@ -12,11 +12,11 @@ from app.web.knobs import step_knobs
 from app.web.state import Case, plain
 from sim.spec.faults import ScenarioError
 
+# Two cases that the page opens on while the tray is empty.
 OPENS_ON = (
     state.DEFAULT,
     f"{state.DEFAULT};training.plan.recompute=selective",
 )
-"""Two cases that the page opens on while the tray is empty."""
 
 
 @st.cache_data(max_entries=16, show_spinner="Running each ...")
