@@ -167,9 +167,8 @@ def assumptions(part: str) -> list[Document]:
         for key, entry in entries.items():
             told = {
                 "kind": str(entry.get("kind") or entry.get("status") or "assumed"),
-                "source": " ".join(
-                    str(entry[word]) for word in ("source", "date", "note") if entry.get(word)
-                ),
+                "source": " ".join(str(entry[word]) for word in ("source", "date", "note") if entry.get(word))
+                or f"assumed: catalog/{name}.toml",
             }
             rows += [
                 {

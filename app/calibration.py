@@ -43,7 +43,7 @@ def points(kind: str) -> pd.DataFrame:
     with (files("scenarios") / "validation" / f"{kind}.csv.gz").open("rb") as file:
         table = pd.read_csv(file, compression="gzip")
     for name in ("gpu", "stack", "model", "source", "what", "skipped"):
-        table[name] = table[name].fillna("").astype(str)
+        table[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
     for name, predicted in (("error_pct", "predicted_s"), ("held_out_error_pct", "held_out_s")):
         table[name] = 100 * (table[predicted] / table["measured_s"] - 1)
     table["generation"] = table["gpu"].map({gpu: _generation(gpu) for gpu in table["gpu"].unique()})
