@@ -301,5 +301,6 @@ def chart(
 
 def metrics(cards: Sequence[tuple[str, str, str, str | None]]) -> None:
     """At most four numbers: label, value, change against the scenario as it was, help."""
-    for column, (label, value, delta, told) in zip(st.columns(len(cards)), cards, strict=True):
-        column.metric(label, value, delta or None, delta_color="off", help=told)
+    with st.container(horizontal=True, gap="large"):  # two a row on a phone
+        for label, value, delta, told in cards:
+            st.metric(label, value, delta or None, delta_color="off", help=told, width="content")

@@ -91,6 +91,12 @@ def step_time(page: Any) -> str:
     return str(page.get_by_test_id("stMetricValue").first.inner_text())
 
 
+def settled(page: Any) -> None:
+    """Wait until the script of the page has run to its end."""
+    page.get_by_test_id("stCode").first.wait_for()
+    page.locator('[data-test-script-state="notRunning"]').first.wait_for()
+
+
 def test_a_change_moves_the_answer_and_the_link_brings_it_back(
     page: Any, address: str, tmp_path: Path
 ) -> None:
@@ -104,6 +110,7 @@ def test_a_change_moves_the_answer_and_the_link_brings_it_back(
     page.wait_for_function(
         "old => document.querySelector('[data-testid=stMetricValue]').innerText !== old", arg=before
     )
+    settled(page)
     after = step_time(page)
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download report").click()
@@ -124,7 +131,7 @@ def test_every_page_opens_from_the_bar(page: Any, address: str) -> None:
     for name in PAGES:
         page.get_by_role("link", name=name, exact=True).first.click()
         page.get_by_text("The same on the command line").first.wait_for()
-        assert page.get_by_role("heading", level=1).count() == 1
+        page.get_by_role("heading", level=1).first.wait_for()
         assert page.get_by_test_id("stException").count() == 0
     page.get_by_role("link", name="Step", exact=True).first.click()
     page.wait_for_url("**scenario=article-eight-devices**")

@@ -42,7 +42,9 @@ def constants(part: str) -> pd.DataFrame:
 
 
 def _shown(value: object) -> str:
-    return units.format_count(value, 4) if isinstance(value, float) and abs(value) >= 1e4 else str(value)
+    if isinstance(value, float):
+        return units.format_count(value, 4) if abs(value) >= 1e4 else f"{value:.6g}"
+    return str(value)
 
 
 def matching(table: pd.DataFrame, words: str, kinds: Iterable[str]) -> pd.DataFrame:
