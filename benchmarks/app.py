@@ -51,7 +51,7 @@ def interactions(count: int) -> None:
         if number == count // 5:
             early = resident_bytes()
     middle, slow = statistics.median(times), sorted(times)[int(0.95 * len(times))]
-    print(f"closed-form change: median {1e3 * middle:.0f} ms, 95 % {1e3 * slow:.0f} ms (target 300 ms)")
+    print(f"closed-form change: median {1e3 * middle:.0f} ms, 95 % {1e3 * slow:.0f} ms (target 300 ms)", flush=True)
     now = resident_bytes()
     print(
         f"memory after {count}: {now / 2**20:.0f} MiB, {now / early:.2f} x that after {count // 5} (target 1.10)"
@@ -92,7 +92,7 @@ def visitors(count: int) -> None:
             begun = time.perf_counter()
             page.goto(address)
             page.get_by_test_id("stMetricValue").first.wait_for(timeout=120_000)
-            print(f"first answer, {words}: {time.perf_counter() - begun:.1f} s (target 3 s)")
+            print(f"first answer, {words}: {time.perf_counter() - begun:.1f} s (target 3 s)", flush=True)
         pages = [browser.new_context().new_page() for _ in range(count)]
         begun = time.perf_counter()
         for number, page in enumerate(pages):

@@ -301,6 +301,6 @@ def chart(
 
 def metrics(cards: Sequence[tuple[str, str, str, str | None]]) -> None:
     """At most four numbers: label, value, change against the scenario as it was, help."""
-    with st.container(horizontal=True, gap="large"):  # two a row on a phone
+    with st.container(horizontal=True, gap="medium"):  # two a row on a phone
         for label, value, delta, told in cards:
             st.metric(label, value, delta or None, delta_color="off", help=told, width="content")
