@@ -6,7 +6,6 @@ left out of the fit in turn. It takes some ten minutes on one core.
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ import pandas as pd
 import scenarios
 from app.cli.common import named_devices
 from benchmarks.published_costs import costs_section
+from benchmarks.validation_rows import keep_rows
 from calibrate.fit.shipped import (
     TABLES,
     cross_validate_kernels,
@@ -113,6 +113,7 @@ def kernel_section(kind: str) -> list[str]:
     table["table"] = [name for name in names for _ in read_columns(MEASUREMENTS / f"{name}.csv.gz")["gpu"]]
     held = validate_kernels(table, cross_validate_kernels(5), load_catalog())
     own = validate_kernels(table, predict_kernels(fits_for("shipped")), load_catalog())
+    keep_rows(kind, held, own)
     rows = [_row(name, held[select(held)], own[select(own)]) for name, select in CLASSES[kind]]
     return [*HEADER, *rows, ""]
 
@@ -137,6 +138,7 @@ def collective_section() -> list[str]:
     devices = named_devices()
     held = validate_collectives(table, leave_out_collectives(devices))
     own = validate_collectives(table, predict_collectives(fits_for("shipped"), devices))
+    keep_rows("collectives", held, own)
     lines = [
         _row(str(name), part, own.loc[part.index])
         for name, part in held.groupby("class")
@@ -179,50 +181,15 @@ def baseline(table: pd.DataFrame) -> dict[str, object]:
     return {"predicted": sorted(done["id"]), "median_ape": medians}
 
 
-ROWS = MEASUREMENTS.parent / "validation" / "training_rows.csv.gz"
-"""Every published run with its predictions, one row each; columns: :func:`training_rows`."""
-
-
-def training_rows(own: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
-    """Published runs beside what is predicted: id, source, gpu, stack, model, class, measured_s, predicted_s (shipped
-    profile), left_out_s (its source family left out), low_s and high_s (80 % interval of ``left_out_s``)."""
-    named = own.assign(kind="")
-    for name, chosen in training_classes(own):
-        if name != "all" and not name.startswith("stack "):
-            named.loc[chosen, "kind"] = name
-    named = named.assign(left_out=held["predicted"], low_s=held["low_s"], high_s=held["high_s"])
-    columns = {
-        "id": "id",
-        "source": "source",
-        "gpu": "gpu",
-        "stack": "stack",
-        "model_family": "model",
-        "kind": "class",
-        "step_time_s": "measured_s",
-        "predicted": "predicted_s",
-        "left_out": "left_out_s",
-        "low_s": "low_s",
-        "high_s": "high_s",
-    }
-    return named[list(columns)].rename(columns=columns)
-
-
-def write_rows(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, compressed: the same rows give the same bytes."""
-    path.parent.mkdir(exist_ok=True)
-    text = table.to_csv(index=False, float_format="%.5g")
-    path.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
-
-
 def training_section() -> list[str]:
     """Published training runs: with each source family left out of the fit of the stacks, and with the shipped one."""
     table = pd.read_csv(MEASUREMENTS / "training_runs.csv.gz")
     own = validate_training(table, fits_for("shipped"), load_catalog())
     held = validate_left_out(table, fits_for("shipped"), load_catalog())
+    keep_rows("training", held, own)
     BASELINE.write_text(json.dumps(baseline(own), indent=1) + "\n", encoding="utf-8")
     done = own[own["skipped"] == ""]
     held = held.loc[done.index]
-    write_rows(training_rows(done, held), ROWS)
     classes = training_classes(done)
     family = done["group"].str.split("|").str[0]
     counted = family.map(family.value_counts()) >= 4
@@ -239,7 +206,7 @@ def training_section() -> list[str]:
         "family were left out of that fit. What a row leaves unsaid takes its stack's default and is named in the",
         "column `assumed` of `rackcast validate training`. The rival, in brackets, is FLOP over peak and one constant",
         "utilisation for each of the same groups, fitted to the same runs and held out in the same way. Row by row:",
-        "scenarios/validation/training_rows.csv.gz.",
+        "scenarios/validation/training.csv.gz.",
         "",
         "| class | rows | held out: median | p90 | bias | own rows: median | p90 | bias |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",

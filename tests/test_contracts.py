@@ -52,6 +52,7 @@ def test_the_contracts_hold(copy: Path) -> None:
             "import sim.training.step",
             "inside the library imports only point down BROKEN",
         ),
+        ("app/web/state.py", "import sim.cost.money", "the app's pages ask app.answers"),
         ("calibrate/measure.py", "import sim.spec.scenario", "calibrate needs only numpy"),
     ],
 )

@@ -53,7 +53,7 @@ def list_entries(
     catalog = load_catalog()
     entries = {part: list(getattr(catalog, part).values()) for part in wanted}
     if json:
-        document = {part: [_document(noun) for noun in nouns] for part, nouns in entries.items()}
+        document = {part: [entry_document(noun) for noun in nouns] for part, nouns in entries.items()}
         print_json(document)
         return
     console = _console()
@@ -78,7 +78,7 @@ def show_entry(
             nearest += unknown.nearest
             continue
         if json:
-            print_json(_document(noun))
+            print_json(entry_document(noun))
         else:
             _print_entry(noun)
         return
@@ -134,7 +134,7 @@ def _kind_of(noun: Any, field: str) -> str:
     return str(noun.params_kind) if field == "params_total" else "datasheet"
 
 
-def _document(noun: Any) -> dict[str, Any]:
+def entry_document(noun: Any) -> dict[str, Any]:
     """The entry as JSON: words as they are, every constant with value (SI), unit, kind and source."""
     from sim import units
 

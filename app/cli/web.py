@@ -22,6 +22,12 @@ def app_command(
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "runner.magicEnabled": "false",
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": 64,
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     typer.echo(f"rackcast app: http://{address}:{port}", err=True)

@@ -48,6 +48,8 @@ class Use:
     fit: Fit | None
     part: str = ""
     """Where it runs on a cluster of several pools, or the task it belongs to where a step has several."""
+    roof: str = ""
+    """What bounds it on the datasheet: ``matrix units``, ``memory`` or ``messages``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,7 @@ def _use(use: Use) -> dict[str, Any]:
         "seconds": use.seconds,
         "lower_bound_s": use.lower_bound_s,
         "efficiency_frac": use.lower_bound_s / use.seconds if use.seconds > 0 else None,
+        "roof": use.roof,
         "leans_on": use.leans_on,
         "calibration": dict(use.fit.key) if use.fit else None,
         "median_error_pct": error.median_ape if error else None,

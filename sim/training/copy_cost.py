@@ -19,6 +19,7 @@ from sim.training.layers import Network, dealt_layers
 from sim.training.overheads import Overheads
 from sim.training.pricing import Group, Pricer
 from sim.training.program import ChunkCost, StepCost
+from sim.training.roofline import roof
 from sim.training.update import host_copies_bytes_per_s, optimizer_s
 from sim.training.weights import held_parameters
 
@@ -292,11 +293,14 @@ def _uses(block: Block, pricer: Pricer, part: str) -> list[Use]:
         name = f"{block.name}: {op.name}"
         use = Use(name, float(found.seconds), float(found.lower_bound_s), found.leans_on, found.fit, part)
         earlier = uses.get(name)
-        if earlier is not None:
+        if earlier is None:
+            use = replace(use, roof=roof(op, found, pricer))
+        else:
             use = replace(
                 use,
                 seconds=use.seconds + earlier.seconds,
                 lower_bound_s=use.lower_bound_s + earlier.lower_bound_s,
+                roof=earlier.roof,
             )
         uses[name] = use
     return list(uses.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.report import figures, html
+from app import answers
+from app.report import figures, html, search_figures
 from app.report.terminal import (
     calibration_words,
     fit_words,
@@ -14,144 +15,149 @@ from app.report.terminal import (
     not_tried_words,
     plan_words,
 )
-from app.web import state
-from sim import run, units
-from sim.results.step_tables import step_document
+from app.report.tune import plan_words as found_words
+from app.web import shell, waiting
+from app.web.knobs import step_knobs
+from app.web.state import Case, plain, resolve
+from sim import units
 from sim.spec.faults import ScenarioError
-from sim.spec.profiles import fits_for
-from sim.spec.scenario import Scenario
-from sim.training.explain import explain
-
-KNOBS = {
-    "training.plan.tensor": "Tensor parallel",
-    "training.plan.pipeline": "Pipeline stages",
-    "training.plan.micro_batch": "Micro-batch",
-    "training.plan.virtual_stages": "Virtual stages",
-    "training.global_batch": "Global batch (sequences)",
-    "cluster.pools.0.nodes": "Nodes",
-}
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def answer(name: str, changes: tuple[tuple[str, object], ...]) -> tuple[dict, object]:
+def answer(case: Case) -> tuple[dict, object]:
     """Document and timeline of a scenario with changes; the same question is simulated once."""
-    scenario = state.resolve(name, dict(changes))
-    result = run(scenario)
-    told = explain(result, fits_for(scenario.profile), again=False)
-    return step_document(result) | told, result.timeline
+    return answers.step(resolve(case))
 
 
 @st.cache_data(max_entries=64, show_spinner="Trying other plans ...")
-def reasons(name: str, changes: tuple[tuple[str, object], ...]) -> dict:
+def reasons(case: Case) -> dict:
     """What would change the answer: a dozen more simulations, so asked for after the answer is on the page."""
-    scenario = state.resolve(name, dict(changes))
-    return explain(run(scenario), fits_for(scenario.profile))
+    return answers.reasons(resolve(case))
 
 
-def chosen() -> str:
-    """The scenario picked, from the address bar first."""
-    names = state.worked_examples()
-    wanted = st.query_params.get("scenario", state.DEFAULT)
-    if wanted not in names:
-        st.warning(
-            f"The address asks for scenario {wanted!r}, which does not ship; showing {state.DEFAULT!r}."
-        )
-        wanted = state.DEFAULT
-    name = st.sidebar.selectbox("Scenario", names, index=names.index(wanted))
-    if name != wanted:
-        st.query_params.clear()
-    st.query_params["scenario"] = name
-    return name
-
-
-def base_value(scenario: Scenario, path: str) -> int:
-    """What the scenario itself says for one knob."""
-    here: object = scenario
-    for part in path.split("."):
-        here = here[int(part)] if part.isdigit() else getattr(here, part)  # type: ignore[index]
-    return int(here)  # type: ignore[call-overload]
-
-
-def knobs(name: str, scenario: Scenario) -> dict[str, object]:
-    """Number fields for the plan; returns what differs from the scenario and writes it to the address bar."""
-    changes: dict[str, object] = {}
-    for path, label in KNOBS.items():
-        base = base_value(scenario, path)
-        raw = st.query_params.get(path, str(base))
-        if not raw.isdigit() or int(raw) < 1 or int(raw) > 10**9:
-            st.warning(
-                f"The address gives {label} = {raw!r}; expected a whole number from 1. Using {base:,}."
-            )
-            raw = str(base)
-        value = st.sidebar.number_input(label, 1, 10**9, int(raw), key=f"{name}:{path}")
-        if value != base:
-            changes[path] = int(value)
-            st.query_params[path] = str(value)
-        elif path in st.query_params:
-            del st.query_params[path]
-    return changes
-
-
-def show(document: dict, timeline: object) -> None:
+def show(document: dict, timeline: object, before: dict | None) -> None:
     """Four numbers and one chart; the rest one click away."""
-    columns = st.columns(4)
-    columns[0].metric("Step time", units.format_seconds(document["step_time_s"], 4))
-    columns[1].metric("Bound by", document["bound_by"])
-    if document["utilisation"]:
-        columns[2].metric(
-            "MFU", f"{document['utilisation'][0]['frac']:.1%}", help=document["utilisation"][0]["convention"]
-        )
-    unit = "tokens" if has_tokens(document) else "samples"
-    rate = units.format_count(document[f"{unit}_per_s"])
-    columns[3 if document["utilisation"] else 2].metric(f"{unit.capitalize()}/s", rate)
-    if interval_words(document):
-        st.caption(f"80 % interval from the calibration's own error: {interval_words(document)}.")
-    for row in document["published"]:
-        measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
-        st.caption(f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %). {row['source']}")
-    st.plotly_chart(figures.breakdown(document), width="stretch", key="breakdown")
+    headline(document, before)
+    sureness(document)
+    shell.chart(
+        figures.breakdown(document), document["parts"], "breakdown",
+        alt="Where the time of one step goes: "
+        + ", ".join(f"{row['words']} {row['share_frac']:.0%}" for row in document["parts"]),
+    )  # fmt: skip
+    if before is not None:
+        with st.expander("Why the answer moved"):
+            moved(document, before)
     if document.get("run"):
         with st.expander("The whole run"):
             whole_run(document["run"])
     with st.expander("Rank by rank"):
-        st.plotly_chart(figures.timeline(timeline), width="stretch", key="timeline")
+        st.plotly_chart(
+            figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
+            alt="Timeline of the pipeline ranks: passes and messages one after another",
+        )  # fmt: skip
     if document["memory"]["ranks"]:
         with st.expander("Memory of a device"):
-            st.plotly_chart(figures.memory(document), width="stretch", key="memory")
+            rows = [
+                {"rank": rank["rank"], "part": part, "bytes": size}
+                for rank in document["memory"]["ranks"]
+                for part, size in rank["parts_bytes"].items()
+            ]
+            shell.chart(
+                figures.memory(document), rows, "memory",
+                alt=f"Memory by part on each pipeline rank; the fullest holds "
+                f"{units.format_bytes(document['memory']['worst_total_bytes'])}",
+            )  # fmt: skip
     if document["kernels"]:
-        with st.expander("What a micro-batch costs, and which calibration that leans on"):
-            st.plotly_chart(figures.kernels(document), width="stretch", key="kernels")
-            st.dataframe(
-                [
-                    {
-                        "op": row["name"],
-                        "time": units.format_seconds(row["seconds"]),
-                        "efficiency": row["efficiency_frac"],
-                        "median error of the fit, %": row["median_error_pct"],
-                        "leans on": calibration_words(row),
-                    }
-                    for row in document["kernels"]
-                ],
-                hide_index=True,
-            )
+        with st.expander("Layer by layer: what bounds each op, and which calibration it leans on"):
+            kernels(document)
+
+
+def headline(document: dict, before: dict | None) -> None:
+    """At most four numbers, one of them a word for what bounds the step."""
+    cards = [
+        ("Step time", units.format_seconds(document["step_time_s"], 4), _moved(document, before, "step_time_s"), None),
+        ("Bound by", document["bound_by"], "", "The part of the machine that the step waits for most."),
+    ]  # fmt: skip
+    if document["utilisation"]:
+        used = document["utilisation"][0]
+        cards.append(("MFU", f"{used['frac']:.1%}", "", used["convention"]))
+    unit = "tokens" if has_tokens(document) else "samples"
+    rate = units.format_count(document[f"{unit}_per_s"])
+    cards.append((f"{unit.capitalize()}/s", rate, _moved(document, before, f"{unit}_per_s"), None))
+    shell.metrics(cards)
+
+
+def _moved(document: dict, before: dict | None, name: str) -> str:
+    if before is None or not before[name] or document[name] == before[name]:
+        return ""
+    return f"{document[name] / before[name] - 1:+.1%} against the scenario"
+
+
+def sureness(document: dict) -> None:
+    """How sure the number is, and what was measured."""
+    if interval_words(document):
+        st.caption(f"80 % interval from the calibration's own error: {interval_words(document)}.")
+    for row in document["published"]:
+        measured, predicted = (units.format_seconds(row[name], 4) for name in ("measured_s", "predicted_s"))
+        told = f"Measured {measured}, predicted {predicted} ({row['error_pct']:+.1f} %)."
+        st.caption(f"{told} {plain(row['source'])}")
+
+
+def moved(document: dict, before: dict) -> None:
+    """The parts of the step before and after, largest change first."""
+    old = {row["words"]: row["seconds"] for row in before["parts"]}
+    new = {row["words"]: row["seconds"] for row in document["parts"]}
+    rows = sorted(
+        ((new.get(name, 0.0) - old.get(name, 0.0), name) for name in old | new), key=lambda row: -abs(row[0])
+    )
+    st.dataframe(
+        [
+            {
+                "part of the step": name,
+                "before": units.format_seconds(old.get(name, 0.0), 3),
+                "now": units.format_seconds(new.get(name, 0.0), 3),
+                "difference, s": round(change, 4),
+            }
+            for change, name in rows
+        ],
+        hide_index=True,
+    )
+
+
+def kernels(document: dict) -> None:
+    """The costliest ops, what the datasheet alone would take, and what bounds each."""
+    rows = [
+        {
+            "op": row["name"],
+            "time": units.format_seconds(row["seconds"]),
+            "bound by": row.get("roof", ""),
+            "efficiency": row["efficiency_frac"],
+            "median error of the fit, %": row["median_error_pct"],
+            "leans on": calibration_words(row),
+            "source": row["source"],
+        }
+        for row in sorted(document["kernels"], key=lambda row: -row["seconds"])
+    ]
+    shell.chart(
+        figures.kernels(document), rows, "kernels",
+        alt="The costliest ops of a micro-batch: the roofline's bound and what is lost above it",
+        caption="Blue is the roofline: FLOP over peak or bytes over bandwidth, whichever is longer.",
+    )  # fmt: skip
 
 
 def why(document: dict) -> None:
-    """What would change the answer: changes that fit, changes that gain, inputs that matter."""
-    if document["fit_changes"]:
-        with st.expander("What makes it fit", expanded=True):
-            st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
+    """What would change the answer: changes that gain, inputs that matter."""
     if document["suggestions"]:
-        with st.expander("What would gain"):
-            st.dataframe([_change(row) for row in document["suggestions"]], hide_index=True)
+        st.markdown("**What would gain**")
+        st.dataframe([_change(row) for row in document["suggestions"]], hide_index=True)
     if leading_inputs(document):
-        with st.expander("What matters most"):
-            st.caption("How the step time moves where one input is 10 % better.")
-            rows = leading_inputs(document, len(document["sensitivities"]))
-            st.dataframe(
-                [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
-                hide_index=True,
-            )
+        st.markdown("**What matters most**")
+        st.caption("How the step time moves where one input is 10 % better.")
+        rows = leading_inputs(document, len(document["sensitivities"]))
+        st.dataframe(
+            [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
+            hide_index=True,
+        )
     if document["not_tried"]:
         st.caption(not_tried_words(document))
 
@@ -191,33 +197,72 @@ def whole_run(run_: dict) -> None:
     )
 
 
+def plans(document: dict) -> None:
+    """The search: a heat map of degrees, the best plans, and what was turned away."""
+    shell.chart(
+        search_figures.heat(document["heat"]), document["heat"], "heat",
+        alt="Step time of the best plan that fits, by tensor and pipeline degree",
+        caption="Closed form of the best plan that fits, for each pair of degrees; empty where none fits.",
+    )  # fmt: skip
+    if "plans" not in document:
+        return
+    st.caption(f"{document['searched']:,} plans searched, {document['fitting']:,} fit in memory.")
+    if document["plans"]:
+        st.dataframe(
+            [
+                {
+                    "plan": found_words(row),
+                    "step time": units.format_seconds(row["step_time_s"], 4),
+                    "memory": units.format_bytes(row["memory_bytes"]),
+                    "on the command line": " ".join(f"--set {text}" for text in row["set"]),
+                }
+                for row in document["plans"]
+            ],
+            hide_index=True,
+        )
+    if document["rejected"]:
+        st.dataframe(
+            [{"turned away because": row["reason"], "plans": row["plans"]} for row in document["rejected"]],
+            hide_index=True,
+        )
+
+
 def page() -> None:
     """The page from top to bottom."""
-    name = chosen()
-    scenario = state.resolve(name, {})
-    changes = knobs(name, scenario)
-    st.title(scenario.name)
-    st.caption(scenario.shows)
+    found = shell.opened("training", step_knobs())
+    if found is None:
+        return
+    case, scenario = found
+    shell.title(scenario)
     try:
-        document, timeline = answer(name, tuple(sorted(changes.items())))
+        document, timeline = answer(case)
+        before = answer(Case(case.name, case.text, (), case.uploaded))[0] if case.changes else None
     except ScenarioError as error:
-        for fault in error.faults:
-            st.error(f"`{fault.path}`: {fault.expected}")
-    else:
-        if not document["memory"]["fits"]:
-            st.error(f"Does not fit. {fit_words(document)}")
-        st.write(plan_words(document).capitalize() + ".")
-        show(document, timeline)
-        document = document | reasons(name, tuple(sorted(changes.items())))
-        why(document)
-        st.download_button(
-            "Download report",
-            lambda: html.step_report(document, timeline),  # made only when asked for: it is megabytes
-            f"{name}.html",
-            "text/html",
-            on_click="ignore",
-        )
-    st.code(state.command(name, changes), language="bash")
+        shell.refusals(error)
+        shell.foot(case)
+        return
+    if not document["memory"]["fits"]:
+        st.error(f"Does not fit. {plain(fit_words(document))}")
+    st.write(plain(plan_words(document)).capitalize() + ".")
+    show(document, timeline, before)
+    if document.get("fit_changes"):
+        with st.expander("What makes it fit", expanded=True):
+            st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
+    if st.toggle("What would change the answer", key="why", help="Tries a dozen other plans and inputs."):
+        why(reasons(case))
+    if st.toggle(
+        "Search all plans", key="search", help="Every legal plan by closed form; the best simulated."
+    ):
+        waiting.answer(case, "search", plans)
+    st.download_button(
+        "Download report",
+        lambda: html.step_report(document | answers.reasons(scenario), timeline),  # made only when asked for
+        f"{case.name}.html",
+        "text/html",
+        on_click="ignore",
+        key="download_report",
+    )
+    shell.foot(case)
 
 
 page()

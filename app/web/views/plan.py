@@ -1,0 +1,116 @@
+"""Plan: which capacity to buy, rent or reserve for a demand, why, and what would change the choice."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from app.report import plan_figures, plan_html
+from app.report.plan_words import (
+    decision_words,
+    risk_words,
+    simulated_words,
+    spread_count,
+    spread_usd,
+    undone_words,
+    usd,
+)
+from app.web import shell, waiting
+from app.web.knobs import plan_knobs
+from app.web.state import Case, plain
+
+
+def show(document: dict, case: Case) -> None:
+    """The decision, its cost and its risk; the rest one click away."""
+    decision = document["decision"]
+    sure = "too close to call" if decision["too_close"] else f"{decision['confidence']:.0%}"
+    shell.metrics(
+        [
+            ("Choice", plain(decision["option"]), "", "The least regretted option over the drawn worlds."),
+            ("Cost over the plan", usd(decision["cost_usd"]["p50"]), "", spread_usd(decision["cost_usd"])),
+            ("Per useful GPU-hour", usd(decision["usd_per_useful_hour"]["p50"]), "",
+             spread_usd(decision["usd_per_useful_hour"])),
+            ("Sure of it", sure, "", "Share of the resampled sets of worlds in which it is the least regretted."),
+        ]
+    )  # fmt: skip
+    st.write(plain(decision_words(document)))
+    if undone_words(document):
+        st.write(plain(undone_words(document)))
+    tables = plan_html.tables(document)
+    shell.chart(
+        plan_figures.options(document), tables["options"], "options",
+        alt="Cost of each option and what it leaves undone or late, at the median with P10 to P90",
+    )  # fmt: skip
+    with st.expander("Why not the others"):
+        others(document)
+    for name, title, alt in (
+        ("waterfall", "From bought to useful", "From device-hours bought to device-hours useful"),
+        ("milestones", "Deadlines", "How likely each option meets each deadline"),
+        ("tornado", "What matters most", "What each assumption does alone to cost and shortage"),
+        ("cash", "Cash by quarter", "Cash paid by quarter, with P10 to P90"),
+    ):
+        if not tables[name]:
+            continue
+        with st.expander(title):
+            shell.chart(getattr(plan_figures, name)(document), tables[name], name, alt)
+    if document["risks"]:
+        with st.expander("Risks"):
+            st.markdown("\n".join(f"- {plain(risk_words(risk))}" for risk in document["risks"]))
+    with st.expander("Demand"):
+        st.dataframe(
+            [
+                {
+                    "programme": row["programme"],
+                    "work": spread_count(row["work"], row["unit"]),
+                    "deadline": row["deadline"] or "",
+                }
+                for row in document["demand"]
+            ],
+            hide_index=True,
+        )
+    with st.expander("Every assumption with its source"):
+        st.dataframe(document["register"], hide_index=True)
+    if document["simulated"]:
+        st.caption(plain(simulated_words(document)))
+    left, right = st.columns(2)
+    left.download_button(
+        "Download report", partial(plan_html.plan_report, document), f"{case.name}.html", "text/html",
+        on_click="ignore", key="download_report",
+    )  # fmt: skip
+    right.download_button(
+        "Download as Markdown", partial(plan_html.markdown, document), f"{case.name}.md", "text/markdown",
+        on_click="ignore", key="download_markdown",
+    )  # fmt: skip
+
+
+def others(document: dict) -> None:
+    """Each option with what it costs and why it is not the choice."""
+    st.dataframe(
+        [
+            {
+                "option": row["name"],
+                "cost": spread_usd(row["cost_usd"]),
+                "short and late, priced": spread_usd(row["penalty_usd"]),
+                "regret": round(row["regret"], 3),
+                "why not": row["why_not"] or "the choice",
+            }
+            for row in document["options"]
+        ]
+        + [{"option": row["name"], "why not": "; ".join(row["why"])} for row in document["refused"]],
+        hide_index=True,
+    )
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    found = shell.opened("demand", plan_knobs())
+    if found is None:
+        return
+    case, scenario = found
+    shell.title(scenario)
+    waiting.answer(case, "plan", partial(show, case=case))
+    shell.foot(case, "plan", "--out plan")
+
+
+page()
