@@ -66,8 +66,8 @@ and cuts a pipeline's batch into as many micro-batches as stages. Megatron-DeepS
 own, as Megatron-LM did before 2022. NeMo's and Megatron-Bridge's performance recipes sum gradients in 16 bit
 (``grad_reduce_in_fp32 = False``; NeMo 1: ``grad_sync_dtype: bf16``) and cut the pipelines of dense models into virtual
 stages: one layer each in NeMo's (Llama 2 13B: 10 in each of 4 stages), four in Megatron-Bridge's (Llama 3 70B: 5). That
-XLA hides gathers, but not reductions, is assumed for PaxML; its FP8 recipes save nothing between layers (``CHECKPOINT_POLICY
-= SAVE_NOTHING``), without which the published GPT-3 runs would not fit."""
+XLA hides gathers, but not reductions, is assumed for PaxML; its FP8 recipes save nothing between layers
+(``CHECKPOINT_POLICY = SAVE_NOTHING``), without which the published GPT-3 runs would not fit."""
 ACCUMULATION_FUSED_FROM = 2022
 """Year in which Megatron-LM took over products that add weight gradients (``gradient_accumulation_fusion``)."""
 BERT_MICRO_BATCH = (256, 32)
