@@ -56,6 +56,8 @@ def _workbook(document: dict[str, Any]) -> bytes:
     with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs={"options": {"in_memory": True}}) as book:
         book.book.set_properties({"created": EPOCH, "title": document["scenario"]["name"]})
         for name, rows in tables(document).items():
+            if not rows:
+                continue
             frame = pd.DataFrame(rows)
             frame.to_excel(book, sheet_name=name, index=False, freeze_panes=(1, 0))
             for place, column in enumerate(frame.columns):
