@@ -112,7 +112,7 @@ def verdict(staged: Stage, p95_wait_s: float) -> Verdict:
 
 
 def saturation(staged: Stage, asked: Sequence[Job]) -> float:
-    """Share of the devices that is held while jobs wait without end: the most that policy and placement can carry; where
+    """Share of the devices that is held while jobs wait without end: the most that policy and placement carry; where
     jobs slow each other down, times the work that they get done in that time.
 
     All of ``asked`` are handed in at once and the devices are watched until the last of them starts.
