@@ -19,7 +19,7 @@ from sim.spec.mix import Jobs
 from sim.spec.scenario import Cluster
 from sim.spec.scheduling import SHARED_PLACEMENTS, Scheduling
 
-MIG_SLICES = (*tuple(math.floor(WHOLE * part / 7) / WHOLE for part in (1, 2, 3, 4)), 1.0)
+MIG_SLICES = (*(math.floor(WHOLE * part / 7) / WHOLE for part in (1, 2, 3, 4)), 1.0)
 """1g, 2g, 3g, 4g and 7g of seven compute slices, in whole thousandths (NVIDIA, MIG User Guide, A100 and H100; the
 memory of a slice is not told apart, and any mix of slices that adds up is allowed)."""
 NO_BOUND = 10**9
