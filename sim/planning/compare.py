@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import exp, sqrt
 from typing import Any
 
-from sim.planning.sweep.points import FIGURES, figures
+from sim.planning.sweep.points import STEP_FIGURES, figures
 from sim.results.step import StepResult
 from sim.results.step_tables import PARTS
 from sim.spec.scenario import Scenario, as_document
@@ -27,7 +27,7 @@ def compare(results: Sequence[StepResult], intervals: Sequence[Mapping[str, Any]
         intervals: of each result, from :func:`sim.training.interval.step_interval`.
     """
     rows = [figures(result) for result in results]
-    values = {name: [row.get(name) for row in rows] for name in FIGURES}
+    values = {name: [row.get(name) for row in rows] for name in STEP_FIGURES}
     return {
         "scenarios": [
             {"name": one.scenario.name, "hash": one.scenario.content_hash, "seed": one.scenario.seed}

@@ -30,8 +30,7 @@ from sim.training.interval import step_interval
 
 FUNCTION = "sim.planning.sweep.points:simulate"
 """Import path of :func:`simulate`."""
-FIGURES = (
-    *PLAN_FIGURES,
+STEP_FIGURES = (
     "step_time_s",
     "step_time_low_s",
     "step_time_high_s",
@@ -45,6 +44,11 @@ FIGURES = (
     "device_s_per_step",
     "bound_by",
     "run_wall_s",
+    "goodput_frac",
+)
+"""Columns of a training step; those it does not have are empty."""
+CLUSTER_FIGURES = (
+    "devices",
     "goodput_frac",
     "verdict",
     "offered_frac",
@@ -64,7 +68,9 @@ FIGURES = (
     "left_waiting",
     "replications",
 )
-"""Columns of a training step, and those of a cluster of many jobs; those a scenario does not have are empty."""
+"""Columns of a cluster of many jobs."""
+FIGURES = tuple(dict.fromkeys(PLAN_FIGURES + STEP_FIGURES + CLUSTER_FIGURES))
+"""All columns; those that no point of a sweep has are left out."""
 
 
 def point(text: str, where: str, base: Sequence[str], settings: Settings) -> Point:
@@ -105,7 +111,7 @@ def cluster_figures(study: ClusterStudy) -> dict[str, Any]:
     """The row of a cluster study: means over replications."""
     answers = study.replications
     wait = answers.interval("mean_wait_s")
-    named = [name for name in FIGURES if name in answers.values]
+    named = [name for name in CLUSTER_FIGURES if name in answers.values]
     return (
         {"outcome": "done", "reason": ""}
         | {name: answers.interval(name).estimate for name in named}
@@ -146,7 +152,7 @@ def simulate(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def figures(result: Any) -> dict[str, Any]:
-    """The row of a result: :data:`FIGURES` of a training step, else the numbers its own table starts with."""
+    """The row of a result: :data:`STEP_FIGURES` of a training step, else the numbers its own table starts with."""
     if not isinstance(result, StepResult):
         kind = type(result).__name__
         return {"outcome": "failed", "reason": f"a {kind} has no columns in a sweep yet"}
