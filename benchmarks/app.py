@@ -51,7 +51,10 @@ def interactions(count: int) -> None:
         if number == count // 5:
             early = resident_bytes()
     middle, slow = statistics.median(times), sorted(times)[int(0.95 * len(times))]
-    print(f"closed-form change: median {1e3 * middle:.0f} ms, 95 % {1e3 * slow:.0f} ms (target 300 ms)", flush=True)
+    print(
+        f"closed-form change: median {1e3 * middle:.0f} ms, 95 % {1e3 * slow:.0f} ms (target 300 ms)",
+        flush=True,
+    )
     now = resident_bytes()
     print(
         f"memory after {count}: {now / 2**20:.0f} MiB, {now / early:.2f} x that after {count // 5} (target 1.10)"
