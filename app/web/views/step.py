@@ -50,11 +50,13 @@ def show(document: dict, timeline: object, before: dict | None) -> None:
     if document.get("run"):
         with st.expander("The whole run"):
             whole_run(document["run"])
-    with st.expander("Rank by rank"):
-        st.plotly_chart(
-            figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
-            alt="Timeline of the pipeline ranks: passes and messages one after another",
-        )  # fmt: skip
+    ranks = st.expander("Rank by rank", key="box:ranks", on_change="rerun")
+    if ranks.open:  # thousands of bars: drawn only for who looks
+        with ranks:
+            st.plotly_chart(
+                figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
+                alt="Timeline of the pipeline ranks: passes and messages one after another",
+            )  # fmt: skip
     if document["memory"]["ranks"]:
         with st.expander("Memory of a device"):
             rows = [
