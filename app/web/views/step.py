@@ -23,9 +23,9 @@ from sim import units
 from sim.spec.faults import ScenarioError
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def answer(case: Case) -> tuple[dict, object]:
-    """Document and timeline of a scenario with changes; the same question is simulated once."""
+    """Document and timeline of a scenario with changes; simulated once, handed out without a copy and only read."""
     return answers.step(resolve(case))
 
 
