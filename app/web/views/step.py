@@ -23,7 +23,7 @@ from sim import units
 from sim.spec.faults import ScenarioError
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)  # a timeline holds up to tens of megabytes
 def answer(case: Case) -> tuple[dict, object]:
     """Document and timeline of a scenario with changes; simulated once, handed out without a copy and only read."""
     return answers.step(resolve(case))
