@@ -23,9 +23,9 @@ from sim import units
 from sim.spec.faults import ScenarioError
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)  # a timeline holds up to tens of megabytes
 def answer(case: Case) -> tuple[dict, object]:
-    """Document and timeline of a scenario with changes; the same question is simulated once."""
+    """Document and timeline of a scenario with changes; simulated once, handed out without a copy and only read."""
     return answers.step(resolve(case))
 
 
@@ -50,11 +50,13 @@ def show(document: dict, timeline: object, before: dict | None) -> None:
     if document.get("run"):
         with st.expander("The whole run"):
             whole_run(document["run"])
-    with st.expander("Rank by rank"):
-        st.plotly_chart(
-            figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
-            alt="Timeline of the pipeline ranks: passes and messages one after another",
-        )  # fmt: skip
+    ranks = st.expander("Rank by rank", key="box:ranks", on_change="rerun")
+    if ranks.open:  # thousands of bars: drawn only for who looks
+        with ranks:
+            st.plotly_chart(
+                figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
+                alt="Timeline of the pipeline ranks: passes and messages one after another",
+            )  # fmt: skip
     if document["memory"]["ranks"]:
         with st.expander("Memory of a device"):
             rows = [
