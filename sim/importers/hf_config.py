@@ -52,9 +52,11 @@ def model_from_config(config: Config, key: str) -> Model:
         if layout.add:
             layout.add(text, fields)
         notes = [left_out, _quantised(config), fields.pop("note", "")]
+    except ConfigError:
+        raise
     except KeyError as fault:
         raise ConfigError(f"{fault.args[0]} is missing") from None
-    except (TypeError, AttributeError, ArithmeticError) as fault:
+    except (TypeError, AttributeError, ArithmeticError, ValueError) as fault:
         raise ConfigError(f"a setting of {model_type} has a value of the wrong kind ({fault})") from None
     wrong = [f"{n} {v!r}" for n, v in fields.items() if n not in _WORDS and not isinstance(v, int)]
     if wrong:

@@ -120,7 +120,7 @@ def test_energy_by_hand():
     one = scenario(nodes=2)
     jobs = [Job("a", 0.0, 8, 3600.0)]
     outage = [Outage(0.0, (1,), "node", 0.0, 1800.0)]
-    log = simulate(jobs, ground(one.cluster, one.policy), Fifo(), outages=outage, until_s=3600.0)
+    log = simulate(jobs, ground(one), Fifo(), outages=outage, until_s=3600.0)
     exactly = Interval.exactly
     prices = Prices(
         power_compute_frac=exactly(1.0), power_stall_frac=exactly(0.5), power_idle_frac=exactly(0.2),
