@@ -22,7 +22,7 @@ def verified(budget: str, seed: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-c", START, *words, "--budget", budget, "--seed", str(seed)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     steps = json.loads(done.stdout)["steps"] if done.returncode == 0 else []
-    served = ("prefill", "decode")
+    served = ("prefill-", "decode-")
     return [step for step in steps if not step["skipped"] and not step["id"].startswith(served)]
 
 
