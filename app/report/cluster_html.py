@@ -18,7 +18,7 @@ from app.report.cluster_words import (
     verdict_words,
     warm_up_words,
 )
-from app.report.html import environment
+from app.report.html import divs, environment
 
 
 def cluster_report(document: dict[str, Any]) -> str:
@@ -46,14 +46,6 @@ def cluster_report(document: dict[str, Any]) -> str:
             range_words=range_words,
             cards={row["name"]: value_words(row["mean"], row["unit"]) for row in document["answers"]},
             plotly=get_plotlyjs(),
-            charts={
-                name: figure.to_html(
-                    full_html=False,
-                    include_plotlyjs=False,
-                    div_id=name,
-                    config={"displayModeBar": False, "responsive": True},
-                )
-                for name, figure in charts.items()
-            },
+            charts=divs(charts),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import plotly.graph_objects as go
@@ -53,27 +54,25 @@ def step_report(document: dict[str, Any], log: Timeline) -> str:
             tasks=len(log.tasks),
             plotly=get_plotlyjs(),
             colours=figures.COLOURS,
-            charts={
-                name: figure.to_html(
-                    full_html=False,
-                    include_plotlyjs=False,
-                    div_id=name,
-                    config={"displayModeBar": False, "responsive": True},
-                )
-                for name, figure in charts.items()
-            },
+            charts=divs(charts),
         )
     )
 
 
 def page(template: str, chart: go.Figure | None, **values: Any) -> str:
     """A page with at most one chart, as HTML text."""
-    drawn = ""
-    if chart is not None:
-        options = {"displayModeBar": False, "responsive": True}
-        drawn = chart.to_html(full_html=False, include_plotlyjs=False, div_id="chart", config=options)
+    drawn = "" if chart is None else divs({"chart": chart})["chart"]
     script = get_plotlyjs() if chart is not None else ""
     return environment().get_template(template).render(chart=drawn, plotly=script, **values)
+
+
+def divs(charts: Mapping[str, go.Figure]) -> dict[str, str]:
+    """Each chart as the element that carries its name; the page holds plotly's script once."""
+    options = {"displayModeBar": False, "responsive": True}
+    return {
+        name: figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=options)
+        for name, figure in charts.items()
+    }
 
 
 def environment() -> Environment:

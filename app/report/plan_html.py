@@ -7,7 +7,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from app.report import plan_figures
-from app.report.html import environment
+from app.report.html import divs, environment
 from app.report.plan_markdown import LIMITS
 from app.report.plan_words import (
     confidence_words,
@@ -46,15 +46,7 @@ def plan_report(document: dict[str, Any]) -> str:
         spread_count=spread_count,
         spread_usd=spread_usd,
         plotly=get_plotlyjs(),
-        charts={
-            name: figure.to_html(
-                full_html=False,
-                include_plotlyjs=False,
-                div_id=name,
-                config={"displayModeBar": False, "responsive": True},
-            )
-            for name, figure in charts.items()
-        },
+        charts=divs(charts),
     )
 
 

@@ -1,4 +1,1 @@
-"""Scheduling policies: one small rule each, with its source.
-
-``by_name`` is the menu for scenarios and command lines.
-"""
+"""Scheduling policies: one small rule each, with its source; ``menu`` has them by name."""
