@@ -20,14 +20,15 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from sim import units
-from sim.spec.catalog import Catalog, UnknownName, load_catalog
 from sim.spec.checks import cross_faults
 from sim.spec.cluster_checks import cluster_faults
+from sim.spec.entries import UNRESOLVED, catalogue_entry, own_accelerator
 from sim.spec.faults import Fault, ScenarioError, key_path
 from sim.spec.interval import Interval
+from sim.spec.keys import hints, members, siblings, unknown_key
 from sim.spec.overrides import override
 from sim.spec.plan_checks import plan_faults
-from sim.spec.scenario import Pool, Scenario, as_document
+from sim.spec.scenario import Pool, Scenario
 from sim.spec.workload import SampleModel, Training
 
 MAX_FILE_BYTES = 2_000_000
@@ -90,7 +91,7 @@ def resolve(document: Mapping[str, Any], where: str = "scenario") -> Scenario:
     sections: dict[str, Any] = {}
     known = {field.name: field for field in dataclasses.fields(Scenario)}
     faults += [
-        Fault(where, key_path([key]), value, _unknown_key(key, known))
+        Fault(where, key_path([key]), value, unknown_key(key, known))
         for key, value in document.items()
         if key not in known
     ]
@@ -131,9 +132,9 @@ def _section(name: str, value: Any, where: str) -> tuple[Any, list[Fault]]:
     try:
         checked = model.model_validate({name: value})
     except pydantic.ValidationError as error:
-        return None, [_fault(item, where) for item in error.errors() if item["input"] != _UNRESOLVED]
+        return None, [_fault(item, where) for item in error.errors() if item["input"] != UNRESOLVED]
     try:
-        return _freeze(_hints(Scenario)[name], getattr(checked, name)), []
+        return _freeze(hints(Scenario)[name], getattr(checked, name)), []
     except ValueError as fault:  # a catalogue noun refuses values that cannot go together
         return None, [Fault(where, name, None, str(fault))]
 
@@ -141,7 +142,7 @@ def _section(name: str, value: Any, where: str) -> tuple[Any, list[Fault]]:
 @cache
 def _section_model(name: str) -> type[pydantic.BaseModel]:
     field = next(f for f in dataclasses.fields(Scenario) if f.name == name)
-    annotation, _ = _annotation(name, _hints(Scenario)[name], field.metadata)
+    annotation, _ = _annotation(name, hints(Scenario)[name], field.metadata)
     return pydantic.create_model(f"Section_{name}", __config__=_CONFIG, **{name: (annotation, ...)})  # type: ignore[call-overload,no-any-return]
 
 
@@ -149,16 +150,11 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
 @cache
-def _hints(noun: type) -> dict[str, Any]:
-    return typing.get_type_hints(noun)
-
-
-@cache
 def _boundary(noun: type) -> type[pydantic.BaseModel]:
     """The pydantic model that guards a frozen noun."""
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(noun):
-        annotation, optional = _annotation(field.name, _hints(noun)[field.name], field.metadata)
+        annotation, optional = _annotation(field.name, hints(noun)[field.name], field.metadata)
         default: Any = ...
         if (
             field.default is not dataclasses.MISSING
@@ -195,7 +191,7 @@ def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any,
     elif dataclasses.is_dataclass(core[0]):
         annotation = _boundary(core[0])  # type: ignore[arg-type]
         if core[0] is Pool:
-            annotation = Annotated[annotation, BeforeValidator(_own_accelerator)]
+            annotation = Annotated[annotation, BeforeValidator(own_accelerator)]
         elif core[0] is Training:
             annotation = Annotated[annotation, BeforeValidator(_searched_plan)]
     else:
@@ -246,7 +242,7 @@ def _interval(value: Any, name: str, metadata: Mapping[str, Any]) -> Interval:
 
 def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
     """A catalogue name, or a table: written out whole, or ``base = "name"`` with changes."""
-    entry: Any = Annotated[_boundary(nouns[0]), BeforeValidator(lambda value: _entry(kind, value))]
+    entry: Any = Annotated[_boundary(nouns[0]), BeforeValidator(lambda value: catalogue_entry(kind, value))]
     if SampleModel not in nouns:
         return entry
 
@@ -256,77 +252,6 @@ def _catalogued(kind: str, nouns: Sequence[type]) -> Any:
 
     either: Any = Annotated[entry, Tag("entry")] | Annotated[_boundary(SampleModel), Tag("sample")]
     return Annotated[either, Discriminator(which)]
-
-
-def _entry(kind: str, value: Any) -> Any:
-    catalog: Catalog = load_catalog()
-    if value == _UNRESOLVED:
-        raise ValueError("is the system's own, and the system is not known")
-    lookup = {"accelerator": catalog.accelerator, "system": catalog.system, "model": catalog.model}[kind]
-    if isinstance(value, str):
-        return _spread(lookup, value, {})
-    if isinstance(value, Mapping) and "base" in value:
-        changes = {key: item for key, item in value.items() if key != "base"}
-        return _spread(lookup, value["base"], changes)
-    if isinstance(value, Mapping):
-        return {**INLINE[kind], **value}
-    raise ValueError(f"expected the name of a catalogue {kind} or a table")
-
-
-_WRITTEN_OUT = {"key": "inline", "name": "written in the scenario", "source": "the scenario file"}
-INLINE: Mapping[str, Mapping[str, Any]] = {
-    "accelerator": {
-        **_WRITTEN_OUT,
-        "kind": "assumed",
-        "vendor": "",
-        "generation": "unknown",
-        "year": 0,
-        "sm_count": 1.0,
-        "scale_up_fabric": "pcie",
-        "scale_up_domain_size": 1,
-        "host_link_bytes_per_s": 16e9,
-        "assumed": ["sm_count", "scale_up_fabric", "host_link_bytes_per_s"],
-    },
-    "system": {
-        **_WRITTEN_OUT,
-        "kind": "assumed",
-        "accelerator": "inline",
-        "nics_per_node": 1,
-        "nic_bytes_per_s": 1.25e9,
-        "fabric": "ethernet",
-        "fabric_name": "10 Gbit/s Ethernet",
-        "topology": "one switch",
-        "scale_up_domain_size": 1,
-        "assumed": ["nics_per_node", "nic_bytes_per_s", "fabric"],
-    },
-    "model": {
-        **_WRITTEN_OUT,
-        "family": "inline",
-        "kind": "decoder",
-        "params_total": 0,
-        "params_kind": "derived",
-    },
-}
-"""What a table written out in a scenario may leave unsaid, and then is marked ``assumed``."""
-
-
-def _own_accelerator(pool: Any) -> Any:
-    """A pool that names no accelerator has the one of its system."""
-    if not isinstance(pool, Mapping) or "system" not in pool:
-        return pool
-    system = pool["system"]
-    name = system.get("base", system.get("accelerator")) if isinstance(system, Mapping) else system
-    if isinstance(system, Mapping) and "accelerator" in system:
-        own = system["accelerator"]
-    else:
-        try:
-            own = load_catalog().system(str(name)).accelerator
-        except UnknownName:
-            return pool if "accelerator" in pool else {**pool, "accelerator": _UNRESOLVED}
-    wanted = pool.get("accelerator", own)
-    if isinstance(wanted, Mapping) and "base" not in wanted and "flop_per_s" not in wanted:
-        wanted = {"base": own, **wanted}
-    return {**pool, "accelerator": wanted}
 
 
 def _searched_plan(training: Any) -> Any:
@@ -344,46 +269,20 @@ def _searched_plan(training: Any) -> Any:
     return training
 
 
-_UNRESOLVED = "(of the system)"
-
-
-def _spread(lookup: Any, name: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        noun = lookup(str(name))
-    except UnknownName as fault:
-        raise ValueError(str(fault)) from None
-    values = {key: item for key, item in as_document(noun).items() if item is not None}
-    if changes:
-        values["source"] = f"{values.get('source', '')} (changed here: {', '.join(changes)})"
-    nested = {
-        key: {"base": values[key], **item}
-        if isinstance(values.get(key), str) and isinstance(item, Mapping)
-        else {**values[key], **item}
-        if isinstance(values.get(key), dict) and isinstance(item, Mapping)
-        else item
-        for key, item in changes.items()
-    }
-    return {**values, **nested}
-
-
 def _freeze(hint: Any, value: Any) -> Any:
     """A checked pydantic value as the frozen noun it guards."""
     if isinstance(value, list):
-        inner = next((a for a in _members(hint) if typing.get_origin(a) is tuple), hint)
+        inner = next((a for a in members(hint) if typing.get_origin(a) is tuple), hint)
         item = typing.get_args(inner)[0] if typing.get_args(inner) else Any
         return tuple(_freeze(item, entry) for entry in value)
     if not isinstance(value, pydantic.BaseModel):
         return value
-    nouns = [cast(type, member) for member in _members(hint) if dataclasses.is_dataclass(member)]
+    nouns = [cast(type, member) for member in members(hint) if dataclasses.is_dataclass(member)]
     noun = next(member for member in nouns if _boundary(member) is type(value))
-    hints = _hints(noun)
+    types_of = hints(noun)
     given = {name: getattr(value, name) for name in type(value).model_fields}
-    kept = {name: _freeze(hints[name], item) for name, item in given.items() if item is not _UNSET}
+    kept = {name: _freeze(types_of[name], item) for name, item in given.items() if item is not _UNSET}
     return noun(**kept)
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def _fault(item: Any, where: str) -> Fault:
@@ -392,32 +291,9 @@ def _fault(item: Any, where: str) -> Fault:
     if kind == "missing":
         return Fault(where, path, None, "is required")
     if kind == "extra_forbidden":
-        return Fault(where, path, value, _unknown_key(str(item["loc"][-1]), _siblings(item["loc"])))
+        return Fault(
+            where, path, value, unknown_key(str(item["loc"][-1]), siblings(item["loc"]), str(item["loc"][0]))
+        )
     text = str(item.get("ctx", {}).get("error", "")) if kind == "value_error" else item["msg"]
     text = text.removeprefix(repr(value)).lstrip(" :;")  # the fault shows the value itself
     return Fault(where, path, value, text.replace("Input should be", "expected").replace("Input", "input"))
-
-
-def _siblings(path: Sequence[Any]) -> Iterable[str]:
-    """Valid keys beside the last part of ``path``."""
-    noun: Any = Scenario
-    for part in path[:-1]:
-        if part in ("entry", "sample"):
-            noun = SampleModel if part == "sample" else noun
-            continue
-        members = [noun]
-        if isinstance(part, str):
-            members = list(_members(_hints(noun).get(part, Any))) if isinstance(noun, type) else []
-        flat = [typing.get_args(m)[0] if typing.get_origin(m) is tuple else m for m in members]
-        noun = next((m for m in flat if dataclasses.is_dataclass(m)), None)
-        if noun is None:
-            return ()
-    return [field.name for field in dataclasses.fields(noun)]
-
-
-def _unknown_key(key: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(key, names, n=1)
-    if near:
-        return f"is not a key here; did you mean {near[0]!r}?"
-    return f"is not a key here; keys are {', '.join(names)}" if names else "is not a key here"
