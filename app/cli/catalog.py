@@ -9,7 +9,6 @@ import typer
 from app.cli.common import Json, print_json, refuse
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 app = typer.Typer(
@@ -56,7 +55,9 @@ def list_entries(
         document = {part: [entry_document(noun) for noun in nouns] for part, nouns in entries.items()}
         print_json(document)
         return
-    console = _console()
+    from app.report.console import screen
+
+    console = screen(200)
     for part, nouns in entries.items():
         console.print(_overview(part, nouns))
 
@@ -95,15 +96,6 @@ def _closest(name: str, candidates: list[str]) -> list[str]:
     folded = {candidate.casefold(): candidate for candidate in candidates}
     best = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.0)
     return [folded[candidate] for candidate in best]
-
-
-def _console() -> Console:
-    """A terminal's own width; wide enough for every table where output goes to a file or a pipe."""
-    import sys
-
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _constants(noun: Any) -> list[tuple[str, Any]]:
@@ -201,7 +193,9 @@ def _print_entry(noun: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = _console()
+    from app.report.console import screen
+
+    console = screen(200)
     aliases = getattr(noun, "aliases", ())
     also = f" (also {', '.join(aliases)})" if aliases else ""
     console.print(f"[bold]{escape(noun.name)}[/bold]  {escape(noun.key)}{escape(also)}")

@@ -176,10 +176,11 @@ def scheduling(
 
 
 def _print_schedules(document: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from app.report.console import screen
+
+    console = screen()
     if document["cases"]:
         console.print(
             f"[bold]reference cases[/bold]: {document['identical_cases']:,} of {document['cases']:,} identical"
@@ -213,10 +214,11 @@ def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title
 
 
 def _print(document: dict[str, Any], group: str, title: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from app.report.console import screen
+
+    console = screen()
     console.print(f"[bold]{title}[/bold]: {document['predicted']:,} of {document['rows']:,} rows predicted")
     for reason, count in document["skipped"].items():
         console.print(f"  {count:,} skipped: {reason}", style="dim")

@@ -235,10 +235,11 @@ def _list(steps: Sequence[Step], as_json: bool) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from app.report.console import screen
+
+    console = screen()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("step")
     for name in ("measured", "predicted", "error"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import plotly.graph_objects as go
-from rich.console import Console
 from rich.table import Table
 
 from app.report.cluster_figures import COLOURS
 from app.report.cluster_words import VERDICTS, answer_words, value_words
+from app.report.console import screen
 from app.report.figures import styled
 from app.report.html import page
 from sim.cluster.tables import CAUSE_WORDS
@@ -61,7 +61,7 @@ def verdicts(document: dict[str, Any]) -> list[str]:
 
 def print_cluster_comparison(document: dict[str, Any]) -> None:
     """Tables for the terminal."""
-    console, names = Console(highlight=False), letters(document)
+    console, names = screen(), letters(document)
     for letter, one, words in zip(names, document["scenarios"], verdicts(document), strict=True):
         console.print(f"{letter}: {one['name']} ({one['replications']} replications). {words}", markup=False)
     console.print()

@@ -17,11 +17,12 @@ from app.report.cluster_words import (
     verdict_words,
     warm_up_words,
 )
+from app.report.console import screen
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
     """The answer of ``rackcast run`` for a scenario with [jobs]."""
-    out = console or Console()
+    out = console or screen()
     scenario = document["scenario"]
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from app.report import figures
+from app.report.console import screen
 from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
@@ -58,7 +58,7 @@ def difference_words(row: dict[str, Any]) -> str:
 
 def print_comparison(document: dict[str, Any]) -> None:
     """Tables for the terminal."""
-    console, names = Console(highlight=False), [one["name"] for one in document["scenarios"]]
+    console, names = screen(), [one["name"] for one in document["scenarios"]]
     labels = [f"{chr(65 + place)}: {name}" for place, name in enumerate(names)]
     inputs = _table("changed input", *labels)
     for row in document["changed"]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.report.console import screen
 from app.report.html import environment
 from sim import units
 
@@ -16,7 +17,7 @@ SHOWN_ON_TERMINAL = 12
 
 def print_fleet(document: Row, console: Console | None = None) -> None:
     """The report for the terminal."""
-    out = console or Console()
+    out = console or screen()
     nodes, failing = document["nodes"], [row for row in document["nodes"] if not row["passes"]]
     style = "bold red" if failing else "bold"
     out.print(f"[{style}]{headline(document)}[/{style}]", highlight=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from app.report.console import screen
 from app.report.plan_words import usd
 
 WORDS = {
@@ -25,7 +25,7 @@ WORDS = {
 
 def print_plans(document: dict[str, Any]) -> None:
     """What differs, then figures with their change against the first."""
-    console = Console(highlight=False)
+    console = screen()
     labels = [f"{chr(65 + place)}: {one['name']}" for place, one in enumerate(document["scenarios"])]
     inputs = Table("changed input", *labels, box=None, header_style="dim")
     for row in document["changed"]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.report.console import screen
 from app.report.plan_words import (
     cut_words,
     decision_words,
@@ -23,7 +24,7 @@ from sim import units
 
 def print_plan(document: dict[str, Any], console: Console | None = None) -> None:
     """The answer of ``rackcast plan``."""
-    out = console or Console()
+    out = console or screen()
     scenario = document["scenario"]
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:

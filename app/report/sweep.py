@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from app.report import figures
+from app.report.console import screen
 from app.report.html import page
 from app.report.plan_words import usd
 from sim.units import format_bytes, format_count, format_seconds
@@ -33,7 +33,7 @@ SHOWN = {
 
 def print_sweep(document: dict[str, Any]) -> None:
     """The table of points, then the sensitivities where asked for."""
-    console = Console(highlight=False)
+    console = screen()
     rows = document["rows"]
     console.print(f"[bold]{document['scenario']}[/bold]", markup=True)
     console.print(_points(rows))

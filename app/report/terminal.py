@@ -8,15 +8,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from app.report.console import screen
 from sim.units import format_bytes, format_count, format_flop_per_s, format_seconds
 
+LEAST_SHARE_FRAC = 0.005
+"""A share of the variance that rounds to nothing is not worth a measurement."""
 WRITTEN_OUT = "written in the scenario"
 """Name of a system that the catalogue does not have."""
 
 
 def print_step(document: dict[str, Any], console: Console | None = None) -> None:
     """The answer of one training step."""
-    out = console or Console()
+    out = console or screen()
     scenario = document["scenario"]
     out.print(f"[bold]{scenario['name']}[/bold]", highlight=False)
     if scenario["shows"]:
@@ -57,7 +60,7 @@ def _tables(document: dict[str, Any]) -> Iterator[Table]:
     if document["memory"]["ranks"]:
         yield _memory(document)
     if document["kernels"]:
-        yield _kernels(document)
+        yield from _kernels(document)
 
 
 def machine_words(document: dict[str, Any]) -> str:
@@ -149,7 +152,8 @@ def interval_words(document: dict[str, Any]) -> str:
 def measure_words(document: dict[str, Any]) -> str:
     """The calibrations that would narrow the interval most, with their share of its variance; empty without any."""
     interval = document.get("interval") or {}
-    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in interval.get("measure", []))
+    worth = [one for one in interval.get("measure", []) if one["variance_frac"] >= LEAST_SHARE_FRAC]
+    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in worth)
     return f"{parts}   [dim]{interval['measure_command']}[/dim]" if parts else ""
 
 
@@ -168,6 +172,10 @@ def not_tried_words(document: dict[str, Any]) -> str:
 def _headline(document: dict[str, Any]) -> Table:
     table = _table("", "")
     table.show_header = False
+    memory = document["memory"]
+    if not memory["fits"]:
+        asked, usable = format_bytes(memory["worst_total_bytes"]), format_bytes(memory["usable_bytes"])
+        table.add_row("memory", f"[bold red]does not fit[/bold red]: {asked} a device of {usable} usable")
     table.add_row(
         "step time", f"[bold]{format_seconds(document['step_time_s'], 4)}[/bold]{_sureness(document)}"
     )
@@ -289,18 +297,25 @@ def _memory(document: dict[str, Any]) -> Table:
     return table
 
 
-def _kernels(document: dict[str, Any], count: int = 8) -> Table:
-    table = _table("costliest ops", "time", "efficiency", "error of the fit", "leans on", numeric=3, first=1)
-    for row in sorted(document["kernels"], key=lambda row: -row["seconds"])[:count]:
+def _kernels(document: dict[str, Any], count: int = 8) -> Iterator[Table]:
+    """The costliest ops, and what their efficiencies lean on: each calibration once, by number."""
+    shown = sorted(document["kernels"], key=lambda row: -row["seconds"])[:count]
+    legend = list(dict.fromkeys(calibration_words(row) for row in shown))
+    table = _table("costliest ops", "time", "efficiency", "error of the fit", "leans on", numeric=4, first=1)
+    for row in shown:
         error = row["median_error_pct"]
         table.add_row(
             row["name"],
             format_seconds(row["seconds"]),
             "" if row["efficiency_frac"] is None else f"{row['efficiency_frac']:.0%}",
             "" if error is None else f"{error:.1f} %",
-            calibration_words(row),
+            str(1 + legend.index(calibration_words(row))),
         )
-    return table
+    yield table
+    sources = _table("leans on", "", numeric=1)
+    for number, words in enumerate(legend, 1):
+        sources.add_row(str(number), words)
+    yield sources
 
 
 def calibration_words(row: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.report import figures
+from app.report.console import screen
 from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
@@ -26,7 +27,7 @@ SHORT = {
 
 def print_tuning(document: dict[str, Any]) -> None:
     """What was found; where the closed form ranks otherwise than the simulation, both are shown."""
-    console = Console(highlight=False)
+    console = screen()
     console.print(f"[bold]{document['scenario']}[/bold]")
     console.print(f"{document['searched']:,} plans searched, {document['fitting']:,} fit in memory")
     if document["plans"]:

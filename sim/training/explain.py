@@ -29,6 +29,8 @@ from sim.training.step import alike_ranks, predict_step
 MIN_GAIN_FRAC = 0.01
 """A suggestion gains at least this share of the step."""
 SUGGESTIONS = 3
+MOST_TIMES = 2.0
+"""Device time, over that of the cheapest change that fits, up to which a change is worth telling."""
 WORK_LIMIT = 250_000
 """Work that explaining may cost, in simulated tasks (about two seconds): a count, not a clock, so that the same
 scenario gives the same bytes everywhere."""
@@ -156,7 +158,13 @@ def fit_changes(result: StepResult, fits: Sequence[Fit], work: Work) -> list[dic
         if work.pay(_price(result, scenario)):
             row["step_time_s"] = quick_step_s(scenario, fits, work.known)
         rows.append(row)
-    return sorted(rows, key=_device_time)
+    return _in_reason(sorted(rows, key=_device_time))
+
+
+def _in_reason(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without those that cost more than twice the device time of the cheapest: nobody would take them."""
+    unknown, cheapest = _device_time(rows[0]) if rows else (True, 0.0)
+    return [row for row in rows if unknown or _device_time(row)[1] <= MOST_TIMES * cheapest]
 
 
 def _device_time(row: Mapping[str, Any]) -> tuple[bool, float]:

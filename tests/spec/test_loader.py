@@ -80,6 +80,20 @@ def test_all_faults_are_told_at_once_with_key_value_expectation_and_nearest_name
         assert piece in text
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.micro_batch=4", "it belongs in [training.plan]"),
+        ("training.seq=4", "did you mean 'sequence'?"),
+        ("cluster.pools.0.tensor=4", "it belongs in [training.plan] or [jobs.runs.training.plan]"),
+        ("training.warp=4", "is not a key here; keys are model, "),
+    ],
+)
+def test_a_key_in_the_wrong_table_is_told_where_it_belongs(small: str, override: str, message: str) -> None:
+    (told,) = faults_of(small, (override,))
+    assert message in told
+
+
 def test_faults_between_sections_are_told_too(small: str) -> None:
     told = "\n".join(faults_of(small, ("training.plan.tensor=3", "training.global_batch=63")))
     assert "expected a divisor of the model's heads (32)" in told
