@@ -191,17 +191,14 @@ def _shown(field: str, value: Any) -> str:
 
 def _print_entry(noun: Any) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from app.report.console import screen
+    from app.report.console import plain_table, screen
 
     console = screen(200)
     aliases = getattr(noun, "aliases", ())
     also = f" (also {', '.join(aliases)})" if aliases else ""
     console.print(f"[bold]{escape(noun.name)}[/bold]  {escape(noun.key)}{escape(also)}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("constant", "value", "kind"):
-        table.add_column(column, justify="right" if column == "value" else "left")
+    table = plain_table("constant", "value", "kind", text=("kind",))
     for field, value in _constants(noun):
         table.add_row(escape(field), escape(_shown(field, value)), _kind_of(noun, field))
     counted = _derived(noun).get("counted", {})

@@ -176,19 +176,14 @@ def scheduling(
 
 
 def _print_schedules(document: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from app.report.console import screen
+    from app.report.console import plain_table, screen
 
     console = screen()
     if document["cases"]:
         console.print(
             f"[bold]reference cases[/bold]: {document['identical_cases']:,} of {document['cases']:,} identical"
         )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("file")
-    for name in ("jobs", "identical", "mean wait, own rules"):
-        table.add_column(name, justify="right")
+    table = plain_table("file", "jobs", "identical", "mean wait, own rules")
     for name, row in document["files"].items():
         error = row["mean_wait_error_pct"]
         cells = (f"{row['jobs']:,}", f"{row['identical_jobs']:,}", "" if error is None else f"{error:+.2f} %")
@@ -214,20 +209,15 @@ def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title
 
 
 def _print(document: dict[str, Any], group: str, title: str) -> None:
-    from rich.table import Table
-
-    from app.report.console import screen
+    from app.report.console import plain_table, screen
 
     console = screen()
     console.print(f"[bold]{title}[/bold]: {document['predicted']:,} of {document['rows']:,} rows predicted")
     for reason, count in document["skipped"].items():
         console.print(f"  {count:,} skipped: {reason}", style="dim")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("absolute error, %")
     steps = "constant_median_ape" in document
     more = ("in 80 % interval", "constant: median", "p90") if steps else ()
-    for name in ("points", "median", "p90", "max", "bias", *more):
-        table.add_column(name, justify="right")
+    table = plain_table("absolute error, %", "points", "median", "p90", "max", "bias", *more)
     everything = {"all": document, **document["by_gpu"]} | {
         f"{group} {k}": v for k, v in document["by_group"].items()
     }

@@ -235,15 +235,10 @@ def _list(steps: Sequence[Step], as_json: bool) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from app.report.console import screen
+    from app.report.console import plain_table, screen
 
     console = screen()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("step")
-    for name in ("measured", "predicted", "error"):
-        table.add_column(name, justify="right")
+    table = plain_table("step", "measured", "predicted", "error")
     for step in document["steps"]:
         if step["skipped"]:
             table.add_row(step["id"], f"{1e3 * step['step_time_s']:.4g} ms", "-", step["skipped"])

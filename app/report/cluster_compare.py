@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import plotly.graph_objects as go
-from rich.table import Table
 
 from app.report.cluster_figures import COLOURS
 from app.report.cluster_words import VERDICTS, answer_words, value_words
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.figures import styled
 from app.report.html import page
 from sim.cluster.tables import CAUSE_WORDS
@@ -65,12 +64,14 @@ def print_cluster_comparison(document: dict[str, Any]) -> None:
     for letter, one, words in zip(names, document["scenarios"], verdicts(document), strict=True):
         console.print(f"{letter}: {one['name']} ({one['replications']} replications). {words}", markup=False)
     console.print()
-    inputs = _table("changed input", *names)
+    inputs = plain_table("changed input", *names)
     for row in document["changed"]:
         inputs.add_row(row["path"], *("" if value is None else str(value) for value in row["values"]))
     console.print(inputs if document["changed"] else "no input differs")
     console.print()
-    results = _table("answer (95 % interval)", names[0], *(x for n in names[1:] for x in (n, f"{n} - A")))
+    results = plain_table(
+        "answer (95 % interval)", names[0], *(x for n in names[1:] for x in (n, f"{n} - A"))
+    )
     for row in rows(document):
         cells = [row["values"][0]]
         for value, found in zip(row["values"][1:], row["differences"][1:], strict=True):
@@ -84,13 +85,6 @@ PAIRED = (
     "Differences are taken replication by replication under the same jobs and faults: their intervals can be narrower "
     "than those of the values."
 )
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
-    return table
 
 
 def books(document: dict[str, Any]) -> go.Figure:

@@ -17,7 +17,7 @@ from app.report.cluster_words import (
     verdict_words,
     warm_up_words,
 )
-from app.report.console import screen
+from app.report.console import plain_table, screen
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
@@ -40,9 +40,9 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
     )
     out.print(sureness_words(document), style="dim", highlight=False)
     out.print()
-    for table in (_answers(document), _books(document), _groups(document)):
-        if table.row_count:
-            out.print(table)
+    for part in (_answers(document), _books(document), _groups(document)):
+        if part.row_count:
+            out.print(part)
             out.print()
     for line in (idle_words(document), energy_words(document), warm_up_words(document)):
         if line:
@@ -60,14 +60,14 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
 
 
 def _answers(document: dict[str, Any]) -> Table:
-    table = Table("answer", "mean (95 % interval)", "single runs")
+    table = plain_table("answer", "mean (95 % interval)", "single runs")
     for row in document["answers"]:
         table.add_row(row["words"], answer_words(row), range_words(row))
     return table
 
 
 def _books(document: dict[str, Any]) -> Table:
-    table = Table("where the device-hours went", "share", "device-hours")
+    table = plain_table("where the device-hours went", "share", "device-hours")
     for row in document["books"]:
         if row["device_hours"]:
             table.add_row(row["words"], f"{row['share_frac']:.2%}", f"{row['device_hours']:,.0f}")
@@ -75,7 +75,7 @@ def _books(document: dict[str, Any]) -> Table:
 
 
 def _groups(document: dict[str, Any]) -> Table:
-    table = Table("gang size (first run)", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
+    table = plain_table("gang size (first run)", "jobs", "device-hours", "mean wait", "95 % wait", "slowdown")
     for row in document["by_size"]:
         table.add_row(
             row["name"],

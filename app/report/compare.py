@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 from app.report import figures
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
@@ -60,11 +58,11 @@ def print_comparison(document: dict[str, Any]) -> None:
     """Tables for the terminal."""
     console, names = screen(), [one["name"] for one in document["scenarios"]]
     labels = [f"{chr(65 + place)}: {name}" for place, name in enumerate(names)]
-    inputs = _table("changed input", *labels)
+    inputs = plain_table("changed input", *labels)
     for row in document["changed"]:
         inputs.add_row(row["path"], *(("" if value is None else str(value)) for value in row["values"]))
     console.print(inputs if document["changed"] else "no input differs")
-    results = _table("result", *(column for label in labels for column in (label, "")))
+    results = plain_table("result", *(column for label in labels for column in (label, "")))
     for row in rows(document):
         cells = [cell for pair in zip(row["values"], row["changes"], strict=True) for cell in pair]
         results.add_row(row["words"], *cells)
@@ -74,13 +72,6 @@ def print_comparison(document: dict[str, Any]) -> None:
             console.print(f"{label} does not fit: {outcome['reason']}", style="yellow", markup=False)
         if row is not document["step_time"][0]:
             console.print(f"{label}: step {difference_words(row)}", markup=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
-    return table
 
 
 def comparison_report(document: dict[str, Any]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.html import environment
 from sim import units
 
@@ -23,10 +22,8 @@ def print_fleet(document: Row, console: Console | None = None) -> None:
     out.print(f"[{style}]{headline(document)}[/{style}]", highlight=False)
     for row in failing:
         out.print(f"  [red]{row['node']}[/red]  {'; '.join(row['reasons'])}", highlight=False)
-    table = Table(title=f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}", title_justify="left")
-    for name in ("quantity", "figures", "median", "lowest", "on", "of datasheet", "of profile", "marked"):
-        left = name in ("quantity", "on")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+    columns = ("quantity", "figures", "median", "lowest", "on", "of datasheet", "of profile", "marked")
+    table = plain_table(*columns, text=("on",), title=f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}")
     for row in document["quantities"][:SHOWN_ON_TERMINAL]:
         table.add_row(*quantity_words(row))
     out.print(table)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from app.report import figures
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.html import page
 from app.report.plan_words import usd
 from sim.units import format_bytes, format_count, format_seconds
@@ -64,13 +64,6 @@ def sweep_report(document: dict[str, Any]) -> str:
     return page("sweep.html", chart, document=document)
 
 
-def _table(*columns: tuple[str, bool]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name, numeric in columns:
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    return table
-
-
 def _points(rows: list[dict[str, Any]]) -> Table:
     keys = list(rows[0]) if rows else []
     varied = keys[1 : keys.index("outcome")] if rows else []
@@ -78,11 +71,8 @@ def _points(rows: list[dict[str, Any]]) -> Table:
     short = {path: path.rpartition(".")[2] for path in varied}
     if len(set(short.values())) < len(short):
         short = {path: path for path in varied}
-    table = _table(
-        *((short[path], True) for path in varied),
-        *((SHOWN[name][0], True) for name in shown),
-        ("outcome", False),
-    )
+    figures = (*(short[path] for path in varied), *(SHOWN[name][0] for name in shown))
+    table = plain_table(*figures, "outcome", text=("outcome",))
     for row in rows[:MAX_LINES]:
         cells = [str(row[path]) for path in varied]
         cells += ["" if row[name] is None else SHOWN[name][1](row[name]) for name in shown]
@@ -107,20 +97,17 @@ def _sensitivity(found: dict[str, Any]) -> Table | str:
     if found.get("reason"):
         return f"no Sobol indices: {found['reason']}"
     if found["kind"] == "tornado":
-        table = _table(("input", False), ("low", True), ("high", True), (f"{metric} at low", True), ("at middle", True),
-                       ("at high", True), ("swing", True))  # fmt: skip
+        table = plain_table("input", "low", "high", f"{metric} at low", "at middle", "at high", "swing")
         for bar in found["inputs"]:
             figures = (bar[name] for name in ("at_low", "at_middle", "at_high", "swing"))
             table.add_row(bar["path"], bar["low"], bar["high"], *(_number(value) for value in figures))
         return table
     if found["kind"] == "rank":
-        table = _table(("input", False), (f"rank correlation with {metric}", True), ("p", True))
+        table = plain_table("input", f"rank correlation with {metric}", "p")
         for row in found["inputs"]:
             table.add_row(row["path"], _number(row["rank_correlation"]), _number(row["p_value"]))
         return table
-    table = _table(
-        ("input", False), (f"share of the variance of {metric}, alone", True), ("with interactions", True)
-    )
+    table = plain_table("input", f"share of the variance of {metric}, alone", "with interactions")
     for row in found["inputs"]:
         alone = f"{row['first_order']:.3f} ± {row['first_order_half_width']:.3f}"
         table.add_row(row["path"], alone, f"{row['total']:.3f} ± {row['total_half_width']:.3f}")

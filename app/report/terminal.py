@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from sim.units import format_bytes, format_count, format_flop_per_s, format_seconds
 
 LEAST_SHARE_FRAC = 0.005
@@ -170,8 +170,7 @@ def not_tried_words(document: dict[str, Any]) -> str:
 
 
 def _headline(document: dict[str, Any]) -> Table:
-    table = _table("", "")
-    table.show_header = False
+    table = plain_table("", "", text=("",))
     memory = document["memory"]
     if not memory["fits"]:
         asked, usable = format_bytes(memory["worst_total_bytes"]), format_bytes(memory["usable_bytes"])
@@ -196,8 +195,13 @@ def _sureness(document: dict[str, Any]) -> str:
 
 
 def _fit_changes(document: dict[str, Any]) -> Table:
-    table = _table(
-        "what makes it fit", "memory", "devices", "step time", "on the command line", numeric=3, first=1
+    table = plain_table(
+        "what makes it fit",
+        "memory",
+        "devices",
+        "step time",
+        "on the command line",
+        text=("on the command line",),
     )
     for row in document["fit_changes"]:
         seconds = row["step_time_s"]
@@ -212,7 +216,9 @@ def _fit_changes(document: dict[str, Any]) -> Table:
 
 
 def _suggestions(document: dict[str, Any]) -> Table:
-    table = _table("what would gain", "step time", "gain", "on the command line", numeric=2, first=1)
+    table = plain_table(
+        "what would gain", "step time", "gain", "on the command line", text=("on the command line",)
+    )
     for row in document["suggestions"]:
         seconds = format_seconds(row["step_time_s"], 4)
         table.add_row(row["words"], seconds, share_words(row["gain_frac"]), row["set"])
@@ -220,14 +226,14 @@ def _suggestions(document: dict[str, Any]) -> Table:
 
 
 def _inputs(document: dict[str, Any]) -> Table:
-    table = _table("what matters most, 10 % better", "step time", numeric=1, first=1)
+    table = plain_table("what matters most, 10 % better", "step time")
     for row in leading_inputs(document):
         table.add_row(row["words"], f"{100 * row['change_frac']:+.1f} %")
     return table
 
 
 def _run(run: dict[str, Any]) -> Table:
-    table = _table(f"run of {run['steps']:,} steps", "time", "share", numeric=2, first=1)
+    table = plain_table(f"run of {run['steps']:,} steps", "time", "share")
     if run["wall_s"] is None:
         table.add_row("never ends: failures undo work faster than it is done", "", "")
         return table
@@ -247,7 +253,7 @@ def _run(run: dict[str, Any]) -> Table:
 
 
 def _pools(document: dict[str, Any]) -> Table:
-    table = _table("pool", "devices", "got", "busy", "MFU", "memory of a device", "", numeric=5, first=1)
+    table = plain_table("pool", "devices", "got", "busy", "MFU", "memory of a device", "", text=("",))
     for row in document["pools"]:
         table.add_row(
             row["pool"],
@@ -262,7 +268,7 @@ def _pools(document: dict[str, Any]) -> Table:
 
 
 def _published(document: dict[str, Any]) -> Table:
-    table = _table("measured", "predicted", "error", "source", numeric=3)
+    table = plain_table("measured", "predicted", "error", "source", text=("source",))
     for row in document["published"]:
         table.add_row(
             format_seconds(row["measured_s"], 4),
@@ -274,7 +280,7 @@ def _published(document: dict[str, Any]) -> Table:
 
 
 def _parts(document: dict[str, Any]) -> Table:
-    table = _table("where the time goes", "time", "share", numeric=2, first=1)
+    table = plain_table("where the time goes", "time", "share")
     for part in document["parts"]:
         if part["seconds"] > 0:
             table.add_row(part["words"], format_seconds(part["seconds"]), share_words(part["share_frac"]))
@@ -284,9 +290,7 @@ def _parts(document: dict[str, Any]) -> Table:
 def _memory(document: dict[str, Any]) -> Table:
     memory = document["memory"]
     worst = next(rank for rank in memory["ranks"] if rank["rank"] == memory["worst_rank"])
-    table = _table(
-        f"memory of a device, rank {worst['rank']} (the fullest)", "bytes", "share", numeric=2, first=1
-    )
+    table = plain_table(f"memory of a device, rank {worst['rank']} (the fullest)", "bytes", "share")
     for name, size in worst["parts_bytes"].items():
         table.add_row(name, format_bytes(size), share_words(size / memory["capacity_bytes"]))
     table.add_row(
@@ -301,7 +305,7 @@ def _kernels(document: dict[str, Any], count: int = 8) -> Iterator[Table]:
     """The costliest ops, and what their efficiencies lean on: each calibration once, by number."""
     shown = sorted(document["kernels"], key=lambda row: -row["seconds"])[:count]
     legend = list(dict.fromkeys(calibration_words(row) for row in shown))
-    table = _table("costliest ops", "time", "efficiency", "error of the fit", "leans on", numeric=4, first=1)
+    table = plain_table("costliest ops", "time", "efficiency", "error of the fit", "leans on")
     for row in shown:
         error = row["median_error_pct"]
         table.add_row(
@@ -312,7 +316,7 @@ def _kernels(document: dict[str, Any], count: int = 8) -> Iterator[Table]:
             str(1 + legend.index(calibration_words(row))),
         )
     yield table
-    sources = _table("leans on", "", numeric=1)
+    sources = plain_table("leans on", "", text=("",))
     for number, words in enumerate(legend, 1):
         sources.add_row(str(number), words)
     yield sources
@@ -330,14 +334,3 @@ def calibration_words(row: dict[str, Any]) -> str:
         )
         if word
     )
-
-
-def _table(*columns: str, numeric: int = 0, first: int = 0) -> Table:
-    """A plain table; ``numeric`` columns from position ``first`` on are right-aligned."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
-    for place, name in enumerate(columns):
-        table.add_column(
-            name, justify="right" if first <= place < first + numeric else "left", overflow="fold"
-        )
-    table.add_section()
-    return table

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.report import figures
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.html import page
 from sim.units import format_bytes, format_count, format_seconds
 
@@ -75,10 +75,9 @@ def plan_words(row: dict[str, Any]) -> str:
 def _plans(rows: list[dict[str, Any]], title: str) -> Table:
     several = len({(row["devices"], row["global_batch"]) for row in rows}) > 1
     ranked = "closed_form_rank" in rows[0]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in (title, *(("devices", "batch") if several else ()), "step time", "tokens/s a device", "memory",
-                 "closed form", *(("its rank",) if ranked else ())):  # fmt: skip
-        table.add_column(name, justify="left" if name == title else "right", overflow="fold")
+    columns = (title, *(("devices", "batch") if several else ()), "step time", "tokens/s a device", "memory",
+               "closed form", *(("its rank",) if ranked else ()))  # fmt: skip
+    table = plain_table(*columns)
     for row in rows:
         closed = row["closed_form_s"]
         table.add_row(
@@ -94,14 +93,8 @@ def _plans(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def _near(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name, side in (
-        ("faster, but short of memory", "left"),
-        ("step time (closed form)", "right"),
-        ("too much", "right"),
-        ("largest part", "left"),
-    ):
-        table.add_column(name, justify=side, overflow="fold")
+    columns = ("faster, but short of memory", "step time (closed form)", "too much", "largest part")
+    table = plain_table(*columns, text=columns[-1:])
     for row in rows:
         seconds, excess = format_seconds(row["closed_form_s"], 4), format_bytes(row["excess_bytes"])
         table.add_row(plan_words(row), seconds, excess, row["binding_part"])

@@ -21,13 +21,13 @@ from sim.planning.plans.search import (
     played,
     score_of,
     searches,
+    seconds_of,
     with_plan,
 )
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario, as_document
 from sim.training.explain import scenario_memory
-from sim.training.shorter import quick_step_s
 
 __all__ = ["OBJECTIVES", "NoPlanError", "best_plan", "pareto_front", "row", "settings", "tune", "with_plan"]
 
@@ -64,14 +64,14 @@ def tune(
         "fitting": int(sum(one.found.fits.sum() for one in found)),
         "rejected": _rejected(found),
     }
-    if not document["fitting"]:
+    ranked = played(found, fits, objective, top) if document["fitting"] else []
+    if not ranked:
         return document | {
             "plans": [],
             "pareto": [],
             "near_misses": [],
             "smallest": _smallest(scenario, found, fits),
         }
-    ranked = played(found, fits, objective, top)
     best_s = ranked[0][1]
     closed = sorted(
         range(len(ranked)), key=lambda n: known(score_of(objective, ranked[n][0], ranked[n][0].closed_s))
@@ -92,7 +92,6 @@ def row(one: Candidate, seconds: float | None) -> dict[str, Any]:
     training, cluster = one.scenario.training, one.scenario.cluster
     assert training is not None  # made from a training scenario
     plan, devices = training.plan, cluster.devices
-    usable = scenario_memory(one.scenario)[0].usable_bytes
     timed = seconds if seconds is not None else one.closed_s
     tokens = training.global_batch * training.source_tokens
     return {
@@ -105,7 +104,7 @@ def row(one: Candidate, seconds: float | None) -> dict[str, Any]:
         "tokens_per_s": None if timed is None else tokens / timed,
         "tokens_per_s_per_device": None if timed is None else tokens / timed / devices,
         "memory_bytes": one.memory_bytes,
-        "memory_headroom_bytes": usable - one.memory_bytes,
+        "memory_headroom_bytes": one.usable_bytes - one.memory_bytes,
         "set": settings(one),
     }
 
@@ -134,6 +133,9 @@ def settings(one: Candidate) -> list[str]:
         for name in SEARCHED
     ]
     assert one.scenario.training is not None  # made from a training scenario
+    if one.plan.stages:
+        texts.append(f"training.plan.stages={list(one.plan.stages)}")
+    texts += [f"training.plan.{name}=" for name in one.left_out]
     texts.append(f"training.global_batch={one.scenario.training.global_batch}")
     return [*texts, f"cluster.pools.0.nodes={one.scenario.cluster.pools[0].nodes}"]
 
@@ -149,8 +151,10 @@ def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]
         rows += [(number, int(place)) for place in mine]
     front = pareto_front(np.column_stack([np.concatenate(column) for column in (each, memory, devices)]))
     shown = front[np.unique(np.linspace(0, len(front) - 1, min(FRONT, len(front))).astype(int))]
-    candidates = [found[rows[place][0]].candidate(rows[place][1]) for place in shown]
-    played = [row(one, quick_step_s(one.scenario, fits)) for one in candidates]
+    candidates = [form for place in shown for form in found[rows[place][0]].forms(rows[place][1], fits)]
+    played = [row(one, seconds_of(one, fits)) for one in candidates]
+    if not played:
+        return []
     costs = [[1 / one["tokens_per_s"], one["memory_bytes"], one["devices"]] for one in played]
     return [played[place] for place in pareto_front(np.array(costs))]  # the played times stand
 
@@ -178,6 +182,8 @@ def _near_misses(
     limit = known(score_of(objective if objective != "memory" else "step_time", best, best_s))[0]
     missed: list[tuple[float, int, int]] = []
     for number, one in enumerate(found):
+        if one.is_mixed:
+            continue
         score = one.score(objective if objective != "memory" else "step_time", one.found.step_s)
         faster = np.flatnonzero(~one.found.fits & (score < limit))
         missed += ((float(score[place]), number, int(place)) for place in faster)
@@ -209,12 +215,14 @@ def _smallest(scenario: Scenario, found: Sequence[Search], fits: Sequence[Fit]) 
         return None
     search = min(filled, key=lambda one: float(one.found.memory_bytes.min()))
     one = search.candidate(int(np.argmin(search.found.memory_bytes)))
-    worst = max(scenario_memory(one.scenario), key=lambda use: use.total_bytes)
+    worst = max(scenario_memory(one.scenario, fits), key=lambda use: use.total_bytes)
     told = row(one, None) | {
         "excess_bytes": worst.total_bytes - worst.usable_bytes,
         "binding_part": worst.largest_part,
         "nodes_that_fit": None,
     }
+    if search.is_mixed:
+        return told
     now = scenario.cluster.pools[0].nodes
     for factor in (2, 4, 8, 16):
         (larger,) = searches(with_plan(scenario, Plan()), fits, (now * factor,))

@@ -11,10 +11,14 @@ _NOTHING = object()
 
 
 def override(document: dict[str, Any], item: str) -> Fault | None:
-    """Apply one ``path=value`` to the document; the value is TOML, or text when it is not."""
+    """Apply one ``path=value`` to the document; the value is TOML, or text when it is not.
+
+    ``path=`` with nothing after it leaves the key out again, so that its default holds.
+    """
     path, separator, text = item.partition("=")
     if not separator or not path.strip():
         return Fault("--set", item, None, "expected PATH=VALUE, for example cluster.pools.0.nodes=64")
+    leave_out = not text.strip()
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -32,7 +36,12 @@ def override(document: dict[str, Any], item: str) -> Fault | None:
     if isinstance(here, list):
         if not parts[-1].isdigit() or int(parts[-1]) >= len(here):
             return Fault("--set", path, text, f"expected a number from 0 to {len(here) - 1} as the last part")
-        here[int(parts[-1])] = value
+        if leave_out:
+            del here[int(parts[-1])]
+        else:
+            here[int(parts[-1])] = value
+    elif isinstance(here, dict) and leave_out:
+        here.pop(parts[-1], None)
     elif isinstance(here, dict):
         here[parts[-1]] = value
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sim.cost.kernels.sustained import sustained_frac
 from sim.spec.copies import Replica, computes_in, replicas
+from sim.spec.device import Device
 from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster, Pool, Scenario
 from sim.spec.workload import SampleModel, Training
@@ -51,12 +52,7 @@ def places(
 def _place(
     pool: Pool, scenario: Scenario, training: Training, fits: Sequence[Fit], data: int, known: Prices
 ) -> Place:
-    plan, device = training.plan, pool.accelerator.device()
-    if (
-        len(scenario.cluster.pools) > 1 and training.precision not in device.flop_per_s
-    ):  # computed in a wider format, as checks allow
-        rate = device.flop_per_s[computes_in(pool, training.precision) or "fp32"]
-        device = replace(device, flop_per_s={**device.flop_per_s, training.precision: rate})
+    plan, device = training.plan, device_of(pool, training.precision)
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
     talking = groups(plan, data, int(links.scale_up_ranks), int(links.devices_per_node))
     if plan.schedule == "dualpipe":  # two stages on a rank: twice as many ranks hold the same weights
@@ -76,6 +72,18 @@ def _place(
         sustained_frac=kept_frac(pool),
     )
     return Place(pool, pricer, overheads_on(pool, training, fits, ideal=ideal))
+
+
+def device_of(pool: Pool, precision: str) -> Device:
+    """A pool's device; where it lacks the precision with the rate of the wider format that it computes in.
+
+    Checks let that pass only beside other pools.
+    """
+    device = pool.accelerator.device()
+    if precision in device.flop_per_s:
+        return device
+    rate = device.flop_per_s[computes_in(pool, precision) or "fp32"]
+    return replace(device, flop_per_s={**device.flop_per_s, precision: rate})
 
 
 def engines_of(stack: str) -> Mapping[str, str]:
@@ -165,6 +173,7 @@ def shares(
             copies,
             batch_s,
             [seconds * fill for seconds in batch_s],
+            plan.pipeline if plan.virtual_stages > 1 else 1,
         )
         samples = [n * plan.micro_batch for n in every]
     return tuple(Share(*entry) for entry in zip(kinds, most, samples, strict=True))

@@ -51,26 +51,30 @@ def proportional_split(batch: int, sample_s: ArrayLike, exchange_s: float = 0.0)
 
 
 def pool_split(
-    batches: int, copies: Sequence[int], batch_s: Sequence[float], fixed_s: Sequence[float]
+    batches: int,
+    copies: Sequence[int],
+    batch_s: Sequence[float],
+    fixed_s: Sequence[float],
+    least: int = 1,
 ) -> tuple[list[int], list[int]]:
     """Micro-batches of each pool's busiest copy, and of the pool, that make the slowest fastest, max(m_i t_i + f_i).
 
     The level T at which sum n_i (T - f_i) / t_i = batches gives each copy what it has done by then, rounded down; what
-    is left goes one by one to the copy that ends first with it (as :func:`proportional_split`). Every copy has one
-    micro-batch at least: it takes part in the exchange.
+    is left goes one by one to the copy that ends first with it (as :func:`proportional_split`). Every copy has
+    ``least`` micro-batches: one since it takes part in the exchange, as many as stages where it interleaves chunks.
 
     Args:
-        batches: micro-batches of the step over all copies, as many as copies at least.
+        batches: micro-batches of the step over all copies, as many as copies times ``least`` at least.
         copies: copies of the model in each pool, n_i.
         batch_s: seconds a copy needs for one more micro-batch, t_i.
         fixed_s: seconds of a copy whatever its micro-batches (filling its pipeline), f_i.
     """
     n, t, f = (np.asarray(values, dtype=float) for values in (copies, batch_s, fixed_s))
     level = (batches + np.sum(n * f / t)) / np.sum(n / t)
-    mine = np.maximum(np.floor((level - f) / t * (1 - 1e-12)), 1).astype(np.int64)
+    mine = np.maximum(np.floor((level - f) / t * (1 - 1e-12)), least).astype(np.int64)
     done = int(np.sum(mine * n))
-    while done > batches:  # the minimum of one gave too much: take from the copies that end last
-        ends = np.where(mine > 1, mine * t + f, -np.inf)
+    while done > batches:  # the minimum gave too much: take from the copies that end last
+        ends = np.where(mine > least, mine * t + f, -np.inf)
         mine[np.argmax(ends)] -= 1
         done = int(np.sum(mine * n))
     pool = 0

@@ -22,7 +22,7 @@ from sim.spec.parallelism import RECOMPUTE
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.training.memory import UNFOLDING, USABLE_FRAC, state_parts
-from sim.training.mixed import engines_of, kept_frac, overheads_on
+from sim.training.mixed import device_of, engines_of, kept_frac, overheads_on
 from sim.training.system_links import system_links
 
 Floats = NDArray[np.float64]
@@ -49,17 +49,19 @@ class Evaluated:
 def evaluate(scenario: Scenario, fits: Sequence[Fit], space: Space, *, beyond_frac: float = 0.0) -> Evaluated:
     """Memory of every plan, and the step time of those that fit, or miss by up to ``beyond_frac`` of the memory."""
     pool = scenario.cluster.pools[0]
-    device = pool.accelerator.device()
+    device = device_of(pool, space.training.precision)
     usable = USABLE_FRAC * device.memory_bytes
     step_s = np.full(len(space.skeleton), np.inf)
     if not len(step_s):
         return Evaluated(space, np.zeros(0), usable, step_s)
+    ideal = scenario.profile == "ideal"
     links = system_links(pool.system, pool.accelerator, scenario.cluster.fabric)
     pricer = ListPricer(
         device, links, fits, space.training.precision, {},
-        ideal=scenario.profile == "ideal", engines=engines_of(space.training.stack), sustained_frac=kept_frac(pool),
+        ideal=ideal, engines=engines_of(space.training.stack), stated_frac=0.0 if ideal else pool.efficiency_frac,
+        sustained_frac=kept_frac(pool),
     )  # fmt: skip
-    extra = overheads_on(pool, space.training, fits, ideal=pricer.ideal)
+    extra = overheads_on(pool, space.training, fits, ideal=ideal)
     bench = Bench(scenario.cluster.devices, fits, space, tables(space), pricer, extra)
     memory = _memory(bench)
     asked = np.flatnonzero(memory <= usable * (1 + beyond_frac))

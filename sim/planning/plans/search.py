@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.planning.plans.evaluate import Evaluated, evaluate
-from sim.planning.plans.space import plan_space
+from sim.planning.plans.mixed import evaluate_mixed
+from sim.planning.plans.space import LEFT_OPEN, plan_space
 from sim.spec.checks import cross_faults
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel
 from sim.training.explain import scenario_memory
-from sim.training.shorter import quick_step_s
+from sim.training.shorter import played_passes, quick_step_s
+from sim.training.step import predict_step
 
 OBJECTIVES = ("step_time", "tokens_per_s_per_device", "memory")
 CLOSE_FRAC = 0.10
 """Plans whose closed form is within this of the best one are played: in nine of ten plans its error is less
 (docs/sweeps.md)."""
+MIXED_PLAYED = 40
+"""Plans played at least where pools are unlike: the closed form knows one kind of device."""
+MIXED_PASSES = 20_000
+"""Passes of a micro-batch after which no more of them are played (some ten seconds)."""
 NEAR_FRAC = 0.10
 """A near miss needs at most this much more memory than there is."""
 
@@ -44,6 +51,11 @@ class Candidate:
     closed_s: float | None
     """Closed form; None for a schedule that has none."""
     memory_bytes: float
+    usable_bytes: float
+    left_out: tuple[str, ...] = ()
+    """What the scenario's own plan says and this one leaves to the default."""
+    played_s: float | None = None
+    """Step time on the engine, where it had to be played to know who holds what."""
 
     @property
     def plan(self) -> Plan:
@@ -58,6 +70,12 @@ class Search:
 
     scenario: Scenario
     found: Evaluated
+    """Where pools are unlike: see :func:`sim.planning.plans.mixed.evaluate_mixed`."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the cluster has unlike devices: then the closed form only sifts, and the engine ranks."""
+        return len(self.scenario.cluster.pools) > 1
 
     def score(self, objective: str, seconds: Floats) -> Floats:
         """What is made small: seconds of a sample, device-seconds of a sample, or bytes (then seconds)."""
@@ -74,11 +92,45 @@ class Search:
 
     def candidate(self, row: int) -> Candidate:
         """One row as a whole scenario."""
+        training, plan = self.scenario.training, self.found.space.plan(row)
+        assert training is not None  # made from a training scenario
+        left_out = tuple(name for name in LEFT_OPEN if getattr(training.plan, name) != getattr(plan, name))
         return Candidate(
-            with_plan(self.scenario, self.found.space.plan(row)),
+            with_plan(self.scenario, plan),
             float(self.found.step_s[row]),
             float(self.found.memory_bytes[row]),
+            self.found.usable_bytes,
+            left_out,
         )
+
+    def forms(self, row: int, fits: Sequence[Fit]) -> list[Candidate]:
+        """One row in every way that the pools can hold it: whole copies on each, or stages dealt out over them.
+
+        Layers and samples are then shared out by speed and memory (:mod:`sim.training.mixed`); only ways that are legal
+        and fit are told.
+        """
+        whole = self.candidate(row)
+        if not self.is_mixed:
+            return [whole]
+        cluster, stages = self.scenario.cluster, whole.plan.pipeline
+        shares = [pool.devices * stages / cluster.devices for pool in cluster.pools]
+        ways: list[tuple[str, ...]] = [()]
+        if all(share == round(share) and share >= 1 for share in shares):
+            dealt = ((pool.name,) * round(share) for pool, share in zip(cluster.pools, shares, strict=True))
+            ways.append(tuple(chain.from_iterable(dealt)))
+        made = []
+        for way in ways:
+            changed = with_plan(self.scenario, replace(whole.plan, stages=way))
+            if cross_faults(changed.cluster, changed.training, ""):
+                continue
+            result = predict_step(changed, fits)
+            if all(use.fits for use in result.memory):
+                worst = max(result.memory, key=lambda use: use.total_bytes / use.usable_bytes)
+                left_out = tuple(name for name in whole.left_out if name != "stages" or not way)
+                made.append(
+                    Candidate(changed, None, worst.total_bytes, worst.usable_bytes, left_out, result.step_s)
+                )
+        return made
 
 
 def with_plan(scenario: Scenario, plan: Plan) -> Scenario:
@@ -100,13 +152,22 @@ def searches(
         raise NoPlanError("the scenario has no [training] section: there is no plan to tune")
     if isinstance(training.model, SampleModel):
         raise NoPlanError("a model known only by its FLOP is not cut: there is no plan to tune")
-    pool = scenario.cluster.pools[0]
+    pool, mixed = scenario.cluster.pools[0], len(scenario.cluster.pools) > 1
+    if nodes and mixed:
+        raise NoPlanError(
+            "the cluster has several pools: which of them other numbers of nodes are of is not said"
+        )
     for count in nodes or (pool.nodes,):
         for batch in batches or (training.global_batch,):
-            cluster = replace(scenario.cluster, pools=(replace(pool, nodes=count),))
-            job = replace(training, global_batch=batch)
-            tried = replace(scenario, cluster=cluster, training=job)
-            yield Search(tried, evaluate(tried, fits, plan_space(tried), beyond_frac=NEAR_FRAC))
+            cluster = (
+                scenario.cluster if mixed else replace(scenario.cluster, pools=(replace(pool, nodes=count),))
+            )
+            tried = replace(scenario, cluster=cluster, training=replace(training, global_batch=batch))
+            yield Search(tried, evaluate_mixed(tried, fits) if mixed else _evaluated(tried, fits))
+
+
+def _evaluated(scenario: Scenario, fits: Sequence[Fit]) -> Evaluated:
+    return evaluate(scenario, fits, plan_space(scenario), beyond_frac=NEAR_FRAC)
 
 
 def best_plan(scenario: Scenario, fits: Sequence[Fit]) -> Scenario:
@@ -123,6 +184,8 @@ def best_plan(scenario: Scenario, fits: Sequence[Fit]) -> Scenario:
     if not search.found.fits.any():
         return search.candidate(int(np.argmin(search.found.memory_bytes))).scenario
     ranked = played([search], fits, "step_time", 5)
+    if not ranked:
+        raise NoPlanError("no plan is legal and fits on the pools as they are")
     return ranked[0][0].scenario
 
 
@@ -143,22 +206,54 @@ def played(
     order = np.argsort(score, kind="stable")
     near = int((score <= score[order[0]] * (1 + CLOSE_FRAC)).sum())
     count = min(max(min(near, 2 * top), top), len(order))
-    first = [rows[place] for place in order[:count]]
-    chosen = [found[number].candidate(place) for number, place in first]
+    if any(one.is_mixed for one in found):
+        count = max(count, MIXED_PLAYED)
+    first = _unlike(found, [rows[place] for place in order], count)
+    chosen, passes = [], 0
+    for number, place in first:
+        forms = found[number].forms(place, fits) if passes < MIXED_PASSES else []
+        passes += sum(played_passes(one.scenario) for one in forms if found[number].is_mixed)
+        chosen += forms
     few = max(top // 2, 1)
     chosen += [twin for one in chosen[:few] if (twin := _dual_pipe(one)) is not None]
     for number, one in enumerate(found):
         chosen += _gathered(one, [place for whose, place in first[:few] if whose == number], fits)
     unique = list({one.scenario.content_hash: one for one in chosen}.values())
-    timed = [(one, quick_step_s(one.scenario, fits)) for one in unique]
+    timed = [(one, seconds_of(one, fits)) for one in unique]
     return sorted(timed, key=lambda pair: known(score_of(objective, *pair)))
+
+
+def seconds_of(one: Candidate, fits: Sequence[Fit]) -> float:
+    """Step time of a candidate on the engine, s."""
+    return quick_step_s(one.scenario, fits) if one.played_s is None else one.played_s
+
+
+def _unlike(found: Sequence[Search], rows: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """The first ``count`` rows, of those that differ in nothing but a choice without effect the first.
+
+    On unlike pools one row for each way to cut model and batch and to share state out: how evenly the work can be dealt
+    out, and how often all wait for the slowest link, hang on these.
+    """
+    chosen: dict[tuple[float, ...], tuple[int, int]] = {}
+    for number, place in rows:
+        one = found[number].found
+        skeleton = int(one.space.skeleton[place])
+        same: tuple[float, ...] = number, skeleton, one.step_s[place], one.memory_bytes[place]
+        if found[number].is_mixed:
+            cut = one.space.skeletons[skeleton]
+            shared = one.space.frees[int(one.space.free[place])].zero_stage
+            same = number, cut.tensor, cut.pipeline, cut.context, cut.expert, cut.micro_batch, shared
+        chosen.setdefault(same, (number, place))
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
 
 
 def _gathered(search: Search, rows: Sequence[int], fits: Sequence[Fit]) -> list[Candidate]:
     """The plans at ``rows`` without sequence parallelism, where that goes and fits."""
     space = search.found.space
     rows = [row for row in rows if space.skeletons[space.skeleton[row]].sequence_parallel]
-    if not rows:
+    if not rows or search.is_mixed:
         return []
     skeletons = tuple(space.skeletons[space.skeleton[row]]._replace(sequence_parallel=False) for row in rows)
     few = replace(space, skeletons=skeletons, skeleton=np.arange(len(rows)), free=space.free[rows])
@@ -186,9 +281,11 @@ def _dual_pipe(one: Candidate) -> Candidate | None:
     """The same plan under DualPipe where that goes and fits."""
     plan = replace(one.plan, schedule="dualpipe", virtual_stages=1)
     changed = with_plan(one.scenario, plan)
-    if plan.pipeline == 1 or cross_faults(changed.cluster, changed.training, ""):
+    mixed = len(one.scenario.cluster.pools) > 1
+    if plan.pipeline == 1 or mixed or cross_faults(changed.cluster, changed.training, ""):
         return None
     memory = scenario_memory(changed)
     if not all(use.fits for use in memory):
         return None
-    return Candidate(changed, None, max(use.total_bytes for use in memory))
+    worst = max(memory, key=lambda use: use.total_bytes)
+    return replace(one, scenario=changed, closed_s=None, memory_bytes=worst.total_bytes)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,10 @@ from sim.spec.parallelism import RECOMPUTE, Plan
 from sim.spec.scenario import Scenario
 from sim.spec.workload import SampleModel, Training
 
-MICRO_BATCHES = (1, 2, 4, 8)
-"""Micro-batch sizes tried; larger ones gain little and fill memory (assumed)."""
+LEAST_MICRO_BATCH = 8
+MICRO_BATCH_TOKENS = 32_768
+"""Micro-batches tried are powers of two up to 8 samples and up to so many tokens (samples of models without tokens):
+larger ones gain little, since kernels are as fast as they get, and fill memory (assumed)."""
 MIN_CONTEXT_TOKENS = 1024
 """Tokens a context rank keeps at least: fewer than a few attention tiles (assumed)."""
 VIRTUAL_STAGES = (1, 2, 3, 4, 6, 8)
@@ -31,6 +34,9 @@ VIRTUAL_STAGES = (1, 2, 3, 4, 6, 8)
 ZERO_STAGES = (0, 1, 2, 3)
 SCHEDULES = ("1f1b", "zb-h1")
 """Schedules of the closed form that are tried; GPipe takes as long as 1F1B and keeps more (Narayanan et al. 2019)."""
+
+LEFT_OPEN: dict[str, Any] = {"shard_ranks": 0, "recompute_layers": None, "stages": (), "layers_per_stage": ()}
+"""What a plan may say that holds for its own cut alone: a searched plan leaves it to the default."""
 
 Ints = NDArray[np.int64]
 
@@ -89,7 +95,8 @@ def plan_space(scenario: Scenario) -> Space:
     training = scenario.training
     if training is None:
         raise ValueError("the scenario has no [training] section: there is no plan to tune")
-    base = replace(training.plan, zero_stage=0, recompute="none", offload_optimizer=False, shard_ranks=0)
+    open_plan = replace(training.plan, **LEFT_OPEN)
+    base = replace(open_plan, zero_stage=0, recompute="none", offload_optimizer=False)
     if base.parameter_server is not None or base.local_steps > 1:
         base = replace(base, overlap_parameters=False)
     refused: Counter[str] = Counter()
@@ -107,7 +114,7 @@ def plan_space(scenario: Scenario) -> Space:
     keep = np.array(
         [[_goes(one, free, training.plan) for free in frees] for one in legal], dtype=bool
     ).reshape(-1)
-    kept_training = replace(training, auto_plan=False, plan=replace(training.plan, shard_ranks=0))
+    kept_training = replace(training, auto_plan=False, plan=open_plan)
     return Space(kept_training, tuple(legal), frees, skeleton_of[keep], free_of[keep], refused)
 
 
@@ -142,7 +149,7 @@ def _skeletons(scenario: Scenario, training: Training, cut: Cut) -> Iterator[Ske
     """Micro-batches and schedules of one legal cut."""
     tensor, pipeline, context, expert, scattered = cut
     data = scenario.cluster.devices // (tensor * pipeline * context)
-    for micro_batch in MICRO_BATCHES:
+    for micro_batch in _micro_batches(training):
         if training.global_batch % (data * micro_batch) == 0:
             passes = training.global_batch // (data * micro_batch)
             for virtual, schedule in _chunks(pipeline, passes, training):
@@ -150,6 +157,11 @@ def _skeletons(scenario: Scenario, training: Training, cut: Cut) -> Iterator[Ske
                     yield Skeleton(
                         tensor, pipeline, context, expert, micro_batch, virtual, schedule, scattered
                     )
+
+
+def _micro_batches(training: Training) -> Iterator[int]:
+    most = max(LEAST_MICRO_BATCH, MICRO_BATCH_TOKENS // max(training.source_tokens, 1))
+    return takewhile(lambda size: size <= most, (1 << power for power in count()))
 
 
 def _layer_cuts(scenario: Scenario, training: Training) -> Iterator[tuple[int, int]]:

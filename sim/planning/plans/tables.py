@@ -16,7 +16,7 @@ from sim.planning.plans.space import Skeleton, Space
 from sim.spec.model import Model
 from sim.spec.ops import Block
 from sim.spec.parallelism import RECOMPUTE
-from sim.spec.parameter_count import weights
+from sim.spec.parameter_count import NotCountable, weights
 from sim.spec.workload import Training
 from sim.training.layers import Network, layers_by_rank, network
 from sim.training.weights import Held
@@ -62,7 +62,7 @@ def tables(space: Space) -> Tables:
     model = space.training.model
     if not isinstance(model, Model):
         raise ValueError("a model known only by its FLOP has no plan to tune: it is not cut")
-    tied = weights(model).head == 0  # then the last of several stages holds a copy of the embedding
+    tied = _is_tied(model)  # then the last of several stages holds a copy of the embedding
     index, uniques = indexed(
         space.skeletons,
         lambda s: (
@@ -82,6 +82,14 @@ def tables(space: Space) -> Tables:
         index,
         np.array([names.index(block.name) for block in one.layers], dtype=np.int64),
     )
+
+
+def _is_tied(model: Model) -> bool:
+    """Whether embedding and head share their weights; networks told layer by layer are not cut into stages."""
+    try:
+        return weights(model).head == 0
+    except NotCountable:
+        return False
 
 
 def indexed(items: Sequence[Skeleton], key: Callable[[Skeleton], Any]) -> tuple[Ints, list[int]]:

@@ -1,0 +1,36 @@
+"""Where tables are written: a terminal in its own width, a file or a pipe in one wide enough to read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+
+from rich.console import Console
+from rich.table import Table
+
+PIPED_COLUMNS = 120
+"""Width where nobody's terminal says otherwise."""
+
+
+def screen(columns: int = PIPED_COLUMNS) -> Console:
+    """Standard output; ``columns`` wide where it is not a terminal and COLUMNS is not set."""
+    own = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if own else columns)
+
+
+def plain_table(*columns: str, text: Collection[str] = (), title: str = "") -> Table:
+    """A plain table: the first column and those in ``text`` are words, the others figures, aligned on the right."""
+    made = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title_justify="left",
+        title=title or None,
+    )
+    for place, name in enumerate(columns):
+        words = place == 0 or name in text
+        made.add_column(name, justify="left" if words else "right", overflow="fold")
+    made.show_header = any(columns)
+    return made
