@@ -46,6 +46,8 @@ def tune(
     report: Report = None,
 ) -> None:
     """Search every legal plan: timed by the closed form, the best simulated; the simulation stands."""
+    from shlex import quote
+
     from app.cli.run import write_text
     from app.report import tune as faces
     from sim.planning.launch_arguments import FRAMEWORKS, launch
@@ -73,9 +75,13 @@ def tune(
     except ProfileError as error:
         refuse(str(error))
     document: dict[str, Any] = {"scenario": resolved.name, "hash": resolved.content_hash, **found}
+    best = [*(set_ or []), *plan_settings(resolved, found["plans"][0])] if found["plans"] else []
+    if found["plans"]:
+        document["command"] = " ".join(
+            ["rackcast run", quote(str(scenario)), *(f"--set {quote(one)}" for one in best)]
+        )
     if found["plans"] and export is not None:
-        best = load_scenario(scenario, [*(set_ or []), *plan_settings(resolved, found["plans"][0])], seed)
-        content, missing = launch(best, export)
+        content, missing = launch(load_scenario(scenario, best, seed), export)
         document["export"] = {"framework": export, "content": content, "missing": missing}
     if json:
         print_json(document)

@@ -67,8 +67,8 @@ def parts_side_by_side(names: list[str], parts: list[dict[str, Any]]) -> go.Figu
     return styled(figure)
 
 
-def pareto(rows: list[dict[str, Any]], labels: list[str]) -> go.Figure:
-    """Points of a front: tokens per second against memory to spare, one colour a cluster size."""
+def pareto(rows: list[dict[str, Any]], labels: list[str], unit: str = "tokens") -> go.Figure:
+    """Points of a front: tokens (or samples) per second against memory to spare, one colour a cluster size."""
     figure = go.Figure()
     colours = dict(zip(sorted({row["devices"] for row in rows}), MEMORY_COLOURS * len(rows), strict=False))
     for devices, colour in colours.items():
@@ -78,10 +78,10 @@ def pareto(rows: list[dict[str, Any]], labels: list[str]) -> go.Figure:
             y=[row["tokens_per_s"] for row, _ in mine],
             text=[label for _, label in mine], name=f"{devices:,} devices", mode="markers+lines",
             marker={"size": 10, "color": colour}, line={"color": colour, "dash": "dot"},
-            hovertemplate="%{text}<br>%{y:,.0f} tokens/s, %{x:.1f} GiB to spare<extra></extra>",
+            hovertemplate=f"%{{text}}<br>%{{y:,.0f}} {unit}/s, %{{x:.1f}} GiB to spare<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=380, xaxis_title="memory to spare on the fullest device, GiB")
-    figure.update_yaxes(title="tokens/s", rangemode="tozero")
+    figure.update_yaxes(title=f"{unit}/s", rangemode="tozero")
     return styled(figure)
 
 

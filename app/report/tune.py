@@ -31,15 +31,15 @@ def print_tuning(document: dict[str, Any]) -> None:
     console.print(f"[bold]{document['scenario']}[/bold]")
     console.print(f"{document['searched']:,} plans searched, {document['fitting']:,} fit in memory")
     if document["plans"]:
-        console.print(_plans(document["plans"], "best plans, simulated"))
+        console.print(_plans(document["plans"], "best plans, simulated", document["unit"]))
         if document["order_differs"]:
             console.print(
                 "The closed form ranks them otherwise (last column); the simulation stands.", style="dim"
             )
+        console.print(f"\n{document['command']}\n", markup=False, soft_wrap=True)
         console.print(
-            "\n" + "rackcast run ... " + " ".join(f"--set {text}" for text in document["plans"][0]["set"])
+            _plans(document["pareto"], "front of speed, memory to spare and devices", document["unit"])
         )
-        console.print(_plans(document["pareto"], "front of speed, memory to spare and devices"))
     if document["near_misses"]:
         console.print(_near(document["near_misses"]))
     if document.get("smallest"):
@@ -53,7 +53,7 @@ def print_tuning(document: dict[str, Any]) -> None:
 def tuning_report(document: dict[str, Any]) -> str:
     """The search as one HTML file that opens offline."""
     front = document["pareto"]
-    chart = figures.pareto(front, [plan_words(row) for row in front]) if front else None
+    chart = figures.pareto(front, [plan_words(row) for row in front], document["unit"]) if front else None
     return page("tune.html", chart, document=document, words=plan_words)
 
 
@@ -72,10 +72,10 @@ def plan_words(row: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def _plans(rows: list[dict[str, Any]], title: str) -> Table:
+def _plans(rows: list[dict[str, Any]], title: str, unit: str) -> Table:
     several = len({(row["devices"], row["global_batch"]) for row in rows}) > 1
     ranked = "closed_form_rank" in rows[0]
-    columns = (title, *(("devices", "batch") if several else ()), "step time", "tokens/s a device", "memory",
+    columns = (title, *(("devices", "batch") if several else ()), "step time", f"{unit}/s a device", "memory",
                "closed form", *(("its rank",) if ranked else ()))  # fmt: skip
     table = plain_table(*columns)
     for row in rows:

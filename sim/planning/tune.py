@@ -24,6 +24,7 @@ from sim.planning.plans.search import (
     seconds_of,
     with_plan,
 )
+from sim.planning.plans.space import LEFT_OPEN
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario, as_document
@@ -50,7 +51,8 @@ def tune(
     """Search, and say what was found, ready for JSON.
 
     ``plans`` are the ``top`` by played time, each with its closed form and the rank it had there; ``pareto`` the front
-    of time a sample, memory headroom and devices; ``near_misses`` faster plans that need a little more memory;
+    of time a sample, memory headroom and devices; ``unit`` what ``tokens_per_s`` counts (samples without tokens);
+    ``near_misses`` faster plans that need a little more memory;
     ``rejected`` why the others are not plans; ``smallest`` is told where nothing fits.
 
     Raises:
@@ -60,6 +62,9 @@ def tune(
     searched = sum(len(one.found.step_s) for one in found)
     document: dict[str, Any] = {
         "objective": objective,
+        "unit": "tokens"
+        if scenario.training is not None and scenario.training.source_tokens > 1
+        else "samples",
         "searched": searched,
         "fitting": int(sum(one.found.fits.sum() for one in found)),
         "rejected": _rejected(found),
@@ -122,22 +127,34 @@ SEARCHED = (
     "zero_stage",
     "offload_optimizer",
 )
-"""Fields of a plan that are searched; all others stay as the scenario has them, ``shard_ranks`` at 0."""
+"""Fields of a plan that are searched; others stay as the scenario has them, but for what holds for one cut alone."""
 
 
 def settings(one: Candidate) -> list[str]:
-    """``PATH=VALUE`` for ``--set``, of everything that was searched."""
-    values = as_document(one.plan)
+    """``PATH=VALUE`` for ``--set``, of everything that differs from what the scenario says itself."""
+    mine, own = one.scenario.training, one.asked.training
+    assert mine is not None  # made from a training scenario
+    assert own is not None
+    values, before = as_document(mine.plan), as_document(own.plan)
     texts = [
-        f"training.plan.{name}={str(values[name]).lower() if isinstance(values[name], bool) else values[name]}"
-        for name in SEARCHED
+        f"training.plan.{name}={_toml(values[name])}"
+        for name in (*SEARCHED, *LEFT_OPEN)
+        if values[name] != before[name]
     ]
-    assert one.scenario.training is not None  # made from a training scenario
-    if one.plan.stages:
-        texts.append(f"training.plan.stages={list(one.plan.stages)}")
-    texts += [f"training.plan.{name}=" for name in one.left_out]
-    texts.append(f"training.global_batch={one.scenario.training.global_batch}")
-    return [*texts, f"cluster.pools.0.nodes={one.scenario.cluster.pools[0].nodes}"]
+    if mine.global_batch != own.global_batch:
+        texts.append(f"training.global_batch={mine.global_batch}")
+    nodes = one.scenario.cluster.pools[0].nodes
+    return [
+        *texts,
+        *([f"cluster.pools.0.nodes={nodes}"] if nodes != one.asked.cluster.pools[0].nodes else []),
+    ]
+
+
+def _toml(value: Any) -> str:
+    """A value as ``--set`` takes it; nothing where the key is left out."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value in (None, (), []) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]]:

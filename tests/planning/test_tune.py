@@ -236,3 +236,65 @@ def test_launch_arguments_say_the_plan_and_what_they_cannot_say() -> None:
 def test_every_schedule_of_the_search_has_a_closed_form() -> None:
     space = plan_space(grid(4, 8))
     assert {one.schedule for one in space.skeletons} <= set(SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    "file", ["resnet-50-8-v100", "unet3d-8-a100", "conformer-l-8-a100", "dlrm-dcnv2-8-h100"]
+)
+def test_networks_told_layer_by_layer_have_plans_too(file: str) -> None:
+    path = ROOT / "scenarios" / f"{file}.toml"
+    best = tune(sim.load(path), FITS, top=2)["plans"][0]
+    again = sim.run(sim.load(path, best["set"]))
+    assert again.step_s == pytest.approx(best["step_time_s"], rel=1e-6)
+    assert again.step_s <= sim.run(sim.load(path)).step_s
+
+
+def test_a_plan_drops_what_held_for_another_cut_alone() -> None:
+    path = ROOT / "scenarios" / "llama-2-7b-fsdp-8-a100.toml"
+    best = tune(sim.load(path), FITS, top=2)["plans"][0]
+    assert "training.plan.recompute_layers=" in best["set"]
+    assert sim.run(sim.load(path, best["set"])).step_s == pytest.approx(best["step_time_s"], rel=1e-6)
+
+
+MIXED = """
+name = "two kinds"
+[[cluster.pools]]
+name = "new"
+system = { base = "dgx-h100", gpus_per_node = 2 }
+nodes = 1
+[[cluster.pools]]
+name = "old"
+system = { base = "dgx-a100-80gb", gpus_per_node = 2 }
+nodes = 1
+[training]
+model = "gpt3-small"
+sequence = 1024
+global_batch = 32
+precision = "bf16"
+"""
+
+
+def test_unlike_pools_get_whole_copies_or_stages_whichever_is_faster() -> None:
+    scenario = loads(MIXED, "mixed")
+    found = tune(scenario, FITS, top=4)
+    best = found["plans"][0]
+    assert [row["step_time_s"] for row in found["plans"]] == sorted(
+        row["step_time_s"] for row in found["plans"]
+    )
+    assert sim.run(loads(MIXED, "mixed", best["set"])).step_s == pytest.approx(best["step_time_s"], rel=1e-6)
+    for plan in (
+        "",
+        "training.plan={micro_batch=4}",
+        "training.plan={pipeline=2,stages=['new','old'],micro_batch=2}",
+    ):
+        own = loads(MIXED, "mixed", [plan] if plan else [])
+        assert best["step_time_s"] <= sim.run(own).step_s * (1 + 1e-9)
+    with pytest.raises(NoPlanError, match="several pools"):
+        tune(scenario, FITS, nodes=(2,))
+
+
+def test_more_of_a_slow_pool_than_it_can_interleave_still_runs() -> None:
+    chunks = "training.plan={pipeline=2,virtual_stages=2,micro_batch=4}"
+    slow = ["cluster.pools.1.efficiency_frac=0.01", "cluster.pools.0.efficiency_frac=0.9"]
+    result = sim.run(loads(MIXED, "mixed", [chunks, *slow]))
+    assert result.step_s > 0

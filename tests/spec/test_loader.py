@@ -117,6 +117,12 @@ def test_an_override_that_leads_nowhere_is_refused(small: str, override: str, me
     assert message in faults_of(small, (override,))[0]
 
 
+def test_an_override_with_nothing_after_it_leaves_the_key_out_again(small: str) -> None:
+    told = loads(small, overrides=["training.plan.tensor=2", "training.plan.tensor="])
+    assert told.training is not None
+    assert told.training.plan.tensor == 1
+
+
 def test_an_override_may_change_one_number_of_a_catalogue_entry(small: str) -> None:
     scenario = loads(
         small,

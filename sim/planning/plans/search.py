@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sim.planning.plans.evaluate import Evaluated, evaluate
 from sim.planning.plans.mixed import evaluate_mixed
-from sim.planning.plans.space import LEFT_OPEN, plan_space
+from sim.planning.plans.space import plan_space
 from sim.spec.checks import cross_faults
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
@@ -52,8 +52,8 @@ class Candidate:
     """Closed form; None for a schedule that has none."""
     memory_bytes: float
     usable_bytes: float
-    left_out: tuple[str, ...] = ()
-    """What the scenario's own plan says and this one leaves to the default."""
+    asked: Scenario
+    """As the search was asked: with its own plan, batch and nodes."""
     played_s: float | None = None
     """Step time on the engine, where it had to be played to know who holds what."""
 
@@ -69,6 +69,8 @@ class Search:
     """The plans of one cluster size and batch, evaluated."""
 
     scenario: Scenario
+    asked: Scenario
+    """With the batch and the nodes that it came with."""
     found: Evaluated
     """Where pools are unlike: see :func:`sim.planning.plans.mixed.evaluate_mixed`."""
 
@@ -92,15 +94,12 @@ class Search:
 
     def candidate(self, row: int) -> Candidate:
         """One row as a whole scenario."""
-        training, plan = self.scenario.training, self.found.space.plan(row)
-        assert training is not None  # made from a training scenario
-        left_out = tuple(name for name in LEFT_OPEN if getattr(training.plan, name) != getattr(plan, name))
         return Candidate(
-            with_plan(self.scenario, plan),
+            with_plan(self.scenario, self.found.space.plan(row)),
             float(self.found.step_s[row]),
             float(self.found.memory_bytes[row]),
             self.found.usable_bytes,
-            left_out,
+            self.asked,
         )
 
     def forms(self, row: int, fits: Sequence[Fit]) -> list[Candidate]:
@@ -126,9 +125,8 @@ class Search:
             result = predict_step(changed, fits)
             if all(use.fits for use in result.memory):
                 worst = max(result.memory, key=lambda use: use.total_bytes / use.usable_bytes)
-                left_out = tuple(name for name in whole.left_out if name != "stages" or not way)
                 made.append(
-                    Candidate(changed, None, worst.total_bytes, worst.usable_bytes, left_out, result.step_s)
+                    Candidate(changed, None, worst.total_bytes, worst.usable_bytes, self.asked, result.step_s)
                 )
         return made
 
@@ -163,7 +161,7 @@ def searches(
                 scenario.cluster if mixed else replace(scenario.cluster, pools=(replace(pool, nodes=count),))
             )
             tried = replace(scenario, cluster=cluster, training=replace(training, global_batch=batch))
-            yield Search(tried, evaluate_mixed(tried, fits) if mixed else _evaluated(tried, fits))
+            yield Search(tried, scenario, evaluate_mixed(tried, fits) if mixed else _evaluated(tried, fits))
 
 
 def _evaluated(scenario: Scenario, fits: Sequence[Fit]) -> Evaluated:
@@ -257,7 +255,7 @@ def _gathered(search: Search, rows: Sequence[int], fits: Sequence[Fit]) -> list[
         return []
     skeletons = tuple(space.skeletons[space.skeleton[row]]._replace(sequence_parallel=False) for row in rows)
     few = replace(space, skeletons=skeletons, skeleton=np.arange(len(rows)), free=space.free[rows])
-    twins = Search(search.scenario, evaluate(search.scenario, fits, few))
+    twins = Search(search.scenario, search.asked, evaluate(search.scenario, fits, few))
     candidates = [twins.candidate(int(row)) for row in np.flatnonzero(twins.found.fits)]
     return [one for one in candidates if not cross_faults(one.scenario.cluster, one.scenario.training, "")]
 
