@@ -64,7 +64,7 @@ def validate_scheduling(folder: Path) -> dict[str, Any]:
     the mean wait under our own default rules) and ``skipped`` (file -> reason)."""
     if not folder.is_dir():
         raise ValidationError(f"{folder}: no such folder")
-    cases, skipped = _cases(folder)
+    cases, skipped = read_cases(folder)
     reference = folder / "reference_cases.json"
     if not cases and not skipped and not reference.is_file():
         raise ValidationError(f"{folder}: neither cases.csv with rows nor reference_cases.json")
@@ -90,7 +90,8 @@ def validate_scheduling(folder: Path) -> dict[str, Any]:
     }
 
 
-def _cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
+def read_cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
+    """Rows of ``cases.csv`` that can be played, and file -> reason for the rest."""
     path = folder / "cases.csv"
     if not path.is_file():
         return [], {}
@@ -172,15 +173,21 @@ def jobs_of(table: Table) -> list[Job]:
     return sorted(jobs, key=lambda job: job.submit_s)
 
 
-def _compare(case: Case, table: Table) -> dict[str, Any]:
-    jobs = jobs_of(table)
+def as_the_peer(case: Case) -> tuple[Policy, Rules]:
+    """The policy and the rules of the house as that peer has them (its end lag is added to the durations)."""
     tick = case.event_rule.startswith("tick")
-    overhead = overhead_s(case.overhead)
     policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), _OWN[case.policy])
     if isinstance(policy, TickTiresias) and case.interval_s:
         policy = replace(policy, interval_s=case.interval_s)
+    return policy, Rules(
+        preemption_overhead_s=overhead_s(case.overhead), one_pass=tick, completions_first=tick
+    )
+
+
+def _compare(case: Case, table: Table) -> dict[str, Any]:
+    jobs = jobs_of(table)
+    policy, rules = as_the_peer(case)
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
-    rules = Rules(preemption_overhead_s=overhead, one_pass=tick, completions_first=tick)
     theirs = _records(lagging, case, policy, rules)
     identical = 0
     for row in table.rows:
@@ -189,7 +196,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
         if "preemptions" in table.columns:
             same = same and record.preemptions == table.number(row, "preemptions")
         identical += same
-    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=overhead))
+    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=rules.preemption_overhead_s))
     peer_s = sum(table.number(row, "start_s") - table.number(row, "submit_s") for row in table.rows)
     ours_s = sum(record.start_s - record.submit_s for record in ours.values() if record.start_s is not None)
     table.refuse()
