@@ -19,6 +19,7 @@ from sim.cluster.nodes import Ground
 from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
 from sim.cluster.queue import Waiting
+from sim.cluster.recovery import NEVER
 from sim.cluster.rules import Rules
 from sim.cluster.settle import settle
 from sim.cluster.state import NOWHERE, JobState
@@ -125,8 +126,10 @@ class Board:
     def natural_end_s(self, state: JobState) -> float:
         """When a running job is done if nothing more happens to it."""
         recovery = self.rules.recovery(state.job)
-        wall_s = recovery.wall_s(useful_needed_s(state), restarted=state.restarted)
-        return state.since_s + state.owed_s + wall_s
+        needed_s = useful_needed_s(state)
+        if recovery is not NEVER:
+            needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
+        return state.since_s + state.owed_s + needed_s
 
     def go(self, state: JobState, placed: Any, gpus: int) -> None:
         """Devices are taken: a stretch begins."""

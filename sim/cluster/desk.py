@@ -86,13 +86,14 @@ class Desk:
                     f"policy {self._policy.name} raised {type(error).__name__}: {error} at {now} s, "
                     f"after {_told(decision)}"
                 ) from error
-            done = self._carry_out(decision)
+            if type(decision) is Start and type(decision.state) is JobState:
+                done = self._start(decision)
+            else:
+                done = self._carry_out(decision)
             budget -= 1
         raise PolicyError(f"policy {self._policy.name} goes in circles at {now} s: {_told(decision)}")
 
     def _carry_out(self, decision: Decision) -> bool:
-        if type(decision) is Start and type(decision.state) is JobState:
-            return self._start(decision)
         if type(decision) is Wake:
             return self._wake_at(decision.at_s)
         state = getattr(decision, "state", None)

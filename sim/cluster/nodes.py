@@ -118,6 +118,9 @@ class Rows:
         if not self._counts[free]:
             self._filled |= 1 << free
         self._counts[free] += 1
+        self._list(node, free)
+
+    def _list(self, node: int, free: int) -> None:
         listed = self._listed.get(free)
         if listed is None:
             listed = self._listed[free] = bytearray(len(self.free))
@@ -129,10 +132,20 @@ class Rows:
     def change(self, node: int, by: int) -> None:
         """Give back (+) or take (-) devices of a node."""
         old = self.free[node]
-        self.free[node] = old + by
-        if not self.closed[node]:
-            self._leave(old)
-            self._enter(node, old + by)
+        new = self.free[node] = old + by
+        if self.closed[node]:
+            return
+        counts = self._counts
+        # what _leave and _enter do, without the calls: nothing else happens as often
+        left = counts[old] = counts[old] - 1
+        if not left:
+            self._filled ^= 1 << old
+        if not counts[new]:
+            self._filled |= 1 << new
+        counts[new] += 1
+        listed = self._listed.get(new)
+        if listed is None or not listed[node]:
+            self._list(node, new)
 
     def close(self, node: int) -> bool:
         """Count one more outage on a node; True where it was open."""
