@@ -66,7 +66,10 @@ class Desk:
                 if watch is not None:
                     watch.begin()
                 if send is None:
-                    send = _sender(self._policy.decide(view))
+                    decisions = self._policy.decide(view)
+                    if type(decisions) is tuple and not decisions:
+                        raise StopIteration
+                    send = _sender(decisions)
                 decision = send(done)
                 if watch is not None:
                     watch.end()

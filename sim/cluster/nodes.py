@@ -175,7 +175,7 @@ class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
     __slots__ = (
-        "_placement",
+        "_find",
         "_possible",
         "_rows",
         "_single",
@@ -188,7 +188,7 @@ class Nodes:
 
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
-        self._placement = placement
+        self._find = placement.find
         self._single: dict[tuple[int, int], Placed] = {}
         self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
@@ -204,20 +204,20 @@ class Nodes:
         """See ``Ground``."""
         if gpus > self.free_gpus:
             return None
-        for number, rows in enumerate(self._rows):
-            if pool is not None and pool != number:
-                continue
+        for number, rows in enumerate(self._rows) if pool is None else ((pool, self._rows[pool]),):
             if job.accelerator and job.accelerator != self.pools[number].accelerator:
                 continue
-            spots = self._placement.find(rows, gpus)
+            spots = self._find(rows, gpus)
             if spots is not None:
                 first = rows.first
-                for node, devices in spots:
-                    rows.change(node, -devices)
                 self.free_gpus -= gpus
                 if len(spots) != 1:
+                    for node, devices in spots:
+                        rows.change(node, -devices)
                     return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
-                spot = (first + spots[0][0], gpus)
+                node = spots[0][0]
+                rows.change(node, -gpus)
+                spot = (first + node, gpus)
                 placed = self._single.get(spot)
                 if placed is None:
                     placed = self._single[spot] = Placed(number, (spot,), ())
@@ -279,7 +279,7 @@ class Nodes:
         known = self._possible.get(asked)
         if known is None:
             known = self._possible[asked] = any(
-                self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
+                self._find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
                 for pool in self.pools
                 if not job.accelerator or job.accelerator == pool.accelerator
             )

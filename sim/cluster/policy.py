@@ -156,10 +156,13 @@ class Policy:
 
     def decide(self, view: View) -> Decisions:
         """Strict order: start while the head fits."""
-        waiting = view.waiting
-        head = waiting.first
+        head = view.waiting.first
         if head is None or view.memory.get("blocked") == (head.number, view.releases):
-            return
+            return ()  # a head that did not fit when devices were last freed does not fit now
+        return self._serve(view, head)
+
+    def _serve(self, view: View, head: JobState | None) -> Generator[Decision, bool, None]:
+        waiting = view.waiting
         while head is not None:
             if not (yield Start(head)):
                 view.memory["blocked"] = (head.number, view.releases)
