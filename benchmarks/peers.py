@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.cluster.nodes import Pool
-from sim.cluster.policies.menu import POLICIES
+from sim.cluster.policies.menu import policy_named
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -101,7 +101,7 @@ def ours(folder: Path, file: str, policy: str) -> dict[str, Any]:
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
     ours_s, schedule = best_run(lagging, case, theirs, rules)
     default = Rules(preemption_overhead_s=rules.preemption_overhead_s)
-    own_s, _ = best_run(jobs, case, POLICIES[_own_name(policy)], default)
+    own_s, _ = best_run(jobs, case, policy_named(_own_name(policy)), default)
     return {"cpu_s": ours_s, "own_rules_s": own_s, "schedule": [schedule[job.name] for job in jobs]}
 
 

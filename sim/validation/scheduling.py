@@ -19,7 +19,8 @@ from typing import Any
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
 from sim.cluster.policies.conservative import ConservativeCompress
-from sim.cluster.policies.menu import POLICIES, policy_named
+from sim.cluster.policies.easy import BACKFILLS
+from sim.cluster.policies.menu import MORE, POLICIES, policy_named
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -32,13 +33,14 @@ from sim.validation.tables import Table, read_table
 
 _OWN: Mapping[str, Policy] = {
     **POLICIES,
+    **MORE,
     "conservative": ConservativeCompress(),  # what the peers of this name run
 }
 _DIALECTS: Mapping[tuple[str, str], Policy] = {
     ("tick", "srtf"): TickSrtf(),
     ("tick", "tiresias"): TickTiresias(),
     ("per-event", "easy"): EventEasy(),
-    ("per-event", "easy_sjbf"): EventEasy("shortest", name="easy_sjbf"),
+    **{("per-event", name): EventEasy(policy.order, name=name) for name, policy in BACKFILLS.items()},
 }
 """(event rule, policy) -> the policy as that peer runs it, where it does more than the rule says."""
 
@@ -221,7 +223,7 @@ def _reference(path: Path) -> tuple[int, int, dict[str, str]]:
     count = identical = 0
     skipped: dict[str, str] = {}
     for case in cases:
-        if case["policy"] not in POLICIES or "schedule" not in case:
+        if case["policy"] not in _OWN or "schedule" not in case:
             skipped[f"{path.name} case {case['case']}"] = f"no policy {case['policy']!r} or no schedule"
             continue
         count += 1
