@@ -157,7 +157,11 @@ class ConservativeCompress(Policy):
         books.plan.forget(now)
         self._clear_ended(books, now)
         newest = view.waiting.last
-        if newest is not None and newest.number not in books.start_s and view.waiting.size == len(books.start_s) + 1:
+        if (
+            newest is not None
+            and newest.number not in books.start_s
+            and view.waiting.size == len(books.start_s) + 1
+        ):
             books.book(newest, now)
         elif view.waiting.size != len(books.start_s):
             for state in view.waiting:
