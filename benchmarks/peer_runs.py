@@ -82,7 +82,7 @@ def lucid():
         scheduler = getattr(policy, LUCID[ASKED["policy"]])(
             trace, machine.vc_list[0], "consolidate", tempfile.gettempdir(), logging.getLogger("lucid"), 0
         )
-        scheduler.log_recorder = lambda name: None
+        scheduler.log_recorder = lambda _: None
         return scheduler
 
     def work(scheduler):

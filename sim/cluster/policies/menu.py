@@ -48,7 +48,9 @@ MORE: Mapping[str, Policy] = {**BACKFILLS, "conservative_rebuild": Conservative(
 
 
 def policy_named(name: str, weights: Mapping[str, float] | None = None) -> Policy:
-    """A policy of the menu or of ``MORE``; weights (by group) go to those that share. Raises ``KeyError`` for an unknown
-    name."""
+    """A policy of the menu or of ``MORE``; weights (by group) go to those that share.
+
+    Raises ``KeyError`` for an unknown name.
+    """
     policy = POLICIES[name] if name in POLICIES else MORE[name]
     return replace(policy, weights=weights) if weights and isinstance(policy, FairShare | Drf) else policy
