@@ -231,6 +231,14 @@ class Nodes:
         if job.accelerator and job.accelerator != self.pools[placed.pool].accelerator:
             return False
         rows = self._rows[placed.pool]
+        if len(placed.spots) == 1:
+            number, devices = placed.spots[0]
+            node = number - rows.first
+            if not 0 <= node < len(rows.free) or rows.closed[node] or not 0 <= devices <= rows.free[node]:
+                return False
+            rows.change(node, -devices)
+            self.free_gpus -= devices
+            return True
         seen: set[int] = set()
         for number, devices in placed.spots:
             node = number - rows.first

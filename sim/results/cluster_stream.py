@@ -101,7 +101,7 @@ class ParquetSink(Sink):
                         (int(node), int(count)) for node, count in (one.split(":") for one in row[6].split())
                     )
                     placed = Placed(row[5], spots, tuple(map(int, row[7].split())))
-                    yield Segment(*row[:5], placed, *row[8:])
+                    yield Segment._make((*row[:5], placed, *row[8:]))
 
     def jobs(self) -> Iterator[JobRecord]:
         """What became of every job, as :meth:`read`."""
