@@ -89,6 +89,13 @@ def nodes_growth() -> tuple[str, float, float]:
     return "cluster: a job on 4,096 nodes over one on 64", ratio, 2.0
 
 
+def preemptive_growth() -> tuple[str, float, float]:
+    """Tiresias with room for all: time a job on 512 nodes over 32; at most 2, though 16 times as many jobs run."""
+    few, many = philly_like(4_000, 32, load=0.5), philly_like(4_000, 512, load=0.5)
+    ratio = seconds(lambda: run(many, 512, "tiresias")) / seconds(lambda: run(few, 32, "tiresias"))
+    return "cluster: Tiresias, a job on 512 nodes over one on 32", ratio, 2.0
+
+
 def span_growth() -> tuple[str, float, float]:
     """The same jobs stretched to a hundred times the span; at most 1.3 (noise)."""
     short, long = philly_like(20_000, 7), philly_like(20_000, 7, stretch=100.0)
@@ -151,4 +158,10 @@ def rates() -> list[str]:
     return lines
 
 
-STUDIES = (fifo_over_bare_callbacks, nodes_growth, span_growth, memory_growth)
+STUDIES = (
+    fifo_over_bare_callbacks,
+    nodes_growth,
+    preemptive_growth,
+    span_growth,
+    memory_growth,
+)
