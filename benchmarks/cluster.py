@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import tempfile
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from sim.cluster.nodes import Pool
 from sim.cluster.policies.menu import POLICIES
 from sim.cluster.run import simulate
 from sim.results.cluster_log import account
+from sim.results.cluster_stream import ParquetSink
 from sim.spec.job import Job
 
 TRACE = (
@@ -86,11 +89,44 @@ def nodes_growth() -> tuple[str, float, float]:
     return "cluster: a job on 4,096 nodes over one on 64", ratio, 2.0
 
 
+def preemptive_growth() -> tuple[str, float, float]:
+    """Tiresias with room for all: time a job on 512 nodes over 32; at most 2, though 16 times as many jobs run."""
+    few, many = philly_like(4_000, 32, load=0.5), philly_like(4_000, 512, load=0.5)
+    ratio = seconds(lambda: run(many, 512, "tiresias")) / seconds(lambda: run(few, 32, "tiresias"))
+    return "cluster: Tiresias, a job on 512 nodes over one on 32", ratio, 2.0
+
+
 def span_growth() -> tuple[str, float, float]:
     """The same jobs stretched to a hundred times the span; at most 1.3 (noise)."""
     short, long = philly_like(20_000, 7), philly_like(20_000, 7, stretch=100.0)
     ratio = seconds(lambda: run(long, 7, "easy")) / seconds(lambda: run(short, 7, "easy"))
     return "cluster: a hundred times the span over the span", ratio, 1.3
+
+
+def peak_bytes(jobs: int) -> int:
+    """Most memory that Python held in a run of so many jobs whose trace is lazy and whose log goes to disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        tracemalloc.start()
+        with ParquetSink(Path(folder)) as sink:
+            log = simulate(lazy(jobs), [Pool(7, 8)], POLICIES["easy"], sink=sink)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        if sum(1 for _ in sink.jobs()) != jobs or account(log, sink.read()).gap_frac > 1e-9:
+            raise RuntimeError("jobs are missing in the log on disk, or its books do not close")
+    return peak
+
+
+def lazy(jobs: int) -> Iterator[Job]:
+    """Regular traffic, one job at a time: 50 of 56 devices held, every fourth job larger and longer."""
+    for number in range(jobs):
+        gpus, lasts_s = (4, 500.0) if number % 4 == 0 else (1, 250.0)
+        yield Job(str(number), 13.75 * number, gpus, lasts_s, 2 * lasts_s)
+
+
+def memory_growth() -> tuple[str, float, float]:
+    """Peak memory of 48,000 jobs over 12,000, log to Parquet; at most 1.1: four times the trace, not the memory."""
+    peak_bytes(100)  # modules that are loaded on the way
+    return "cluster: memory of 48,000 jobs over 12,000", peak_bytes(48_000) / peak_bytes(12_000), 1.1
 
 
 def rates() -> list[str]:
@@ -122,4 +158,10 @@ def rates() -> list[str]:
     return lines
 
 
-STUDIES = (fifo_over_bare_callbacks, nodes_growth, span_growth)
+STUDIES = (
+    fifo_over_bare_callbacks,
+    nodes_growth,
+    preemptive_growth,
+    span_growth,
+    memory_growth,
+)

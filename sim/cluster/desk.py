@@ -66,7 +66,10 @@ class Desk:
                 if watch is not None:
                     watch.begin()
                 if send is None:
-                    send = _sender(self._policy.decide(view))
+                    decisions = self._policy.decide(view)
+                    if type(decisions) is tuple and not decisions:
+                        raise StopIteration
+                    send = _sender(decisions)
                 decision = send(done)
                 if watch is not None:
                     watch.end()
@@ -86,13 +89,14 @@ class Desk:
                     f"policy {self._policy.name} raised {type(error).__name__}: {error} at {now} s, "
                     f"after {_told(decision)}"
                 ) from error
-            done = self._carry_out(decision)
+            if type(decision) is Start and type(decision.state) is JobState:
+                done = self._start(decision)
+            else:
+                done = self._carry_out(decision)
             budget -= 1
         raise PolicyError(f"policy {self._policy.name} goes in circles at {now} s: {_told(decision)}")
 
     def _carry_out(self, decision: Decision) -> bool:
-        if type(decision) is Start and type(decision.state) is JobState:
-            return self._start(decision)
         if type(decision) is Wake:
             return self._wake_at(decision.at_s)
         state = getattr(decision, "state", None)

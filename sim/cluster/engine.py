@@ -49,6 +49,8 @@ class Dispatcher:
         self._owes_pass = False
         self._start_s = start_s
         self._one_pass, self._idle_passes = rules.one_pass, policy.idle_passes
+        self._neighbours = rules.contention is not None
+        self._peek = self._board.environment.peek
         self._submits = SECOND if rules.completions_first else FIRST
 
     def play(self, until_s: float = math.inf) -> ClusterLog:
@@ -222,13 +224,15 @@ class Dispatcher:
 
     def _settle_instant(self) -> None:
         """Ask the policy, once the last event of this instant is in (or after each, where the rules say so)."""
-        if self._one_pass and self._board.environment.peek() <= self._board.now:
+        board = self._board
+        if self._one_pass and self._peek() <= board.now:
             self._owes_pass = True
             return
         self._owes_pass = False
-        if self._board.waiting.size or (self._idle_passes and self._board.running):
+        if board.waiting.size or (self._idle_passes and board.running):
             self._desk.ask()
-        self._board.re_pace()
+        if self._neighbours:
+            self._board.re_pace()
 
     def _woken(self) -> None:
         self._board.advance()

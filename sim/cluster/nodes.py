@@ -118,6 +118,9 @@ class Rows:
         if not self._counts[free]:
             self._filled |= 1 << free
         self._counts[free] += 1
+        self._list(node, free)
+
+    def _list(self, node: int, free: int) -> None:
         listed = self._listed.get(free)
         if listed is None:
             listed = self._listed[free] = bytearray(len(self.free))
@@ -129,10 +132,20 @@ class Rows:
     def change(self, node: int, by: int) -> None:
         """Give back (+) or take (-) devices of a node."""
         old = self.free[node]
-        self.free[node] = old + by
-        if not self.closed[node]:
-            self._leave(old)
-            self._enter(node, old + by)
+        new = self.free[node] = old + by
+        if self.closed[node]:
+            return
+        counts = self._counts
+        # what _leave and _enter do, without the calls: nothing else happens as often
+        left = counts[old] = counts[old] - 1
+        if not left:
+            self._filled ^= 1 << old
+        if not counts[new]:
+            self._filled |= 1 << new
+        counts[new] += 1
+        listed = self._listed.get(new)
+        if listed is None or not listed[node]:
+            self._list(node, new)
 
     def close(self, node: int) -> bool:
         """Count one more outage on a node; True where it was open."""
@@ -162,7 +175,7 @@ class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
     __slots__ = (
-        "_placement",
+        "_find",
         "_possible",
         "_rows",
         "_single",
@@ -175,7 +188,7 @@ class Nodes:
 
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
-        self._placement = placement
+        self._find = placement.find
         self._single: dict[tuple[int, int], Placed] = {}
         self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
@@ -191,20 +204,20 @@ class Nodes:
         """See ``Ground``."""
         if gpus > self.free_gpus:
             return None
-        for number, rows in enumerate(self._rows):
-            if pool is not None and pool != number:
-                continue
+        for number, rows in enumerate(self._rows) if pool is None else ((pool, self._rows[pool]),):
             if job.accelerator and job.accelerator != self.pools[number].accelerator:
                 continue
-            spots = self._placement.find(rows, gpus)
+            spots = self._find(rows, gpus)
             if spots is not None:
                 first = rows.first
-                for node, devices in spots:
-                    rows.change(node, -devices)
                 self.free_gpus -= gpus
                 if len(spots) != 1:
+                    for node, devices in spots:
+                        rows.change(node, -devices)
                     return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
-                spot = (first + spots[0][0], gpus)
+                node = spots[0][0]
+                rows.change(node, -gpus)
+                spot = (first + node, gpus)
                 placed = self._single.get(spot)
                 if placed is None:
                     placed = self._single[spot] = Placed(number, (spot,), ())
@@ -218,6 +231,14 @@ class Nodes:
         if job.accelerator and job.accelerator != self.pools[placed.pool].accelerator:
             return False
         rows = self._rows[placed.pool]
+        if len(placed.spots) == 1:
+            number, devices = placed.spots[0]
+            node = number - rows.first
+            if not 0 <= node < len(rows.free) or rows.closed[node] or not 0 <= devices <= rows.free[node]:
+                return False
+            rows.change(node, -devices)
+            self.free_gpus -= devices
+            return True
         seen: set[int] = set()
         for number, devices in placed.spots:
             node = number - rows.first
@@ -266,7 +287,7 @@ class Nodes:
         known = self._possible.get(asked)
         if known is None:
             known = self._possible[asked] = any(
-                self._placement.find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
+                self._find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
                 for pool in self.pools
                 if not job.accelerator or job.accelerator == pool.accelerator
             )

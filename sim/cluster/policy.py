@@ -156,15 +156,25 @@ class Policy:
 
     def decide(self, view: View) -> Decisions:
         """Strict order: start while the head fits."""
+        head = view.waiting.first
+        if head is None or too_many(view, head):
+            return ()
+        if view.memory.get("blocked") == (head.number, view.releases):
+            return ()  # a head that did not fit when devices were last freed does not fit now
+        return self._serve(view, head)
+
+    def _serve(self, view: View, head: JobState | None) -> Generator[Decision, bool, None]:
         waiting = view.waiting
-        head = waiting.first
-        if head is None or view.memory.get("blocked") == (head.number, view.releases):
-            return
-        while head is not None:
+        while head is not None and not too_many(view, head):
             if not (yield Start(head)):
                 view.memory["blocked"] = (head.number, view.releases)
                 return
             head = waiting.first
+
+
+def too_many(view: View, state: JobState) -> bool:
+    """Whether a gang of whole devices asks for more than are free: then it need not be tried."""
+    return state.gpus > view.free_gpus and state.job.gpu_share_frac == 1
 
 
 @dataclass(frozen=True)

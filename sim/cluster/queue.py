@@ -21,13 +21,12 @@ DRAWER = 128
 class _Drawer:
     __slots__ = ("cards", "shortest_s", "smallest")
 
-    def __init__(self, cards: list[Entry]) -> None:
+    def __init__(self, cards: list[Entry], smallest: int, shortest_s: float) -> None:
         self.cards = cards
-        self.smallest = 0
+        self.smallest = smallest
         """Lower bound of the devices asked for."""
-        self.shortest_s = 0.0
+        self.shortest_s = shortest_s
         """Lower bound of the limits."""
-        self.look()
 
     def look(self) -> None:
         """Make the bounds exact (they stay behind when cards are taken out)."""
@@ -66,7 +65,7 @@ class Waiting:
         self.size += 1
         drawers, lasts = self._drawers, self._lasts
         if not drawers:
-            drawers.append(_Drawer([entry]))
+            drawers.append(_Drawer([entry], state.gpus, state.limit_left_s))
             lasts.append(entry)
             return
         at = bisect_left(lasts, entry)
@@ -84,9 +83,12 @@ class Waiting:
             drawer.shortest_s = state.limit_left_s
         if len(drawer.cards) > DRAWER:
             half = len(drawer.cards) // 2
-            drawers.insert(at + 1, _Drawer(drawer.cards[half:]))
-            drawers[at] = _Drawer(drawer.cards[:half])
-            lasts.insert(at, drawer.cards[half - 1])
+            behind = _Drawer(drawer.cards[half:], drawer.smallest, drawer.shortest_s)
+            del drawer.cards[half:]
+            drawers.insert(at + 1, behind)
+            lasts.insert(at, drawer.cards[-1])
+            drawer.look()
+            behind.look()
 
     def remove(self, state: JobState) -> None:
         """Take a job out."""

@@ -137,15 +137,23 @@ class Books:
         return self.by_cause["useful"] / self.owned_gpu_s if self.owned_gpu_s else 0.0
 
 
+_FOLD = 100_000
+"""Summands kept before they are added up; each adding rounds once."""
+
+
 def account(log: ClusterLog, segments: Iterable[Segment] | None = None) -> Books:
     """Books of a run, from its log; ``segments`` = those a sink of the caller kept.
 
     No cause is found by subtraction, so ``gap_frac`` is a true check.
     """
     sums: dict[str, list[float]] = {cause: [] for cause in CAUSES}
+    useful = sums["useful"]
     for row in log.segments if segments is None else segments:
         gpus = row.gpus
-        sums["useful"].append(gpus * row.useful_s)
+        useful.append(gpus * row.useful_s)
+        if len(useful) > _FOLD:  # a log read from disk must not come to stand in memory here
+            for values in sums.values():
+                values[:] = [math.fsum(values)]
         if row.useful_s == row.end_s - row.start_s:
             continue
         sums["checkpoint"].append(gpus * row.checkpoint_s)

@@ -32,7 +32,17 @@ POLICIES = (
 SHARED_PLACEMENTS = ("fgd", "best-fit", "dot-product", "gpu-packing")
 """Rules that put several jobs on one device."""
 PLACEMENTS = ("packed", "spread", "anywhere", "tiers", *SHARED_PLACEMENTS)
-ORDERS = ("submit", "shortest", "longest", "narrowest", "widest")
+ORDERS = (
+    "submit",
+    "shortest",
+    "longest",
+    "narrowest",
+    "widest",
+    "smallest",
+    "largest",
+    "reverse",
+    "lookahead",
+)
 LEVELS = ("low", "mid", "high", "draw")
 
 

@@ -123,7 +123,13 @@ class EventEasy(Easy):
         else:
             return
         shadow_s, extra = _promise(free, head.gpus, sorted(busy))
-        for state in sorted(behind, key=self.rank) if self.rank else behind:
+        slack_s = shadow_s - now
+        behind = [
+            state
+            for state in behind
+            if state.gpus <= free and (now + state.limit_left_s <= shadow_s or state.gpus <= extra)
+        ]
+        for state in self.in_order(behind, int(free), slack_s, int(extra)):
             short = now + state.limit_left_s <= shadow_s
             if state.gpus <= free and (short or state.gpus <= extra):
                 free -= state.gpus

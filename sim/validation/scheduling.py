@@ -19,7 +19,8 @@ from typing import Any
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
 from sim.cluster.policies.conservative import ConservativeCompress
-from sim.cluster.policies.menu import POLICIES, policy_named
+from sim.cluster.policies.easy import BACKFILLS
+from sim.cluster.policies.menu import MORE, POLICIES, policy_named
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -32,13 +33,14 @@ from sim.validation.tables import Table, read_table
 
 _OWN: Mapping[str, Policy] = {
     **POLICIES,
+    **MORE,
     "conservative": ConservativeCompress(),  # what the peers of this name run
 }
 _DIALECTS: Mapping[tuple[str, str], Policy] = {
     ("tick", "srtf"): TickSrtf(),
     ("tick", "tiresias"): TickTiresias(),
     ("per-event", "easy"): EventEasy(),
-    ("per-event", "easy_sjbf"): EventEasy("shortest", name="easy_sjbf"),
+    **{("per-event", name): EventEasy(policy.order, name=name) for name, policy in BACKFILLS.items()},
 }
 """(event rule, policy) -> the policy as that peer runs it, where it does more than the rule says."""
 
@@ -64,7 +66,7 @@ def validate_scheduling(folder: Path) -> dict[str, Any]:
     the mean wait under our own default rules) and ``skipped`` (file -> reason)."""
     if not folder.is_dir():
         raise ValidationError(f"{folder}: no such folder")
-    cases, skipped = _cases(folder)
+    cases, skipped = read_cases(folder)
     reference = folder / "reference_cases.json"
     if not cases and not skipped and not reference.is_file():
         raise ValidationError(f"{folder}: neither cases.csv with rows nor reference_cases.json")
@@ -90,7 +92,8 @@ def validate_scheduling(folder: Path) -> dict[str, Any]:
     }
 
 
-def _cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
+def read_cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
+    """Rows of ``cases.csv`` that can be played, and file -> reason for the rest."""
     path = folder / "cases.csv"
     if not path.is_file():
         return [], {}
@@ -172,15 +175,21 @@ def jobs_of(table: Table) -> list[Job]:
     return sorted(jobs, key=lambda job: job.submit_s)
 
 
-def _compare(case: Case, table: Table) -> dict[str, Any]:
-    jobs = jobs_of(table)
+def as_the_peer(case: Case) -> tuple[Policy, Rules]:
+    """The policy and the rules of the house as that peer has them (its end lag is added to the durations)."""
     tick = case.event_rule.startswith("tick")
-    overhead = overhead_s(case.overhead)
     policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), _OWN[case.policy])
     if isinstance(policy, TickTiresias) and case.interval_s:
         policy = replace(policy, interval_s=case.interval_s)
+    return policy, Rules(
+        preemption_overhead_s=overhead_s(case.overhead), one_pass=tick, completions_first=tick
+    )
+
+
+def _compare(case: Case, table: Table) -> dict[str, Any]:
+    jobs = jobs_of(table)
+    policy, rules = as_the_peer(case)
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
-    rules = Rules(preemption_overhead_s=overhead, one_pass=tick, completions_first=tick)
     theirs = _records(lagging, case, policy, rules)
     identical = 0
     for row in table.rows:
@@ -189,7 +198,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
         if "preemptions" in table.columns:
             same = same and record.preemptions == table.number(row, "preemptions")
         identical += same
-    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=overhead))
+    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=rules.preemption_overhead_s))
     peer_s = sum(table.number(row, "start_s") - table.number(row, "submit_s") for row in table.rows)
     ours_s = sum(record.start_s - record.submit_s for record in ours.values() if record.start_s is not None)
     table.refuse()
@@ -214,7 +223,7 @@ def _reference(path: Path) -> tuple[int, int, dict[str, str]]:
     count = identical = 0
     skipped: dict[str, str] = {}
     for case in cases:
-        if case["policy"] not in POLICIES or "schedule" not in case:
+        if case["policy"] not in _OWN or "schedule" not in case:
             skipped[f"{path.name} case {case['case']}"] = f"no policy {case['policy']!r} or no schedule"
             continue
         count += 1

@@ -24,6 +24,8 @@ from sim.planning.compare_clusters import compare_clusters
 from sim.planning.sweep.points import cluster_figures, point
 from sim.planning.sweep.points import simulate as run_point
 from sim.results.cluster_export import chrome_trace
+from sim.results.cluster_log import account
+from sim.results.cluster_stream import PAGE_ROWS, ParquetSink
 from sim.spec.interval import Interval
 from sim.spec.job import Job
 from sim.spec.loader import loads
@@ -197,3 +199,18 @@ def test_a_chrome_trace_follows_the_trace_event_format():
     for slices in lanes.values():
         slices.sort()
         assert all(a + da <= b + 1e-3 for (a, da), (b, _) in itertools.pairwise(slices))
+
+
+def test_a_log_on_disk_is_the_log_in_memory(tmp_path) -> None:
+    jobs = [
+        Job(str(n), 3.0 * n, 1 + n % 12, 30.0 + n % 7, 90.0, user=f"u{n % 3}", queue="q")
+        for n in range(PAGE_ROWS + 5)
+    ]
+    pools = [Pool(10, 8)]
+    kept = simulate(iter(jobs), pools, Fifo(), until_s=3.0 * PAGE_ROWS)
+    with ParquetSink(tmp_path / "log") as sink:
+        log = simulate(iter(jobs), pools, Fifo(), until_s=3.0 * PAGE_ROWS, sink=sink)
+    assert (list(log.segments), list(log.records)) == ([], [])
+    assert list(sink.read()) == list(kept.segments)
+    assert list(sink.jobs()) == list(kept.records)
+    assert account(log, sink.read()) == account(kept)

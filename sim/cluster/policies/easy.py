@@ -46,8 +46,8 @@ class Easy(Policy):
     head's promised start or use only devices it leaves free.
 
     ``order``: of those who may slip past: ``submit`` (EASY), ``shortest`` (SJBF: Tsafrir, Etsion and Feitelson, IEEE
-    TPDS
-    18(6), 2007), ``longest``, ``narrowest`` or ``widest``.
+    TPDS 18(6), 2007), ``longest``, ``narrowest``, ``widest``, ``smallest``, ``largest``, ``reverse`` (last come first)
+    or ``lookahead`` (the set that uses the most).
     """
 
     order: str = "submit"
@@ -69,7 +69,8 @@ class Easy(Policy):
             if head is not None and memory.get("blocked") == (head.number, view.releases)
             else None
         )
-        if seen is None:
+        if seen is None or self.order == "lookahead":  # which looks at whole sets
+            seen = None
             while (head := waiting.first) is not None:
                 if not (yield Start(head)):
                     break
@@ -82,8 +83,8 @@ class Easy(Policy):
     def _backfill(self, view: View, behind: JobState, promised: Promise) -> Generator[Decision, bool, None]:
         """Start who may slip past, of those behind a job."""
         slack_s, extra = promised.shadow_s - view.now_s, promised.extra_gpus
-        after, rank = view.waiting.after, self.rank
-        if rank is None:
+        after = view.waiting.after
+        if self.rank is None and self.order != "lookahead":
             state = after(behind, view.free_gpus, slack_s, extra)
             while state is not None:
                 if (yield Start(state)) and state.limit_left_s > slack_s:
@@ -95,7 +96,7 @@ class Easy(Policy):
         while state is not None:
             found.append(state)
             state = after(state, view.free_gpus, slack_s, extra)
-        for state in sorted(found, key=rank):
+        for state in self.in_order(found, int(view.free_gpus), slack_s, int(extra)):
             short = state.limit_left_s <= slack_s
             if state.gpus > view.free_gpus or not (short or state.gpus <= extra):
                 continue
@@ -104,10 +105,35 @@ class Easy(Policy):
 
     @property
     def rank(self) -> Callable[[JobState], Any] | None:
-        """Order of those who may slip past; None = the queue's own."""
+        """Order of those who may slip past; None = the queue's own, or a choice of the whole set."""
         if self.order not in BACKFILL_ORDERS:
             raise ValueError(f"backfill order {self.order!r}: expected one of {', '.join(BACKFILL_ORDERS)}")
         return BACKFILL_ORDERS[self.order]
+
+    def in_order(self, found: list[JobState], free: int, slack_s: float, extra: int) -> list[JobState]:
+        """Who of those found is tried, and in which order, when so many devices are free, ``slack_s`` until the
+        head's start and ``extra`` beyond it."""
+        if self.order == "lookahead":
+            return look_ahead(found, free, slack_s, extra)
+        return sorted(found, key=self.rank) if self.rank else found
+
+
+def look_ahead(found: list[JobState], free: int, slack_s: float, extra: int) -> list[JobState]:
+    """The set with the most device-seconds (by limits) among those that fit, in the order of the queue.
+
+    Dynamic programming over the devices that are used (Shmueli and Feitelson, JPDC 65(9), 2005); as in pyss, one best
+    set is kept for each number of devices, with what it leaves of ``extra``, and of equal ones the later.
+    """
+    best: list[tuple[float, int, tuple[JobState, ...]]] = [(0.0, extra, ())] * (free + 1)
+    for state in found:
+        gpus = state.gpus
+        beyond = 0 if state.limit_left_s <= slack_s else gpus
+        before = list(best)
+        for devices in range(gpus, free + 1):
+            work, left, chosen = before[devices - gpus]
+            if beyond <= left and work + gpus * state.limit_left_s >= before[devices][0]:
+                best[devices] = (work + gpus * state.limit_left_s, left - beyond, (*chosen, state))
+    return list(best[free][2])
 
 
 BACKFILL_ORDERS: dict[str, Callable[[JobState], Any] | None] = {
@@ -116,4 +142,18 @@ BACKFILL_ORDERS: dict[str, Callable[[JobState], Any] | None] = {
     "longest": lambda state: -state.limit_left_s,
     "narrowest": lambda state: state.gpus,
     "widest": lambda state: -state.gpus,
+    "smallest": lambda state: state.gpus * state.limit_left_s,
+    "largest": lambda state: -state.gpus * state.limit_left_s,
+    "reverse": lambda state: -state.submit_s,
+    "lookahead": None,
 }
+"""Ties in the order of the queue. Smallest and largest go by device-seconds asked for."""
+BACKFILLS = {
+    name: Easy(order, name=name)
+    for name, order in (
+        ("easy_sjbf", "shortest"),
+        ("easy_ljbf", "longest"),
+        *((f"easy_{order}", order) for order in BACKFILL_ORDERS if order != "submit"),
+    )
+}
+"""EASY by the names of its backfill orders; ``sjbf`` and ``ljbf`` are usual words for shortest and longest."""

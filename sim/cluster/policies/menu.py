@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
 from sim.cluster.policies.deadline import Deadline
-from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.easy import BACKFILLS, Easy
 from sim.cluster.policies.elastic import Elastic
 from sim.cluster.policies.gavel import Gavel
 from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
@@ -43,9 +43,14 @@ POLICIES: Mapping[str, Policy] = {
     "deadline": Deadline(),
 }
 """Name -> policy, with its defaults."""
+MORE: Mapping[str, Policy] = {**BACKFILLS, "conservative_rebuild": Conservative()}
+"""Other names that traces use: every order of backfilling, and what sets one conservative backfill off the other."""
 
 
 def policy_named(name: str, weights: Mapping[str, float] | None = None) -> Policy:
-    """A policy of the menu; weights (by group) go to those that share. Raises ``KeyError`` for an unknown name."""
-    policy = POLICIES[name]
+    """A policy of the menu or of ``MORE``; weights (by group) go to those that share.
+
+    Raises ``KeyError`` for an unknown name.
+    """
+    policy = POLICIES[name] if name in POLICIES else MORE[name]
     return replace(policy, weights=weights) if weights and isinstance(policy, FairShare | Drf) else policy

@@ -91,6 +91,24 @@ def placeless(view: View, choice: Choice) -> list[JobState]:
     return [state for state, placed in tried if placed is None]
 
 
+def room_for_all(view: View) -> bool:
+    """Whether the devices that are free suffice for everybody who waits: then nobody has to be lined up."""
+    free = view.free_gpus
+    for state in view.waiting:
+        free -= state.gpus
+        if free < 0:
+            return False
+    return True
+
+
+def start_all(view: View) -> Generator[Decision, bool, None]:
+    """Everybody who waits starts, in order, where the free devices form a place; twice, as ``serve_in_order`` tries who
+    found none once more when the others have theirs."""
+    for _ in range(2):
+        for state in view.waiting:
+            yield Start(state)
+
+
 TRIES = 3
 """Choices looked at in one pass before nobody is preempted in it (assumed; one or two are the rule)."""
 
@@ -138,8 +156,11 @@ class Srtf(Policy):
     def decide(self, view: View) -> Decisions:
         """Least remaining time first."""
         now = view.now_s
-        running = [((state.end_s - now, state.number), state) for state in view.running]
         head = view.waiting.first
+        if head is not None and room_for_all(view):
+            yield from start_all(view)
+            return
+        running = [((state.end_s - now, state.number), state) for state in view.running]
         if head is None or (view.free_gpus <= 0 and running and head.remaining_s(now) >= running[-1][0][0]):
             return
         yield from serve_in_order(view, running, lambda state: (state.remaining_s(now), state.number))
@@ -164,6 +185,9 @@ class PriorityPreempt(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Largest priority first."""
+        if room_for_all(view):
+            yield from start_all(view)
+            return
         running = [((-state.job.priority, state.number), state) for state in view.running]
         yield from serve_in_order(view, running, lambda state: (-state.job.priority, state.number))
 
@@ -187,15 +211,20 @@ class Tiresias(Policy):
 
     def decide(self, view: View) -> Decisions:
         """Lowest level first; wakes when a running job outgrows its level."""
-        now = view.now_s
-        running = sorted(
-            ((self.level(state.attained_until(now)), state.number), state) for state in view.running
-        )
+        now, thresholds = view.now_s, self.thresholds_gpu_s
         head = view.waiting.first
         if head is None:
             return
-        if view.free_gpus > 0 or not running or head.entry[0] < running[-1][0]:
-            yield from serve_in_order(view, running, lambda state: state.entry[0])
+        if room_for_all(view):
+            yield from start_all(view)
+        else:
+            running: list[Ranked] = []
+            for state in view.running:
+                attained = state.attained_gpu_s + state.gpus * (now - state.since_s)
+                running.append(((bisect_left(thresholds, attained), state.number), state))
+            running.sort()
+            if view.free_gpus > 0 or not running or head.entry[0] < running[-1][0]:
+                yield from serve_in_order(view, running, lambda state: state.entry[0])
         if view.waiting.size:
             yield Wake(self._next_outgrown_s(view))
 
@@ -204,8 +233,10 @@ class Tiresias(Policy):
         now, thresholds = view.now_s, self.thresholds_gpu_s
         least_s = float("inf")
         for state in view.running:
-            attained = state.attained_until(now)
+            attained = state.attained_gpu_s + state.gpus * (now - state.since_s)
             level = bisect_left(thresholds, attained)
             if level < len(thresholds) and state.gpus:
-                least_s = min(least_s, (thresholds[level] - attained) / state.gpus)
+                left_s = (thresholds[level] - attained) / state.gpus
+                if left_s < least_s:
+                    least_s = left_s
         return (now + least_s) * (1 + 1e-12) + 1e-6
