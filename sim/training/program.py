@@ -197,7 +197,9 @@ def _passes(
                     task = _run(program, rank, together, cost.chunks[rank], after)
                 elif usual and not (cut and final[rank].get(together[0].chunk) == together[0]):
                     step = together[0]
-                    task = whole_pass(program, rank, step, cost.chunks[rank][step.chunk], after, gathers[rank])
+                    task = whole_pass(
+                        program, rank, step, cost.chunks[rank][step.chunk], after, gathers[rank]
+                    )
                 else:
                     step = together[0]
                     edge = (opening[rank].get(step.chunk) == step, final[rank].get(step.chunk) == step)
