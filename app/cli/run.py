@@ -78,13 +78,15 @@ def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | Non
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
     from sim.spec.profiles import fits_for
+    from sim.training.collection import without_collection
     from sim.training.explain import explain
 
-    try:
-        result = simulate(resolved)
-    except (ProfileError, NoPlanError) as error:
-        refuse(str(error))
-    document = step_document(result) | explain(result, fits_for(resolved.profile), again=suggestions)
+    with without_collection():
+        try:
+            result = simulate(resolved)
+        except (ProfileError, NoPlanError) as error:
+            refuse(str(error))
+        document = step_document(result) | explain(result, fits_for(resolved.profile), again=suggestions)
     if json:
         print_json(document)
     else:

@@ -72,10 +72,8 @@ class Timeline:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
         busy: dict[tuple[int, str], float] = {}
         for task, seconds in zip(self.tasks, (self.end_s - self.start_s).tolist(), strict=True):
-            if task.kind == "stragglers":
-                continue
-            key = (task.rank, task.stream)
-            busy[key] = busy.get(key, 0.0) + seconds
+            if task[2] != "stragglers":
+                busy[task[:2]] = busy.get(task[:2], 0.0) + seconds
         return busy
 
 
@@ -104,19 +102,19 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
     start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
     reductions: dict[int, int] = {}
     queue: dict[int, int] = {}  # reduction -> the one before it on its rank
-    for number, task in enumerate(timeline.tasks):
-        if task.kind == "gradients":
-            if task.rank in reductions:
-                queue[number] = reductions[task.rank]
-            reductions[task.rank] = number
-        if task.stream != "compute":
+    for number, (task, begin, stop) in enumerate(zip(timeline.tasks, start, end, strict=True)):
+        rank, stream, kind = task[:3]
+        if kind == "gradients":
+            if rank in reductions:
+                queue[number] = reductions[rank]
+            reductions[rank] = number
+        if stream != "compute":
             continue
-        parts, rank = books[task.rank], task.rank
-        if start[number] > now[rank]:
-            _book_gap(parts, timeline.tasks, start, end, queue, task, now[rank], start[number])
-        if end[number] > start[number]:
-            parts["backward" if task.kind == "weight" else task.kind] += end[number] - start[number]
-        now[rank] = end[number]
+        if begin > now[rank]:
+            _book_gap(books[rank], timeline.tasks, start, end, queue, task, now[rank], begin)
+        if stop > begin:
+            books[rank]["backward" if kind == "weight" else kind] += stop - begin
+        now[rank] = stop
     for rank, parts in enumerate(books):
         parts["bubble"] += timeline.step_s - now[rank]
     return books

@@ -71,9 +71,7 @@ def add_cut_pass(
         buckets: gradient buckets of a last backward, 1 for any other pass.
     """
     if gather_s <= 0 and buckets <= 1:  # the usual pass has nothing to be cut for
-        task = _piece(program, rank, step, cost, 1.0, after)
-        state.passed(task, None)
-        return task
+        return whole_pass(program, rank, step, cost, after, state)
     layers = max(layers, 1)
     place = {"micro_batch": step.micro_batch, "chunk": step.chunk}
     first = rest = None
@@ -100,14 +98,25 @@ def add_cut_pass(
     return task
 
 
+def whole_pass(
+    program: Program, rank: int, step: Pass, cost: ChunkCost, after: Sequence[int], state: Gathers
+) -> int:
+    """Add a pass that nothing cuts and return the task that completes it."""
+    task = _piece(program, rank, step, cost, 1.0, after)
+    state.passed(task, None)
+    return task
+
+
 def _piece(
     program: Program, rank: int, step: Pass, cost: ChunkCost, share: float, after: Sequence[int]
 ) -> int:
-    forward = step.phase == FORWARD
-    seconds = share * (cost.forward_s if forward else cost.backward_s)
-    tensor = share * (cost.forward_tensor_s if forward else cost.backward_tensor_s)
-    task = program.add(rank, COMPUTE, step.phase, seconds, after, step.micro_batch, step.chunk)
+    phase, chunk, micro_batch, _ = step
+    if phase == FORWARD:
+        seconds, tensor = share * cost.forward_s, share * cost.forward_tensor_s
+    else:
+        seconds, tensor = share * cost.backward_s, share * cost.backward_tensor_s
+    task = program.add(rank, COMPUTE, phase, seconds, after, micro_batch, chunk)
     if tensor > 0:
-        task = program.add(rank, TENSOR, "tensor", tensor, (task,), step.micro_batch, step.chunk)
-        program.add(rank, COMPUTE, "join", 0.0, (task,), step.micro_batch, step.chunk)
+        task = program.add(rank, TENSOR, "tensor", tensor, (task,), micro_batch, chunk)
+        program.add(rank, COMPUTE, "join", 0.0, (task,), micro_batch, chunk)
     return task

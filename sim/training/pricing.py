@@ -25,8 +25,8 @@ from sim.spec.device import Device
 from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
 from sim.spec.profile import Fit, find
 
-Prices: TypeAlias = dict[tuple[Device, str, Kernel], Estimate]
-"""Kernels priced so far; good for one profile."""
+Prices: TypeAlias = dict[tuple[Device, str, Kernel] | tuple[Links, "Group", Message], Estimate]
+"""Kernels and messages priced so far; good for one profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Pricer:
     stated_frac: float = 0.0
     """Share of the datasheet's rates that kernels reach as the scenario states it; 0 = as calibrated."""
     known: Prices = field(default_factory=dict, compare=False)
-    """Prices of kernels found so far: the same shapes come again in every layer and every plan that is tried."""
+    """Prices found so far: the same shapes come again in every layer, on every rank and in every plan that is tried."""
     sustained_frac: float = 1.0
     """Share of their burst rate that the matrix units keep; see :mod:`sim.cost.kernels.sustained`."""
 
@@ -168,6 +168,15 @@ class Pricer:
         if self.ideal or group.ranks == 1:
             zero = np.zeros(np.shape(op.message_bytes))
             return Estimate(zero, zero, None, "free by assumption" if self.ideal else "one rank")
+        if not isinstance(op.message_bytes, float | int):
+            return self._collective(op, group)
+        key = (self.links, group, replace(op, name="", beside=""))
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = self._collective(op, group)
+        return found
+
+    def _collective(self, op: Message, group: Group) -> Estimate:
         return collective(
             self.fits,
             self.links,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sim.results.timeline import Task
 from sim.training.contention import Contention
-from sim.training.cut_pass import Gathers, add_cut_pass
+from sim.training.cut_pass import Gathers, add_cut_pass, whole_pass
 from sim.training.finish import add_reductions, add_updates, finished_chunks
 from sim.training.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Pass, order_of, stages_of
 
@@ -70,9 +70,9 @@ class StepCost:
 
     def message_s(self, rank: int, neighbour: int) -> float:
         """One activation message between two ranks that are neighbours in the pipeline."""
-        if isinstance(self.send_s, Sequence):
-            return self.send_s[rank if neighbour == (rank + 1) % len(self.send_s) else neighbour]
-        return self.send_s
+        if isinstance(self.send_s, float | int):  # asked of an abstract type it takes four times as long
+            return self.send_s
+        return self.send_s[rank if neighbour == (rank + 1) % len(self.send_s) else neighbour]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,13 @@ class Program:
         chunk: int = -1,
     ) -> int:
         """Append a task and return its number."""
-        place = self.first_rank + rank
-        fields = (place, stream, kind, micro_batch, chunk, duration_s, tuple(after))
-        self.tasks.append(
-            tuple.__new__(Task, fields)
-        )  # half the time of Task(*fields), for half a million of them
-        return len(self.tasks) - 1
+        tasks = self.tasks
+        fields = (self.first_rank + rank, stream, kind, micro_batch, chunk, duration_s, tuple(after))
+        tasks.append(_new(Task, fields))  # half the time of Task(*fields), for half a million of them
+        return len(tasks) - 1
+
+
+_new = tuple.__new__
 
 
 def build(cost: StepCost, options: Options) -> Program:
@@ -173,6 +174,8 @@ def _passes(
     orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
     final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
     opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
+    usual = not cost.weights_s and not any(chunk.offload_s for costs in cost.chunks for chunk in costs)
+    cut = options.overlap_gradients and options.gradient_buckets > 1
     arrival: dict[tuple[str, int, int], int] = {}
     ends = [[-1] * len(held) for held in stages]
     position = [0] * p
@@ -192,6 +195,11 @@ def _passes(
                         after.append(loads[step.micro_batch] if options.prefetch else loads[-1])
                 if len(together) > 1 or together[0].phase in (INPUT, WEIGHT):
                     task = _run(program, rank, together, cost.chunks[rank], after)
+                elif usual and not (cut and final[rank].get(together[0].chunk) == together[0]):
+                    step = together[0]
+                    task = whole_pass(
+                        program, rank, step, cost.chunks[rank][step.chunk], after, gathers[rank]
+                    )
                 else:
                     step = together[0]
                     edge = (opening[rank].get(step.chunk) == step, final[rank].get(step.chunk) == step)

@@ -7,7 +7,7 @@ note lasts.
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 FORWARD, BACKWARD, INPUT, WEIGHT = "forward", "backward", "input", "weight"
@@ -65,6 +65,21 @@ def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list
     Raises:
         ValueError: fewer ``micro_batches`` than ``stages``.
     """
+    forward, backward = _interleaved_passes(stages, micro_batches, chunks)
+    total = len(forward)
+    warm_up = warm_up_of(stages, micro_batches, rank, chunks)
+    order = list(forward[:warm_up])
+    for pair in zip(forward[warm_up:], backward, strict=False):
+        order += pair
+    order += backward[total - warm_up :]
+    return order
+
+
+@lru_cache(maxsize=8)
+def _interleaved_passes(
+    stages: int, micro_batches: int, chunks: int
+) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+    """All forwards and all backwards in the order in which every rank takes them."""
     group = interleaving_group(stages, micro_batches)
     table = [
         (chunk, micro_batch)
@@ -72,14 +87,8 @@ def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list
         for chunk in range(chunks)
         for micro_batch in range(first, min(first + group, micro_batches))
     ]
-    forward = [Pass(FORWARD, chunk, m) for chunk, m in table]
-    backward = [Pass(BACKWARD, chunks - 1 - chunk, m) for chunk, m in table]
-    total = len(table)
-    warm_up = warm_up_of(stages, micro_batches, rank, chunks)
-    order = forward[:warm_up]
-    for k in range(total - warm_up):
-        order += [forward[k + warm_up], backward[k]]
-    return order + backward[total - warm_up :]
+    forward = tuple(Pass(FORWARD, chunk, m) for chunk, m in table)
+    return forward, tuple(Pass(BACKWARD, chunks - 1 - chunk, m) for chunk, m in table)
 
 
 def warm_up_of(stages: int, micro_batches: int, rank: int, chunks: int) -> int:
@@ -185,13 +194,15 @@ def in_flight(schedule: str, stages: int, micro_batches: int, rank: int, chunks:
     """Most micro-batches whose activations rank holds at once, in units of one copy of the rank's share of layers.
 
     Under 1F1B a rank warms up and then holds one more: min(p - rank, m) (Narayanan et al. 2019, PipeDream), or with
-    chunks :func:`warm_up_of` of them. A split backward lets go of them with the weight gradient.
+    chunks :func:`warm_up_of` of them. A split backward lets go of them with the weight gradient: under ZB-H1 every rank
+    holds as many as the first one (Qi et al. 2023, section 2.1).
     """
     if chunks > 1:
         total = micro_batches * chunks
         return min(warm_up_of(stages, micro_batches, rank, chunks) + 1, total) / chunks
-    if schedule in ("1f1b", "gpipe"):
-        return float(min(stages - rank, micro_batches) if schedule == "1f1b" else micro_batches)
+    held = {"1f1b": stages - rank, "zb-h1": stages, "gpipe": micro_batches}.get(schedule)
+    if held is not None:
+        return float(min(held, micro_batches))
     return held_at_most(schedule, stages, micro_batches, rank, chunks)
 
 

@@ -17,6 +17,7 @@ from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
 from sim.spec.tasks import task_jobs
 from sim.spec.workload import SampleModel, Training
+from sim.training.collection import without_collection
 from sim.training.contention import Contention
 from sim.training.copy_cost import Place, copy_cost, uses_of
 from sim.training.data_parallel import buckets, gathers_once, overlaps
@@ -103,10 +104,12 @@ def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = No
         late_s = _straggler_s(scenario, cost, training, share.micro_batches)
         cost = replace(cost, load_s=serial_s(training, data), straggler_s=late_s)
         played.append((cost, _options(training, by_pool, share.micro_batches)))
-    timeline = play(build_together(played))
+    with without_collection():
+        timeline = play(build_together(played))
     wait_s = step_wait_s(training, cluster, data, timeline.step_s, fits)
     if wait_s > 0:
-        timeline = play(build_together([with_wait(*copy, wait_s) for copy in played]))
+        with without_collection():
+            timeline = play(build_together([with_wait(*copy, wait_s) for copy in played]))
     return Played(training, whole, by_pool, mine, timeline)
 
 

@@ -9,6 +9,11 @@ from sim.spec.scenario import Fabric
 
 CUBE_MESH_SYSTEMS = ("dgx-1v", "aws-p3dn")
 """Nodes whose V100s are wired as a hybrid cube mesh instead of through NVSwitch."""
+SWITCHLESS_GENERATIONS = ("pascal", "volta")
+"""Generations whose small nodes have NVLink but no NVSwitch (which came with the sixteen V100s of DGX-2)."""
+MESH_RANKS = 4
+"""Devices up to which such a node joins every pair: four V100s by two of the six links each (NVIDIA Tesla V100
+whitepaper, NVLink topologies), so that two of them talk at a third of a device's rate."""
 
 
 def system_links(system: System, accelerator: Accelerator, fabric: Fabric) -> Links:
@@ -19,15 +24,18 @@ def system_links(system: System, accelerator: Accelerator, fabric: Fabric) -> Li
     device = accelerator.device()
     scale_up = accelerator.scale_up_fabric
     rate = accelerator.scale_up_bytes_per_s or accelerator.host_link_bytes_per_s
+    ranks = max(system.scale_up_domain_size, system.gpus_per_node)
     wiring = "mesh" if scale_up == "xgmi" else "torus" if scale_up == "ici" else "switch"
     if system.key in CUBE_MESH_SYSTEMS:
         wiring = "cube-mesh"
+    elif scale_up == "nvlink" and device.generation in SWITCHLESS_GENERATIONS and ranks <= MESH_RANKS:
+        wiring = "mesh"
     return Links(
         accelerator=accelerator.key,
         generation=accelerator.generation,
         scale_up=scale_up,
         scale_up_bytes_per_s=rate,
-        scale_up_ranks=float(max(system.scale_up_domain_size, system.gpus_per_node)),
+        scale_up_ranks=float(ranks),
         wiring=wiring,
         in_switch_reduction=scale_up == "nvlink" and device.generation in IN_SWITCH_GENERATIONS,
         host_bytes_per_s=accelerator.host_link_bytes_per_s,

@@ -21,6 +21,7 @@ from sim.spec.scenario import Cluster, Pool, Published, Scenario
 from sim.spec.workload import STACKS, Training
 from sim.training.interval import step_interval
 from sim.training.step import predict_step
+from sim.training.system_links import SWITCHLESS_GENERATIONS
 from sim.validation.cells import Cells
 from sim.validation.defaults import (
     ACCUMULATION_FUSED_FROM,
@@ -212,6 +213,9 @@ def _model(cell: Cells, catalog: Catalog) -> Model:
 
 def _system(accelerator: Accelerator, per_node: int, cell: Cells) -> System:
     gbit = cell.real("nic_gbit_per_gpu", 0.0) or 200.0
+    domain = max(min(accelerator.scale_up_domain_size, 72), per_node)
+    if accelerator.generation in SWITCHLESS_GENERATIONS:
+        domain = per_node
     return System(
         key="published",
         name=f"{per_node} x {accelerator.name}",
@@ -222,7 +226,7 @@ def _system(accelerator: Accelerator, per_node: int, cell: Cells) -> System:
         fabric="infiniband",
         fabric_name="as published",
         topology="fat-tree",
-        scale_up_domain_size=max(min(accelerator.scale_up_domain_size, 72), per_node),
+        scale_up_domain_size=domain,
         kind="assumed",
         source=cell.text("source") or "table",
     )

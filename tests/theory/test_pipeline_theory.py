@@ -124,6 +124,17 @@ def test_split_schedules_hold_the_published_number_of_micro_batches(p: int) -> N
         assert in_flight("dualpipe", p, 4 * p, rank, 1) == p + 1
 
 
+@given(p=st.integers(1, 9), m=st.integers(1, 30), data=st.data())
+def test_zb_h1_holds_what_its_schedule_holds(p: int, m: int, data: st.DataObject) -> None:
+    """The closed form against the schedule walked pass by pass, with fewer micro-batches than stages, too."""
+    rank = data.draw(st.integers(0, p - 1))
+    held = worst = 0
+    for phase, *_ in order_of("zb-h1", p, m, rank, 1):
+        held += {FORWARD: 1, WEIGHT: -1}.get(phase, 0)
+        worst = max(worst, held)
+    assert (held, in_flight("zb-h1", p, m, rank, 1)) == (0, worst)
+
+
 @pytest.mark.parametrize(("p", "m", "rank", "held"), [(4, 8, 0, 4), (4, 8, 3, 1), (8, 4, 0, 4), (1, 5, 0, 1)])
 def test_1f1b_holds_at_most_as_many_micro_batches_as_stages_follow(
     p: int, m: int, rank: int, held: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from sim.spec.model import Model
 from sim.spec.ops import Block, MemoryBound
@@ -25,14 +26,18 @@ from sim.training.layers.parts import (
 
 def decoder_layers(model: Model, training: Training) -> tuple[Block, ...]:
     """All layers of the (first) stack in order, equal ones as the same object."""
-    built: dict[tuple[bool, int], Block] = {}
-    layers = []
-    for number in range(model.layers):
-        key = is_mixture(model, number), window_of(model, number)
-        if key not in built:
-            built[key] = transformer_layer(model, training, moe=key[0], window=key[1])
-        layers.append(built[key])
-    return tuple(layers)
+    order = _kinds_of(model)
+    built = {
+        (moe, window): transformer_layer(model, training, moe=moe, window=window)
+        for moe, window in dict.fromkeys(order)
+    }
+    return tuple([built[kind] for kind in order])
+
+
+@lru_cache(maxsize=16)
+def _kinds_of(model: Model) -> tuple[tuple[bool, int], ...]:
+    """Whether each layer has experts, and its window: asked for in every plan of a search."""
+    return tuple((is_mixture(model, number), window_of(model, number)) for number in range(model.layers))
 
 
 def is_mixture(model: Model, number: int) -> bool:

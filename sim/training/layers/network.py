@@ -48,7 +48,7 @@ class Network:
     def kinds(self) -> tuple[Block, ...]:
         """One block of each name, layers first: what has to be priced."""
         found: dict[str, Block] = {}
-        for block in (*self.layers, self.first, self.last):
+        for block in {id(block): block for block in (*self.layers, self.first, self.last)}.values():
             found.setdefault(block.name, block)
         return tuple(found.values())
 
