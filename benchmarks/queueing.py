@@ -98,9 +98,7 @@ def of_a_gang(rows: Rows, p: dict[str, Any], draw: np.random.Generator) -> Stret
     second = (p["low"] ** 2 + p["low"] * p["high"] + p["high"] ** 2) / 3 if uniform else 2 / p["rate"] ** 2
     known = np.column_stack([times.mean(axis=1) - first, (times**2).mean(axis=1) - second])
     cut = (STRETCHES, GANG_STEPS)
-    return {
-        row["id"]: (took.reshape(cut).mean(axis=1), known.reshape(*cut, 2).mean(axis=1)) for row in rows
-    }
+    return {row["id"]: (took.reshape(cut).mean(axis=1), known.reshape(*cut, 2).mean(axis=1)) for row in rows}
 
 
 def runner(rows: Rows, seed: int) -> Callable[[int], Stretches]:

@@ -47,7 +47,9 @@ def series(quantity: str, run: Played, held: Floats, warm: int, room: int) -> Fl
         size = quantity.removeprefix("prob_block").strip("_").removesuffix("gpu")
         full = held + (int(size) if size else 1) > room
         _same_as_engine(run, held, room)
-        return np.asarray(full[:-1], dtype=float)  # Poisson arrivals see time averages: every job is a witness
+        return np.asarray(
+            full[:-1], dtype=float
+        )  # Poisson arrivals see time averages: every job is a witness
     if quantity == "prob_wait":
         return np.asarray(run.wait_s[:-1] > 1e-12, dtype=float)
     if quantity == "prob_wait_exceeds_2s":
@@ -90,7 +92,13 @@ def surplus(model: str, p: dict[str, object], run: Played, held: Floats, means: 
     asked = run.setting
     gap, work = np.diff(asked.submit_s), (asked.gpus * asked.service_s)[:-1]
     late, more = gap / means["gap"] - 1, work / means["work"] - 1
-    columns = [late, more, gap**2 / means["gap2"] - 1, work**2 / means["work2"] - 1, (late + 1) * (more + 1) - 1]
+    columns = [
+        late,
+        more,
+        gap**2 / means["gap2"] - 1,
+        work**2 / means["work2"] - 1,
+        (late + 1) * (more + 1) - 1,
+    ]
     columns += [(asked.gpus[:-1] == size) - share for size, share in _shares(p, "job_gpus").items()]
     columns += [(asked.kind[:-1] == kind) - share for kind, share in _shares(p, "kinds").items()]
     queue = fast_server_wait_s(asked)[:-1]

@@ -153,7 +153,11 @@ def played(model: str, p: dict[str, Any], asked: Setting) -> Played:
         ground = SharedNodes([NodeKind(10**9, float("inf"), 1)], GpuPacking())
         rules, share = Rules(contention=EqualTurns()), 1 / WHOLE
     columns = zip(
-        asked.submit_s.tolist(), asked.gpus.tolist(), asked.service_s.tolist(), asked.kind.tolist(), strict=True
+        asked.submit_s.tolist(),
+        asked.gpus.tolist(),
+        asked.service_s.tolist(),
+        asked.kind.tolist(),
+        strict=True,
     )
     jobs = (
         Job(str(number), at_s, gpus, time_s, priority=-float(kind), gpu_share_frac=share)

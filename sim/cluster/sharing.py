@@ -119,6 +119,11 @@ class Neighbours:
         dirty, self._dirty = self._dirty, {}
         return {number: self.speed(state) for number, state in dirty.items()}
 
+    def by_links_frac(self, number: int) -> float:
+        """None of it."""
+        del number
+        return 0.0
+
     def speed(self, state: JobState) -> float:
         """Speed over speed alone."""
         slowest = 1.0
@@ -169,6 +174,11 @@ class EqualTurns:
             number: 1 / max((len(self._on[device]) for device in _devices(state)), default=1)
             for number, state in dirty.items()
         }
+
+    def by_links_frac(self, number: int) -> float:
+        """None of it."""
+        del number
+        return 0.0
 
 
 def _devices(state: JobState) -> Iterator[tuple[int, int]]:

@@ -73,7 +73,9 @@ class DeviceSharing:
     """How devices are shared, with a placement that shares them (fgd, best-fit, dot-product, gpu-packing)."""
 
     kind: str = choice(
-        ("time-slicing", "mig"), "by turns (neighbours disturb) or cut into slices", "time-slicing"
+        ("time-slicing", "mig", "equal-turns"),
+        "side by side (neighbours disturb), cut into slices, or each of n busy jobs 1/n of the time",
+        "time-slicing",
     )
     slices: tuple[float, ...] = quantity(
         "shares that can be had, a request gets the next larger; empty = any, with mig 1/7 to 4/7 and all", (),

@@ -43,7 +43,9 @@ def controlled_mean(
     y = np.asarray(values, dtype=float).ravel()
     x = np.asarray(surplus, dtype=float)
     if x.ndim != 2 or x.shape[0] != y.size:
-        raise ValueError(f"controls of shape {x.shape} do not go with {y.size} values: expected ({y.size}, q)")
+        raise ValueError(
+            f"controls of shape {x.shape} do not go with {y.size} values: expected ({y.size}, q)"
+        )
     n = y.size
     if n < 2:
         raise ValueError(f"{n} values have no spread: expected two or more")

@@ -79,7 +79,14 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
     last: dict[int, float] = {}
     for row in log.segments:
         parts = (
-            row.useful_s + row.checkpoint_s + row.lost_s + row.restart_s + row.overhead_s + row.undetected_s
+            row.useful_s
+            + row.checkpoint_s
+            + row.lost_s
+            + row.restart_s
+            + row.overhead_s
+            + row.undetected_s
+            + row.contention_s
+            + row.interference_s
         )
         assert parts == pytest.approx(row.end_s - row.start_s, abs=1e-9)
         assert min(row[7:]) >= -1e-9
