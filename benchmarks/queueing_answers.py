@@ -17,7 +17,8 @@ from scipy import stats
 
 from benchmarks.queueing_models import Floats, Played, Setting, number_s
 
-
+TAIL_S = 2.0
+"""The wait beyond which a row of the table counts jobs."""
 BY_ORDER = ("D/M/1", "M/D/1", "M/G/1", "M/G/inf")
 """Rows for which the fast server is what is to be proved, or says nothing."""
 
@@ -112,6 +113,10 @@ def surplus(model: str, p: dict[str, object], run: Played, held: Floats, means: 
     if load < 1 and model not in BY_ORDER and (several or model != "M/M/c"):
         wait_s = load * means["work2"] / means["work"] / asked.devices / 2 / (1 - load)
         columns.append(queue / wait_s - 1)
+    if load < 1 and several and model == "M/M/c":
+        # P(wait > t) = rho exp(-(c mu - lambda) t) at the fast server (Kleinrock I, 5.6)
+        over = load * np.exp(-(1 - load) * asked.devices / means["work"] * TAIL_S)
+        columns += [(queue > 1e-12) / load - 1, (queue > TAIL_S) / max(over, 1e-3) - min(over / 1e-3, 1.0)]
     if several:
         columns += _endless(p, asked, means)
     return np.column_stack(columns)

@@ -18,8 +18,8 @@ USED = (*(f"power_{state}_frac" for state in STATES), "pue", "energy_usd_per_kwh
 def energy(log: ClusterLog, cluster: Cluster, prices: Prices | None = None) -> dict[str, Any]:
     """Energy by state in kWh of IT, of the site, and its price, each as low, mid and high.
 
-    compute: useful work, work done in vain, and waiting for neighbours on the same device, which works meanwhile. stall:
-    checkpoints, restarts, preemption, faults nobody had noticed, waiting for shared links.
+    compute: useful work, work done in vain, and waiting for neighbours on the same device, which works meanwhile.
+    stall: checkpoints, restarts, preemption, faults nobody had noticed, waiting for shared links.
     idle: the rest of the time in service; nodes out of service draw nothing. Shares of the nodes' maximum power, PUE
     and price are the catalogue's intervals or the scenario's ``[prices]``; ``low`` has all of them low, ``high`` all
     high. Pools whose maximum power the catalogue does not know are named in ``unknown`` and left out.

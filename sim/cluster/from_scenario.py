@@ -17,15 +17,8 @@ from sim.cluster.contention import contention_of, full_bandwidth, network_frac
 from sim.cluster.nodes import Nodes, Pool, WholePlacement
 from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
-from sim.cluster.policies.conservative import Conservative, ConservativeCompress
-from sim.cluster.policies.deadline import Deadline
-from sim.cluster.policies.easy import Easy
-from sim.cluster.policies.elastic import Elastic, ScaledRate
-from sim.cluster.policies.gavel import Gavel
-from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
-from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
-from sim.cluster.policies.quota import Quotas
-from sim.cluster.policies.shares import Drf, FairShare
+from sim.cluster.policies.elastic import ScaledRate
+from sim.cluster.policies.menu import policy_named
 from sim.cluster.policy import FunctionPolicy, Policy
 from sim.cluster.rules import Rules
 from sim.cluster.sharing import portions, shared_ground, shares_devices
@@ -107,26 +100,7 @@ def policy_of(scheduling: Scheduling) -> Policy:
     """
     if scheduling.function:
         return FunctionPolicy(user_function(scheduling.function))
-    weights = dict(scheduling.weights)
-    made: dict[str, Callable[[], Policy]] = {
-        "fifo": Fifo,
-        "sjf": lambda: Sjf(by_limit=True),
-        "srtf": Srtf,
-        "priority": Priority,
-        "priority-preempt": PriorityPreempt,
-        "easy": lambda: Easy(order=scheduling.order),
-        "conservative": Conservative,
-        "conservative-compress": ConservativeCompress,
-        "fair-share": lambda: FairShare(weights, scheduling.by, half_life_s=scheduling.half_life_s),
-        "drf": lambda: Drf(weights, scheduling.by),
-        "tiresias": lambda: Tiresias(scheduling.thresholds_gpu_s),
-        "edf": EarliestDeadline,
-        "quota": lambda: Quotas({rule.name: rule for rule in scheduling.quotas}),
-        "gavel": lambda: Gavel(weights, scheduling.round_s),
-        "elastic": lambda: Elastic(scheduling.scaling_exponent, scheduling.round_s),
-        "deadline": lambda: Deadline(scheduling.scaling_exponent),
-    }
-    return made[scheduling.name]()
+    return policy_named(scheduling)
 
 
 def user_function(where: str) -> Callable[..., Any]:

@@ -27,21 +27,13 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     recovery = rules.recovery(job)
     if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
         state.work_left_s = 0.0
-        return Segment(
-            job.name,
-            state.number,
-            gpus,
-            begin_s,
-            end_s,
-            state.placed,
-            why,
-            end_s - begin_s,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-        )
+        return tuple.__new__(  # Segment(...) in half the time: most stretches end here
+            Segment,
+            (
+                job.name, state.number, gpus, begin_s, end_s, state.placed, why,
+                end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
+            ),
+        )  # fmt: skip
     stop_s = min(state.fault_s, end_s)
     undetected_s = end_s - stop_s
     ran_s = stop_s - begin_s

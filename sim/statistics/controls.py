@@ -22,6 +22,8 @@ class Controlled:
     interval: Interval
     plain: Interval
     """The same without controls."""
+    error: float
+    """Standard error."""
     controls: int
     """Controls that counted; those that say the same as others are left out."""
     gain_x: float
@@ -74,6 +76,7 @@ def controlled_mean(
     return Controlled(
         Interval(estimate, estimate - float(half), estimate + float(half), level_frac, n),
         Interval(float(y.mean()), float(y.mean()) - plain_half, float(y.mean()) + plain_half, level_frac, n),
+        error,
         q,
         float(gain),
     )

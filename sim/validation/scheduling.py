@@ -18,8 +18,11 @@ from typing import Any
 
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
-from sim.cluster.policies.conservative import ConservativeCompress
-from sim.cluster.policies.menu import POLICIES, policy_named
+from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.easy import Easy
+from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
+from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -30,15 +33,28 @@ from sim.validation.peers import EventEasy, TickSrtf, TickTiresias
 from sim.validation.placement import compare_placement
 from sim.validation.tables import Table, read_table
 
-_OWN: Mapping[str, Policy] = {
-    **POLICIES,
+OWN: Mapping[str, Policy] = {
+    "fifo": Fifo(),
+    "sjf": Sjf(),
+    "srtf": Srtf(),
+    "priority": Priority(),
+    "priority_preempt": PriorityPreempt(),
+    "easy": Easy(),
+    "easy_sjbf": Easy("shortest"),
     "conservative": ConservativeCompress(),  # what the peers of this name run
+    "conservative_compress": ConservativeCompress(),
+    "fairshare": FairShare(),
+    "drf": Drf(),
+    "tiresias": Tiresias(),
+    "edf": EarliestDeadline(),
 }
+"""Policies by the words of such a folder; those of a peer's file."""
+_REFERENCE: Mapping[str, Policy] = {**OWN, "conservative": Conservative()}
 _DIALECTS: Mapping[tuple[str, str], Policy] = {
     ("tick", "srtf"): TickSrtf(),
     ("tick", "tiresias"): TickTiresias(),
     ("per-event", "easy"): EventEasy(),
-    ("per-event", "easy_sjbf"): EventEasy("shortest", name="easy_sjbf"),
+    ("per-event", "easy_sjbf"): EventEasy("shortest"),
 }
 """(event rule, policy) -> the policy as that peer runs it, where it does more than the rule says."""
 
@@ -102,7 +118,7 @@ def _cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
         peer, file = row["peer"], row["file"]
         if peer == "none":
             continue
-        if peer != "fgd" and row["policy"] not in _OWN:
+        if peer != "fgd" and row["policy"] not in OWN:
             skipped[file] = f"no policy {row['policy']!r}"
             continue
         if peer != "fgd" and not row["event_rule"].startswith(("tick", "per-event")):
@@ -176,7 +192,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
     jobs = jobs_of(table)
     tick = case.event_rule.startswith("tick")
     overhead = overhead_s(case.overhead)
-    policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), _OWN[case.policy])
+    policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), OWN[case.policy])
     if isinstance(policy, TickTiresias) and case.interval_s:
         policy = replace(policy, interval_s=case.interval_s)
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
@@ -189,7 +205,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
         if "preemptions" in table.columns:
             same = same and record.preemptions == table.number(row, "preemptions")
         identical += same
-    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=overhead))
+    ours = _records(jobs, case, OWN[case.policy], Rules(preemption_overhead_s=overhead))
     peer_s = sum(table.number(row, "start_s") - table.number(row, "submit_s") for row in table.rows)
     ours_s = sum(record.start_s - record.submit_s for record in ours.values() if record.start_s is not None)
     table.refuse()
@@ -214,7 +230,7 @@ def _reference(path: Path) -> tuple[int, int, dict[str, str]]:
     count = identical = 0
     skipped: dict[str, str] = {}
     for case in cases:
-        if case["policy"] not in POLICIES or "schedule" not in case:
+        if case["policy"] not in _REFERENCE or "schedule" not in case:
             skipped[f"{path.name} case {case['case']}"] = f"no policy {case['policy']!r} or no schedule"
             continue
         count += 1
@@ -231,7 +247,10 @@ def same_schedule(case: Mapping[str, Any]) -> bool:
         )
         for job in sorted(case["jobs"], key=lambda job: (job["submit_s"], job["id"]))
     ]  # fmt: skip
-    log = simulate(jobs, [Pool(1, case["gpus"])], policy_named(case["policy"], case.get("weights")))
+    policy = _REFERENCE[case["policy"]]
+    if isinstance(policy, FairShare | Drf):
+        policy = replace(policy, weights=case.get("weights") or {})
+    log = simulate(jobs, [Pool(1, case["gpus"])], policy)
     stretches: dict[str, list[list[float]]] = defaultdict(list)
     for row in log.segments:
         stretches[row.job].append([row.start_s, row.end_s])

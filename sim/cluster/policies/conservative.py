@@ -85,7 +85,7 @@ class ConservativeCompress(Policy):
     one by
     one, in order of submission."""
 
-    name: str = "conservative_compress"
+    name: str = "conservative-compress"
 
     def decide(self, view: View) -> Decisions:
         """Bring the bookings up to date, then start what is due."""
