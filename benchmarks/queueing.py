@@ -1,4 +1,5 @@
-"""The engine against every row of queueing_vectors.csv: ``python -m benchmarks.queueing [ids] [--seed N] [--vectors F]``.
+"""The engine against every row of queueing_vectors.csv: ``python -m benchmarks.queueing [ids] [--seed N]``
+(``--vectors FILE`` where the table lies elsewhere).
 
 Rows of one system share their runs. Runs (50,000 jobs each after a warm-up of 5,000, cut into ten stretches) are added
 until every row's 99 % interval is within 1 % of its mean on either side, or ``MOST_RUNS`` are spent. What luck did to
@@ -30,7 +31,7 @@ WARM, STRETCH, STRETCHES = 5_000, 5_000, 10
 GANG_STEPS = 250
 """Steps of a gang in a stretch."""
 LEVEL_FRAC, PRECISION_FRAC = 0.99, 0.01
-LEAST_RUNS, MOST_RUNS = 4, 120
+LEAST_RUNS, MOST_RUNS = 6, 150
 Rows = list[dict[str, str]]
 Stretches = dict[str, tuple[models.Floats, models.Floats]]
 """Row -> its values ``[stretches]`` and their controls ``[stretches, controls]``."""

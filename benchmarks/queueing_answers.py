@@ -115,8 +115,13 @@ def surplus(model: str, p: dict[str, object], run: Played, held: Floats, means: 
         columns.append(queue / wait_s - 1)
     if load < 1 and several and model == "M/M/c":
         # P(wait > t) = rho exp(-(c mu - lambda) t) at the fast server (Kleinrock I, 5.6)
-        over = load * np.exp(-(1 - load) * asked.devices / means["work"] * TAIL_S)
-        columns += [(queue > 1e-12) / load - 1, (queue > TAIL_S) / max(over, 1e-3) - min(over / 1e-3, 1.0)]
+        rate = (1 - load) * asked.devices / means["work"]
+        columns.append((queue > 1e-12) / load - 1)
+        for more_s in (0.0, 0.5, 1.0):
+            over = load * np.exp(-rate * (TAIL_S + more_s))
+            if over > 1e-3:
+                late_s = np.maximum(queue - TAIL_S - more_s, 0.0)
+                columns += [(late_s > 0) / over - 1, late_s * rate / over - 1, late_s * late, late_s * more]
     if several:
         columns += _endless(p, asked, means)
     return np.column_stack(columns)

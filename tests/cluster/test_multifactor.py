@@ -132,10 +132,14 @@ def test_who_has_used_less_goes_first_and_old_use_is_forgotten():
     ]
     assert order(jobs, Multifactor())[2:] == ["other", "again"]
     # v has used little, but lately: with a half-life of 50 s it weighs more than what u used 1,000 s ago
-    jobs[2:2] = [Job("late", 1100.0, 1, 200.0, 200.0, user="v", queue="b")]
-    late = [jobs[0], Job("blocker", 100.0, 8, 1000.0, 1000.0, user="b", queue="c"), jobs[2],
-            Job("block", 1301.0, 8, 1000.0, 1000.0, user="b", queue="c"),
-            Job("v2", 1302.0, 8, 10.0, 10.0, user="v", queue="b"), Job("u2", 1303.0, 8, 10.0, 10.0, user="u", queue="a")]  # fmt: skip
+    late = [
+        Job("used", 0.0, 8, 100.0, 100.0, user="u", queue="a"),
+        Job("blocker", 100.0, 8, 1000.0, 1000.0, user="b", queue="c"),
+        Job("late", 1100.0, 1, 200.0, 200.0, user="v", queue="b"),
+        Job("block", 1301.0, 8, 1000.0, 1000.0, user="b", queue="c"),
+        Job("v2", 1302.0, 8, 10.0, 10.0, user="v", queue="b"),
+        Job("u2", 1303.0, 8, 10.0, 10.0, user="u", queue="a"),
+    ]
     assert order(late, Multifactor(half_life_s=50.0))[-2:] == ["u2", "v2"]
     assert order(late, Multifactor())[-2:] == ["v2", "u2"]
 

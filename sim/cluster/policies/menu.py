@@ -19,7 +19,7 @@ from sim.spec.scheduling import Scheduling
 
 _MADE: Mapping[str, Callable[[Scheduling], Policy]] = {
     "fifo": lambda _: Fifo(),
-    "sjf": lambda asked: Sjf(by_limit=True),
+    "sjf": lambda _: Sjf(by_limit=True),
     "srtf": lambda _: Srtf(),
     "priority": lambda _: Priority(),
     "priority-preempt": lambda _: PriorityPreempt(),
