@@ -10,11 +10,13 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from sim.cluster.contention import contention_of, full_bandwidth, network_frac
-from sim.cluster.nodes import Nodes, Pool, WholePlacement
+from sim.cluster.nodes import Ground, Nodes, Pool, WholePlacement
+from sim.cluster.placement.apart import Apart
 from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
 from sim.cluster.policies.elastic import ScaledRate
@@ -71,8 +73,17 @@ def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepRe
     return predict_step(alone, fits)
 
 
-def ground(scenario: Scenario) -> Nodes | SharedNodes:
-    """The nodes. A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
+def ground(scenario: Scenario) -> Ground:
+    """The nodes, with jobs kept apart where the policy says so."""
+    policy = scenario.policy
+    if policy.apart == "none":
+        return _ground(scenario)
+    nodes = sum(pool.nodes for pool in scenario.cluster.pools)
+    return Apart(_ground(scenario), nodes, attrgetter(policy.apart), policy.apart_nodes)
+
+
+def _ground(scenario: Scenario) -> Nodes | SharedNodes:
+    """A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
     cluster, policy = scenario.cluster, scenario.policy
     first = _peak(cluster, 0)
     if shares_devices(policy):

@@ -145,6 +145,10 @@ class Scheduling:
     name: str = choice(POLICIES, "the rule by which waiting jobs start", "easy")
     function: str = text("own policy as file.py:function instead of a name; see docs/policies.md", "")
     placement: str = choice(PLACEMENTS, "where a gang goes", "packed")
+    apart: str = choice(
+        ("none", "user", "queue"), "whose jobs never share a node (anti-affinity, e.g. of replicas)", "none"
+    )
+    apart_nodes: int = count("nodes of one group in which such jobs never meet (node, switch, rack)", 1)
     order: str = choice(ORDERS, "who may slip past the head in backfilling", "submit")
     by: str = choice(("queue", "user"), "whose share counts in fair sharing", "queue")
     weights: Mapping[str, float] = field(
