@@ -1,5 +1,5 @@
 """The engine against every row of queueing_vectors.csv: ``python -m benchmarks.queueing [ids] [--seed N]``
-(``--vectors FILE`` where the table lies elsewhere).
+(``--vectors FILE`` where the table lies elsewhere). Writes docs/queueing.md.
 
 Rows of one system share their runs. Runs (50,000 jobs each after a warm-up of 5,000, cut into ten stretches) are added
 until every row's 99 % interval is within 1 % of its mean on either side, or ``MOST_RUNS`` are spent. What luck did to
@@ -27,11 +27,29 @@ from benchmarks import queueing_models as models
 from sim.statistics.controls import Controlled, controlled_mean
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared/data/queueing_vectors.csv"
+OUT = Path(__file__).resolve().parents[1] / "docs" / "queueing.md"
+PREFACE = """# Queues with exact answers
+
+The engine against textbook queues, gangs and repair shops, written by `python -m benchmarks.queueing [ids]`. Exact: the
+closed form or Markov chain. Interval: Student's at 99 % of stretches of 5,000 jobs (machine repair: 4,500 s, gangs: 250
+steps), what luck did to the inputs regressed out (Lavenberg and Welch 1981); the gain says how many times as many plain
+stretches would give as short an interval. Runs are added until every row of a system is within 1 %, from a pilot of
+four; in brackets what the pilot foretold. Of 60 intervals of 99 % about one in two tables has one that misses: such a
+row is studied again with the next seed, and both lines stand here. In every run Little's law holds to 1e-6 and the
+books close to 1e-9. Seconds: process time on one core for all rows of the system together.
+
+- Jobs turned away (loss, M/M/1/K) are counted at every submission, whoever it is, from what the engine held then; that
+  it turned away just those that did not fit is checked job by job.
+- Processor sharing is a device in equal turns; machine repair is nodes that fail, with crews; a gang's step is one task
+  a rank, begun together and over with the last. "any" service is lognormal with shape 1 (processor sharing: 0.5).
+
+| row | system | quantity | exact | estimate | 99 % interval | +- | runs | gain | seed | s | |
+|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|---|"""
 WARM, STRETCH, STRETCHES = 5_000, 5_000, 10
 GANG_STEPS = 250
 """Steps of a gang in a stretch."""
 LEVEL_FRAC, PRECISION_FRAC = 0.99, 0.01
-LEAST_RUNS, MOST_RUNS = 6, 150
+LEAST_RUNS, MOST_RUNS = 4, 150
 Rows = list[dict[str, str]]
 Stretches = dict[str, tuple[models.Floats, models.Floats]]
 """Row -> its values ``[stretches]`` and their controls ``[stretches, controls]``."""
@@ -143,43 +161,58 @@ def joined(found: list[Stretches], row: str) -> Controlled:
     return controlled_mean(values, controls, LEVEL_FRAC)
 
 
-def told(rows: Rows, seed: int) -> list[dict[str, str]]:
-    """Study the rows of one system, print a line each, and return those whose interval misses the exact value."""
+def told(rows: Rows, seed: int) -> tuple[list[str], Rows]:
+    """Study the rows of one system: a line of the table for each, and those whose interval misses the exact value."""
     begin = time.process_time()
     found, runs, foretold = study(rows, seed)
-    spent = time.process_time() - begin
-    missed = []
+    spent_s = time.process_time() - begin
+    lines, missed = [], []
     for row in rows:
         one, exact = found[row["id"]], float(row["expected"])
-        low, high = one.interval.low, one.interval.high
-        wide = one.interval.half_width / abs(one.interval.estimate)
-        inside, sure = low <= exact <= high, wide <= PRECISION_FRAC
-        if not inside:
+        interval = one.interval
+        wide = interval.half_width / abs(interval.estimate)
+        word = "ok" if wide <= PRECISION_FRAC else "wide"
+        if not interval.low <= exact <= interval.high:
+            word = "OFF"
             missed.append(row)
-        word = ("ok  " if sure else "WIDE") if inside else "OFF "
-        print(
-            f"{word} {row['id']} {row['model']} {row['quantity']}: {one.interval.estimate:.6g} in {low:.6g} to "
-            f"{high:.6g} (+- {wide:.2%}), exact {exact:.6g}; {runs} runs (pilot: {foretold}), gain {one.gain_x:.1f}, "
-            f"seed {seed}, {spent:.0f} s",
-            flush=True,
+        lines.append(
+            f"| {row['id']} | {row['model']} | {row['quantity']} | {exact:.6g} | {interval.estimate:.6g} | "
+            f"{interval.low:.6g} to {interval.high:.6g} | {wide:.2%} | {runs} ({foretold}) | {one.gain_x:.1f} | {seed} | "
+            f"{spent_s:.0f} | {word} |"
         )
-    return missed
+        print(lines[-1], flush=True)
+    return lines, missed
+
+
+def write(lines: list[str], out: Path) -> None:
+    """The page with these lines in it; of rows that were not studied now it keeps the old ones."""
+    old = out.read_text(encoding="utf-8").splitlines() if out.is_file() else []
+    fresh = {line.split()[1] for line in lines}
+    kept = [line for line in old if line.startswith("| q") and line.split()[1] not in fresh]
+    table = sorted(
+        [*kept, *lines], key=lambda line: line.split()[1]
+    )  # stable: both seeds of a row stay in order
+    out.write_text("\n".join([PREFACE, *table]) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
-    """Study all rows, or those named; 1 when one misses its 99 % interval with two seeds."""
-    vectors = Path(arguments[arguments.index("--vectors") + 1]) if "--vectors" in arguments else VECTORS
+    """Study all rows, or those named, and write the page; 1 when one misses its 99 % interval with two seeds."""
+    given = dict(zip(arguments, arguments[1:], strict=False))
+    vectors = Path(given.get("--vectors", VECTORS))
     if not vectors.is_file():
         print(f"no file {vectors}")
         return 0
-    seed = int(arguments[arguments.index("--seed") + 1]) if "--seed" in arguments else 1
+    seed = int(given.get("--seed", 1))
     only = {word for word in arguments if word.startswith("q") and word[1:].isdigit()}
     with vectors.open(encoding="utf-8") as file:
         chosen = [row for row in csv.DictReader(file) if not only or row["id"] in only]
     failed = 0
     for _, group in groupby(chosen, key=lambda row: (row["model"], row["params_json"])):
-        missed = told(list(group), seed)
-        failed += len(told(missed, seed + 1)) if missed else 0
+        lines, missed = told(list(group), seed)
+        if missed:
+            again, off = told(missed, seed + 1)
+            lines, failed = lines + again, failed + len(off)
+        write(lines, OUT)
     return int(failed > 0)
 
 

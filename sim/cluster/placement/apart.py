@@ -1,8 +1,8 @@
 """Anti-affinity: jobs of one group never stand on the same node, or in the same group of nodes.
 
-Like keeping twins in different classes: what befalls one node, or one switch, takes at most one of them. Rule: Kubernetes'
-required pod anti-affinity (kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node), whose topology key is the
-node here, or a group of ``nodes_per_domain`` neighbours.
+Like keeping twins in different classes: what befalls one node, or one switch, takes at most one of them. Rule:
+Kubernetes' required pod anti-affinity (kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node); its topology
+key is the node here, or a group of ``nodes_per_domain`` neighbours.
 """
 
 from __future__ import annotations
