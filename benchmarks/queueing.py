@@ -16,7 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,8 @@ def told(rows: Rows, seed: int) -> tuple[list[str], Rows]:
             missed.append(row)
         lines.append(
             f"| {row['id']} | {row['model']} | {row['quantity']} | {exact:.6g} | {interval.estimate:.6g} | "
-            f"{interval.low:.6g} to {interval.high:.6g} | {wide:.2%} | {runs} ({foretold}) | {one.gain_x:.1f} | {seed} | "
-            f"{spent_s:.0f} | {word} |"
+            f"{interval.low:.6g} to {interval.high:.6g} | {wide:.2%} | {runs} ({foretold}) | {one.gain_x:.1f} | {seed} "
+            f"| {spent_s:.0f} | {word} |"
         )
         print(lines[-1], flush=True)
     return lines, missed
@@ -197,7 +197,7 @@ def write(lines: list[str], out: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Study all rows, or those named, and write the page; 1 when one misses its 99 % interval with two seeds."""
-    given = dict(zip(arguments, arguments[1:], strict=False))
+    given = dict(pairwise(arguments))
     vectors = Path(given.get("--vectors", VECTORS))
     if not vectors.is_file():
         print(f"no file {vectors}")
