@@ -201,6 +201,7 @@ def test_a_scenario_shares_its_uplinks_and_says_what_it_misses():
     shared = play(stage(loads(FABRIC)))
     free = play(stage(loads(FABRIC, overrides=["policy.network.sharing=false"])))
     assert account(shared).gap_frac < 1e-9
+    assert account(shared).by_cause["contention"] > 0
 
     def ran(log):
         return {r.job: r.end_s - r.start_s for r in log.records if r.outcome == "completed"}
