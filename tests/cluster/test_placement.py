@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.cluster.from_scenario import ground
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.apart import Apart
 from sim.cluster.placement.fragmentation import FragmentationDescent, fragmented_milli, typical_tasks
@@ -13,6 +14,7 @@ from sim.cluster.policies.order import Fifo
 from sim.cluster.run import simulate
 from sim.results.cluster_log import Placed, account
 from sim.spec.job import Job
+from sim.spec.loader import loads
 
 
 def plain_packed(free: list[int], size: int, gpus: int) -> list[tuple[int, int]] | None:
@@ -144,3 +146,12 @@ def test_kin_cannot_be_put_on_one_node_by_hand_either():
     ground.close(1)
     assert ground.place(first, 1) is None
     assert (ground.free_gpus, ground.down_gpus, ground.total_gpus) == (7, 8, 16)
+
+
+def test_a_scenario_keeps_kin_apart(small):
+    made = ground(loads(small + '[policy]\napart = "queue"\napart_nodes = 2\n'))
+    assert isinstance(made, Apart)
+    assert made.total_gpus == 16
+    assert made.take(Placed(0, ((0, 1),), ()), Job("a", 0.0, 1, 1.0, queue="q"))
+    assert not made.take(Placed(0, ((1, 1),), ()), Job("b", 0.0, 1, 1.0, queue="q"))
+    assert made.take(Placed(0, ((1, 1),), ()), Job("c", 0.0, 1, 1.0, queue="r"))
