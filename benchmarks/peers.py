@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from sim.cluster.nodes import Pool
-from sim.cluster.policies.menu import policy_named
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
 from sim.results.cluster_log import account
 from sim.spec.job import Job
-from sim.validation.scheduling import Case, as_the_peer, jobs_of, read_cases
+from sim.validation.scheduling import OWN, Case, as_the_peer, jobs_of, read_cases
 from sim.validation.tables import read_table
 
 TRACES = Path(__file__).resolve().parents[2] / "shared/data/scheduling"
@@ -101,12 +100,8 @@ def ours(folder: Path, file: str, policy: str) -> dict[str, Any]:
     lagging = [replace(job, duration_s=job.duration_s + case.end_lag_s) for job in jobs]
     ours_s, schedule = best_run(lagging, case, theirs, rules)
     default = Rules(preemption_overhead_s=rules.preemption_overhead_s)
-    own_s, _ = best_run(jobs, case, policy_named(_own_name(policy)), default)
+    own_s, _ = best_run(jobs, case, OWN[policy], default)
     return {"cpu_s": ours_s, "own_rules_s": own_s, "schedule": [schedule[job.name] for job in jobs]}
-
-
-def _own_name(policy: str) -> str:
-    return "conservative_compress" if policy == "conservative" else policy
 
 
 def load(folder: Path, file: str, policy: str) -> tuple[Case, list[Job]]:

@@ -15,6 +15,8 @@ COLOURS = {
     "restart": "#E69F00",
     "preemption_overhead": "#CC79A7",
     "undetected_fault": "#8B4513",
+    "contention": "#009E73",
+    "interference": "#44AA99",
     "down": "#882255",
     "idle_nobody_waits": "#BBBBBB",
     "idle_though_jobs_wait": "#F0E442",

@@ -184,7 +184,8 @@ class Board:
             rate = state.alone_rate * share
             if rate == state.rate or state.ending is None or not math.isinf(state.fault_s):
                 continue  # nothing gets done after a fault that nobody has noticed
-            change_pace(state, rate, self.now, self.rules.recovery(state.job))
+            by_links = self._contention.by_links_frac(number)
+            change_pace(state, share, by_links, self.now, self.rules.recovery(state.job))
             self._will_end(state)
             if self._running_key is not None:
                 del self._cards[bisect_left(self._cards, state.running_entry)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sim.cluster.network import Network, TrafficClass, Wiring
 from sim.cluster.rules import Contention
-from sim.cluster.sharing import Neighbours, shares_devices
+from sim.cluster.sharing import EqualTurns, Neighbours, shares_devices
 from sim.cluster.state import JobState
 from sim.results.step import StepResult
 from sim.spec.scenario import Cluster, Scenario
@@ -41,6 +41,12 @@ class Several:
             moved |= dict.fromkeys(new)
         return {number: math.prod(shares.get(number, 1.0) for shares in self._shares) for number in moved}
 
+    def by_links_frac(self, number: int) -> float:
+        """Since shares multiply, each part's logarithm over the sum of all; a part that stops the job has all."""
+        logs = [-math.log(max(shares.get(number, 1.0), 1e-300)) for shares in self._shares]
+        mine = [part.by_links_frac(number) for part in self._parts]
+        return sum(map(math.prod, zip(logs, mine, strict=True))) / (sum(logs) or 1.0)
+
 
 def contention_of(scenario: Scenario) -> Contention | None:
     """Who slows whom in one run; None where nothing is shared."""
@@ -51,6 +57,8 @@ def contention_of(scenario: Scenario) -> Contention | None:
     if shares_devices(policy) and policy.sharing.kind == "time-slicing":
         pairs = {(one.kind, one.neighbour): one.speed_frac for one in policy.sharing.pairs}
         parts.append(Neighbours(policy.sharing.interference, pairs))
+    if shares_devices(policy) and policy.sharing.kind == "equal-turns":
+        parts.append(EqualTurns())
     return Several(parts) if len(parts) > 1 else parts[0] if parts else None
 
 

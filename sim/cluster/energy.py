@@ -18,7 +18,8 @@ USED = (*(f"power_{state}_frac" for state in STATES), "pue", "energy_usd_per_kwh
 def energy(log: ClusterLog, cluster: Cluster, prices: Prices | None = None) -> dict[str, Any]:
     """Energy by state in kWh of IT, of the site, and its price, each as low, mid and high.
 
-    compute: useful work and work done in vain. stall: checkpoints, restarts, preemption, faults nobody had noticed.
+    compute: useful work, work done in vain, and waiting for neighbours on the same device, which works meanwhile.
+    stall: checkpoints, restarts, preemption, faults nobody had noticed, waiting for shared links.
     idle: the rest of the time in service; nodes out of service draw nothing. Shares of the nodes' maximum power, PUE
     and price are the catalogue's intervals or the scenario's ``[prices]``; ``low`` has all of them low, ``high`` all
     high. Pools whose maximum power the catalogue does not know are named in ``unknown`` and left out.
@@ -59,7 +60,7 @@ def _device_seconds(log: ClusterLog, cluster: Cluster) -> dict[tuple[int, str], 
     for number, pool in enumerate(cluster.pools):
         found[number, "idle"] = pool.devices * log.span_s
     for row in log.segments:
-        number, worked_s = row.placed.pool, row.useful_s + row.lost_s
+        number, worked_s = row.placed.pool, row.useful_s + row.lost_s + row.interference_s
         held_s = row.end_s - row.start_s
         found[number, "compute"] += row.gpus * worked_s
         found[number, "stall"] += row.gpus * (held_s - worked_s)

@@ -10,22 +10,17 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from sim.cluster.contention import contention_of, full_bandwidth, network_frac
-from sim.cluster.nodes import Nodes, Pool, WholePlacement
+from sim.cluster.nodes import Ground, Nodes, Pool, WholePlacement
+from sim.cluster.placement.apart import Apart
 from sim.cluster.placement.shared import SharedNodes
 from sim.cluster.placement.whole import Anywhere, Packed, Spread, Tiers
-from sim.cluster.policies.conservative import Conservative, ConservativeCompress
-from sim.cluster.policies.deadline import Deadline
-from sim.cluster.policies.easy import Easy
-from sim.cluster.policies.elastic import Elastic, ScaledRate
-from sim.cluster.policies.gavel import Gavel
-from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
-from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
-from sim.cluster.policies.quota import Quotas
-from sim.cluster.policies.shares import Drf, FairShare
+from sim.cluster.policies.elastic import ScaledRate
+from sim.cluster.policies.menu import policy_named
 from sim.cluster.policy import FunctionPolicy, Policy
 from sim.cluster.rules import Rules
 from sim.cluster.sharing import portions, shared_ground, shares_devices
@@ -78,8 +73,17 @@ def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepRe
     return predict_step(alone, fits)
 
 
-def ground(scenario: Scenario) -> Nodes | SharedNodes:
-    """The nodes. A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
+def ground(scenario: Scenario) -> Ground:
+    """The nodes, with jobs kept apart where the policy says so."""
+    policy = scenario.policy
+    if policy.apart == "none":
+        return _ground(scenario)
+    nodes = sum(pool.nodes for pool in scenario.cluster.pools)
+    return Apart(_ground(scenario), nodes, attrgetter(policy.apart), policy.apart_nodes)
+
+
+def _ground(scenario: Scenario) -> Nodes | SharedNodes:
+    """A pool's speed is its devices' bf16 peak over the first pool's (assumed for jobs known by time)."""
     cluster, policy = scenario.cluster, scenario.policy
     first = _peak(cluster, 0)
     if shares_devices(policy):
@@ -107,26 +111,7 @@ def policy_of(scheduling: Scheduling) -> Policy:
     """
     if scheduling.function:
         return FunctionPolicy(user_function(scheduling.function))
-    weights = dict(scheduling.weights)
-    made: dict[str, Callable[[], Policy]] = {
-        "fifo": Fifo,
-        "sjf": lambda: Sjf(by_limit=True),
-        "srtf": Srtf,
-        "priority": Priority,
-        "priority-preempt": PriorityPreempt,
-        "easy": lambda: Easy(order=scheduling.order),
-        "conservative": Conservative,
-        "conservative-compress": ConservativeCompress,
-        "fair-share": lambda: FairShare(weights, scheduling.by, half_life_s=scheduling.half_life_s),
-        "drf": lambda: Drf(weights, scheduling.by),
-        "tiresias": lambda: Tiresias(scheduling.thresholds_gpu_s),
-        "edf": EarliestDeadline,
-        "quota": lambda: Quotas({rule.name: rule for rule in scheduling.quotas}),
-        "gavel": lambda: Gavel(weights, scheduling.round_s),
-        "elastic": lambda: Elastic(scheduling.scaling_exponent, scheduling.round_s),
-        "deadline": lambda: Deadline(scheduling.scaling_exponent),
-    }
-    return made[scheduling.name]()
+    return policy_named(scheduling)
 
 
 def user_function(where: str) -> Callable[..., Any]:

@@ -153,6 +153,11 @@ class Network:
             del self.flows[number], self._fracs[number]
             self._fresh.pop(number, None)
 
+    def by_links_frac(self, number: int) -> float:
+        """All of it."""
+        del number
+        return 1.0
+
     def _count(self, number: int, sign: int) -> None:
         flow = self.flows[number]
         for link, load in flow.loads.items():

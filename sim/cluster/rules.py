@@ -38,6 +38,10 @@ class Contention(Protocol):
         """By job number, the share (0 to 1) of its rate alone that each job has whose share may have changed since this
         was last asked."""
 
+    def by_links_frac(self, number: int) -> float:
+        """Of what this job loses now, the part that is lost to shared links; the rest is lost to neighbours on its
+        devices."""
+
 
 def free_of_charge(job: Job) -> float:
     """No overhead."""

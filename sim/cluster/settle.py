@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sim.cluster.pace import useful_needed_s, work_at
+from sim.cluster.pace import slowed_at, useful_needed_s, work_at
 from sim.cluster.recovery import NEVER
 from sim.cluster.rules import Rules
 from sim.cluster.state import JobState
@@ -18,19 +18,20 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     where the rules say that it survives (taken to be written out while the job restarts); with notice it spends the
     last moments on a write and keeps the rest. A job ended at its limit keeps (as useful) what was durable, for nobody
     gets the rest; one that is preempted keeps all or what is durable, as the rules say; one that is resized or cut off
-    by the end of the run keeps all.
+    by the end of the run keeps all. Of the time whose work is kept, what the job would not have needed alone is lost to
+    shared links (contention) or to neighbours on its devices (interference), and is not useful.
     """
     job = state.job
     begin_s = state.since_s
     gpus = state.gpus * job.gpu_share_frac
     recovery = rules.recovery(job)
-    if why == "completed" and not state.owed_s and recovery is NEVER:
+    if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
         state.work_left_s = 0.0
         return tuple.__new__(  # Segment(...) in half the time: most stretches end here
             Segment,
             (
                 job.name, state.number, gpus, begin_s, end_s, state.placed, why,
-                end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0,
+                end_s - begin_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
             ),
         )  # fmt: skip
     stop_s = min(state.fault_s, end_s)
@@ -62,9 +63,11 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
                 useful_s, checkpoint_s = useful_s - write_s, checkpoint_s + write_s
                 kept_s = useful_s
         state.work_left_s = max(state.work_left_s - (work_at(state, kept_s) if kept_s else 0.0), 0.0)
+    links_s, devices_s = (0.0, 0.0) if state.pace is None else slowed_at(state, kept_s)
     if why == "preempted":
         state.owed_s += rules.preemption_overhead_s(job)
     return Segment(
         job.name, state.number, gpus, begin_s, end_s, state.placed, why,
-        kept_s, checkpoint_s, useful_s - kept_s, restart_s, overhead_s, undetected_s,
+        kept_s - links_s - devices_s, checkpoint_s, useful_s - kept_s, restart_s, overhead_s, undetected_s,
+        links_s, devices_s,
     )  # fmt: skip

@@ -119,6 +119,11 @@ class Neighbours:
         dirty, self._dirty = self._dirty, {}
         return {number: self.speed(state) for number, state in dirty.items()}
 
+    def by_links_frac(self, number: int) -> float:
+        """None of it."""
+        del number
+        return 0.0
+
     def speed(self, state: JobState) -> float:
         """Speed over speed alone."""
         slowest = 1.0
@@ -133,6 +138,47 @@ class Neighbours:
     def _beside(self, job: Job, other: Job) -> float:
         known = self._pairs.get((job.kind, other.kind))
         return 1 / (1 + self._interference * other.gpu_share_frac) if known is None else known
+
+
+class EqualTurns:
+    """A ``Contention`` of jobs that take turns on a device: each of n gets 1/n of its time and none is lost to
+    switching; a gang goes at the pace of its slowest device.
+
+    Processor sharing (Kleinrock, Queueing Systems II, 4.4); how time slicing treats neighbours that are always busy
+    (NVIDIA, time-slicing of GPUs in Kubernetes: replicas of a device get equal parts of its time).
+    """
+
+    def __init__(self) -> None:
+        self._on: dict[tuple[int, int], dict[int, JobState]] = {}
+        self._dirty: dict[int, JobState] = {}
+
+    def join(self, state: JobState) -> None:
+        """See ``Contention``."""
+        for device in _devices(state):
+            here = self._on.setdefault(device, {})
+            here[state.number] = state
+            self._dirty |= here
+
+    def leave(self, state: JobState) -> None:
+        """See ``Contention``."""
+        for device in _devices(state):
+            here = self._on[device]
+            del here[state.number]
+            self._dirty |= here
+        self._dirty.pop(state.number, None)
+
+    def changed(self) -> Mapping[int, float]:
+        """See ``Contention``."""
+        dirty, self._dirty = self._dirty, {}
+        return {
+            number: 1 / max((len(self._on[device]) for device in _devices(state)), default=1)
+            for number, state in dirty.items()
+        }
+
+    def by_links_frac(self, number: int) -> float:
+        """None of it."""
+        del number
+        return 0.0
 
 
 def _devices(state: JobState) -> Iterator[tuple[int, int]]:

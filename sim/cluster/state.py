@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sim.results.cluster_log import Placed
 
 if TYPE_CHECKING:
+    from sim.cluster.pace import Piece
     from sim.spec.job import Job
 
 NOWHERE = Placed(-1, (), ())
@@ -86,9 +87,8 @@ class JobState:
         """Useful seconds a second here and now."""
         self.alone_rate = 1.0
         """The same if nobody shared links or devices with it."""
-        self.pace: list[tuple[float, float, float]] | None = None
-        """Where neighbours changed its rate within this stretch: (useful seconds of the stretch, work done by then,
-        rate from then on), in order; see ``sim.cluster.pace``."""
+        self.pace: list[Piece] | None = None
+        """Where neighbours changed its rate within this stretch, in order; see ``sim.cluster.pace``."""
         self.stretch = 0
         """How often it has started."""
         self.placed = NOWHERE

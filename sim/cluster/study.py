@@ -46,7 +46,7 @@ PILOTS, PILOT_POINTS = 3, 1000
 SATURATED_JOBS, WEIGHED_JOBS = 4000, 500
 """Jobs that are handed in at once to find what can be carried; fewer where the policy weighs every one of them anew in
 each pass."""
-WEIGHING = ("conservative", "conservative-compress", "tiresias", "srtf", "priority-preempt")
+WEIGHING = ("multifactor", "conservative", "conservative-compress", "tiresias", "srtf", "priority-preempt")
 SPARE = 0.9
 """Offered load over what can be carried, up to which a cluster counts as stable: waits grow like 1/(1 - load)."""
 NOBODY_MINDS_S = 60.0

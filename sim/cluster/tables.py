@@ -53,6 +53,8 @@ CAUSE_WORDS = {
     "restart": "restarts",
     "preemption_overhead": "overhead of preemption",
     "undetected_fault": "faults nobody had noticed",
+    "contention": "slowed by narrow or shared links",
+    "interference": "slowed by neighbours on the same device",
     "down": "nodes out of service",
     "idle_nobody_waits": "idle, nobody waits",
     "idle_though_jobs_wait": "idle though jobs wait",

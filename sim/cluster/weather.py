@@ -82,7 +82,7 @@ class Weather:
         slow = slow_as_outages(
             slowdowns(self.section, self.nodes, self.streams.child(SLOW_STREAM)), self.section
         )
-        for outage in of_the_floor(failing, slow, self.nodes, self.section.spares):
+        for outage in of_the_floor(failing, slow, self.nodes, self.section.spares, self.section.repair_crews):
             self._seen.append(outage)
             yield outage
 

@@ -26,7 +26,7 @@ def event_log(log: ClusterLog, suffix: str) -> bytes:
     frame = pd.DataFrame(
         [(*s[:5], s.placed.pool, " ".join(f"{n}:{d}" for n, d in s.placed.spots), *s[6:]) for s in log.segments],
         columns=["job", "number", "gpus", "start_s", "end_s", "pool", "nodes", "why", "useful_s", "checkpoint_s",
-                 "lost_s", "restart_s", "overhead_s", "undetected_s"],
+                 "lost_s", "restart_s", "overhead_s", "undetected_s", "contention_s", "interference_s"],
     )  # fmt: skip
     if suffix == ".csv":
         return str(frame.to_csv(index=False)).encode()

@@ -19,6 +19,8 @@ CAUSES = (
     "restart",
     "preemption_overhead",
     "undetected_fault",
+    "contention",
+    "interference",
     "down",
     "idle_nobody_waits",
     "idle_though_jobs_wait",
@@ -38,7 +40,7 @@ class Placed(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """One stretch in which one job held devices; the seven parts in seconds add up to ``end_s - start_s``."""
+    """One stretch in which one job held devices; the eight parts in seconds add up to ``end_s - start_s``."""
 
     job: str
     number: int
@@ -56,6 +58,10 @@ class Segment(NamedTuple):
     restart_s: float
     overhead_s: float
     undetected_s: float
+    contention_s: float = 0.0
+    """What shared links cost a job whose work is kept: useful seconds that it would not have needed alone."""
+    interference_s: float = 0.0
+    """The same of neighbours on its devices."""
 
 
 class JobRecord(NamedTuple):
@@ -161,6 +167,8 @@ def account(log: ClusterLog, segments: Iterable[Segment] | None = None) -> Books
         sums["restart"].append(gpus * row.restart_s)
         sums["preemption_overhead"].append(gpus * row.overhead_s)
         sums["undetected_fault"].append(gpus * row.undetected_s)
+        sums["contention"].append(gpus * row.contention_s)
+        sums["interference"].append(gpus * row.interference_s)
     sums["down"].append(log.down_gpu_s)
     sums["idle_nobody_waits"].append(log.idle_nobody_waits_gpu_s)
     sums["idle_though_jobs_wait"].append(log.idle_though_jobs_wait_gpu_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from sim.spec.faults import Fault
 from sim.spec.mix import Jobs, TrainingRun
 from sim.spec.reliability import reliability_faults
 from sim.spec.scenario import Cluster
-from sim.spec.scheduling import SHARED_PLACEMENTS, NetworkSharing, Scheduling
+from sim.spec.scheduling import SHARED_PLACEMENTS, Account, NetworkSharing, QuotaRule, Scheduling
 
 RECIPES = ("mixes", "searches", "cycles", "services", "runs")
 
@@ -68,23 +68,12 @@ def _network(network: NetworkSharing, cluster: Cluster, where: str) -> Iterator[
 
 
 def _quotas(policy: Scheduling, jobs: Jobs | None, where: str) -> Iterator[Fault]:
-    """Names told apart, parents that exist, no circle, and a quota for each queue that is asked for."""
+    """Trees that hold together, and a quota for each queue that is asked for."""
     rules = {rule.name: rule for rule in policy.quotas}
     if policy.name == "quota" and not rules and not policy.function:
         yield Fault(where, "policy.quotas", None, "is required by the policy quota: [[policy.quotas]]")
-    for number, rule in enumerate(policy.quotas):
-        path = f"policy.quotas.{number}"
-        if rules[rule.name] is not rule:
-            yield Fault(where, f"{path}.name", rule.name, "stands twice")
-        if rule.parent and rule.parent not in rules:
-            near = difflib.get_close_matches(rule.parent, rules, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            yield Fault(where, f"{path}.parent", rule.parent, f"is no quota of this policy{hint}")
-        above, steps = rule.parent, 0
-        while above in rules and steps <= len(rules):
-            above, steps = rules[above].parent, steps + 1
-        if steps > len(rules):
-            yield Fault(where, f"{path}.parent", rule.parent, "goes round in a circle")
+    yield from _tree(policy.quotas, "policy.quotas", "quota", where)
+    yield from _tree(policy.accounts, "policy.accounts", "account", where)
     if policy.name != "quota" or not rules or jobs is None:
         return
     for kind in RECIPES:
@@ -95,6 +84,23 @@ def _quotas(policy: Scheduling, jobs: Jobs | None, where: str) -> Iterator[Fault
                     known = ", ".join(rules)
                     told = f"has no quota: expected one of {known}"
                     yield Fault(where, f"jobs.{kind}.{number}.queue{'s' * (kind == 'mixes')}", queue, told)
+
+
+def _tree(given: Sequence[QuotaRule | Account], path: str, what: str, where: str) -> Iterator[Fault]:
+    """Names told apart, parents that exist, and no circle."""
+    rules = {rule.name: rule for rule in given}
+    for number, rule in enumerate(given):
+        if rules[rule.name] is not rule:
+            yield Fault(where, f"{path}.{number}.name", rule.name, "stands twice")
+        if rule.parent and rule.parent not in rules:
+            near = difflib.get_close_matches(rule.parent, rules, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            yield Fault(where, f"{path}.{number}.parent", rule.parent, f"is no {what} of this policy{hint}")
+        above, steps = rule.parent, 0
+        while above in rules and steps <= len(rules):
+            above, steps = rules[above].parent, steps + 1
+        if steps > len(rules):
+            yield Fault(where, f"{path}.{number}.parent", rule.parent, "goes round in a circle")
 
 
 def _shared(policy: Scheduling, jobs: Jobs | None, cluster: Cluster, where: str) -> Iterator[Fault]:

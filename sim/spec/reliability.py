@@ -136,6 +136,7 @@ class Reliability:
     maintenance: Maintenance | None = None
     stragglers: Stragglers | None = None
     spares: Spares = field(default_factory=Spares)
+    repair_crews: int = count("nodes that can be mended at once, others wait; 0 = no bound", 0, low=0)
     checkpoints: Checkpointing = field(default_factory=Checkpointing)
 
     def node_failures_per_s(self, level: str = "mid") -> float:

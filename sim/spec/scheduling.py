@@ -20,6 +20,7 @@ POLICIES = (
     "easy",
     "conservative",
     "conservative-compress",
+    "multifactor",
     "fair-share",
     "drf",
     "tiresias",
@@ -83,7 +84,9 @@ class DeviceSharing:
     """How devices are shared, with a placement that shares them (fgd, best-fit, dot-product, gpu-packing)."""
 
     kind: str = choice(
-        ("time-slicing", "mig"), "by turns (neighbours disturb) or cut into slices", "time-slicing"
+        ("time-slicing", "mig", "equal-turns"),
+        "side by side (neighbours disturb), cut into slices, or each of n busy jobs 1/n of the time",
+        "time-slicing",
     )
     slices: tuple[float, ...] = quantity(
         "shares that can be had, a request gets the next larger; empty = any, with mig 1/7 to 4/7 and all", (),
@@ -118,12 +121,44 @@ class QuotaRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """One account of Slurm's tree: a queue whose jobs charge it, or the parent of such accounts."""
+
+    name: str = text("queue, or the name that children give as their parent")
+    parent: str = text("account above it; empty = the root", "")
+    shares: float = quantity("raw shares among its siblings", 1.0)
+    partition_priority: float = quantity("PriorityJobFactor of the partition that its jobs ask for", 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MultifactorWeights:
+    """Slurm's priority/multifactor: weights of the factors, each 0 to 1, and how they are found (see
+    ``sim.cluster.policies.multifactor``)."""
+
+    age: float = quantity("PriorityWeightAge", 1000.0)
+    fair_share: float = quantity("PriorityWeightFairshare", 10_000.0)
+    job_size: float = quantity("PriorityWeightJobSize", 1000.0)
+    partition: float = quantity("PriorityWeightPartition", 0.0)
+    qos: float = quantity("PriorityWeightQOS; a job's QOS priority is its priority", 0.0)
+    max_age_s: float = quantity("PriorityMaxAge: wait at which age counts in full", 604_800.0, above=True)
+    favor_small: bool = switch("PriorityFavorSmall: small jobs get the larger size factor", False)
+    qos_highest: float = quantity("largest priority of any QOS: what counts in full", 1.0, above=True)
+    algorithm: str = choice(("fair-tree", "classic"), "how the fair-share factor is found", "fair-tree")
+    calc_period_s: float = quantity("PriorityCalcPeriod: fair shares hold so long", 300.0)
+    backfill_tests: int = count("bf_max_job_test: jobs behind the head that may be tried", 500, low=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Scheduling:
     """Who goes next, where to, and what that costs."""
 
     name: str = choice(POLICIES, "the rule by which waiting jobs start", "easy")
     function: str = text("own policy as file.py:function instead of a name; see docs/policies.md", "")
     placement: str = choice(PLACEMENTS, "where a gang goes", "packed")
+    apart: str = choice(
+        ("none", "user", "queue"), "whose jobs never share a node (anti-affinity, e.g. of replicas)", "none"
+    )
+    apart_nodes: int = count("nodes of one group in which such jobs never meet (node, switch, rack)", 1)
     order: str = choice(ORDERS, "who may slip past the head in backfilling", "submit")
     by: str = choice(("queue", "user"), "whose share counts in fair sharing", "queue")
     weights: Mapping[str, float] = field(
@@ -140,6 +175,9 @@ class Scheduling:
     kill_at_limit: bool = switch("jobs are ended at their time limit", True)
     preemption_overhead_s: float = quantity("time a preempted job loses when it runs again", 60.0)
     quotas: tuple[QuotaRule, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    """Slurm's tree; a queue without one is an account under the root with one share."""
+    multifactor: MultifactorWeights = field(default_factory=MultifactorWeights)
     round_s: float = quantity("round of gavel and elastic", 360.0, above=True)
     scaling_exponent: float = quantity(
         "speed of an elastic job goes with (devices / those asked for) to this power",

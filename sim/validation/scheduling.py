@@ -18,9 +18,11 @@ from typing import Any
 
 from sim.cluster.nodes import Nodes, Pool
 from sim.cluster.placement.whole import Packed
-from sim.cluster.policies.conservative import ConservativeCompress
-from sim.cluster.policies.easy import BACKFILLS
-from sim.cluster.policies.menu import MORE, POLICIES, policy_named
+from sim.cluster.policies.conservative import Conservative, ConservativeCompress
+from sim.cluster.policies.easy import BACKFILLS, Easy
+from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
+from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
+from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import Policy
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
@@ -31,11 +33,24 @@ from sim.validation.peers import EventEasy, TickSrtf, TickTiresias
 from sim.validation.placement import compare_placement
 from sim.validation.tables import Table, read_table
 
-_OWN: Mapping[str, Policy] = {
-    **POLICIES,
-    **MORE,
+OWN: Mapping[str, Policy] = {
+    "fifo": Fifo(),
+    "sjf": Sjf(),
+    "srtf": Srtf(),
+    "priority": Priority(),
+    "priority_preempt": PriorityPreempt(),
+    "easy": Easy(),
+    **BACKFILLS,
     "conservative": ConservativeCompress(),  # what the peers of this name run
+    "conservative_compress": ConservativeCompress(),
+    "conservative_rebuild": Conservative(),
+    "fairshare": FairShare(),
+    "drf": Drf(),
+    "tiresias": Tiresias(),
+    "edf": EarliestDeadline(),
 }
+"""Policies by the words of such a folder; those of a peer's file."""
+_REFERENCE: Mapping[str, Policy] = {**OWN, "conservative": Conservative()}
 _DIALECTS: Mapping[tuple[str, str], Policy] = {
     ("tick", "srtf"): TickSrtf(),
     ("tick", "tiresias"): TickTiresias(),
@@ -105,7 +120,7 @@ def read_cases(folder: Path) -> tuple[list[Case], dict[str, str]]:
         peer, file = row["peer"], row["file"]
         if peer == "none":
             continue
-        if peer != "fgd" and row["policy"] not in _OWN:
+        if peer != "fgd" and row["policy"] not in OWN:
             skipped[file] = f"no policy {row['policy']!r}"
             continue
         if peer != "fgd" and not row["event_rule"].startswith(("tick", "per-event")):
@@ -178,7 +193,7 @@ def jobs_of(table: Table) -> list[Job]:
 def as_the_peer(case: Case) -> tuple[Policy, Rules]:
     """The policy and the rules of the house as that peer has them (its end lag is added to the durations)."""
     tick = case.event_rule.startswith("tick")
-    policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), _OWN[case.policy])
+    policy = _DIALECTS.get(("tick" if tick else "per-event", case.policy), OWN[case.policy])
     if isinstance(policy, TickTiresias) and case.interval_s:
         policy = replace(policy, interval_s=case.interval_s)
     return policy, Rules(
@@ -198,7 +213,7 @@ def _compare(case: Case, table: Table) -> dict[str, Any]:
         if "preemptions" in table.columns:
             same = same and record.preemptions == table.number(row, "preemptions")
         identical += same
-    ours = _records(jobs, case, _OWN[case.policy], Rules(preemption_overhead_s=rules.preemption_overhead_s))
+    ours = _records(jobs, case, OWN[case.policy], Rules(preemption_overhead_s=rules.preemption_overhead_s))
     peer_s = sum(table.number(row, "start_s") - table.number(row, "submit_s") for row in table.rows)
     ours_s = sum(record.start_s - record.submit_s for record in ours.values() if record.start_s is not None)
     table.refuse()
@@ -223,7 +238,7 @@ def _reference(path: Path) -> tuple[int, int, dict[str, str]]:
     count = identical = 0
     skipped: dict[str, str] = {}
     for case in cases:
-        if case["policy"] not in _OWN or "schedule" not in case:
+        if case["policy"] not in _REFERENCE or "schedule" not in case:
             skipped[f"{path.name} case {case['case']}"] = f"no policy {case['policy']!r} or no schedule"
             continue
         count += 1
@@ -240,7 +255,10 @@ def same_schedule(case: Mapping[str, Any]) -> bool:
         )
         for job in sorted(case["jobs"], key=lambda job: (job["submit_s"], job["id"]))
     ]  # fmt: skip
-    log = simulate(jobs, [Pool(1, case["gpus"])], policy_named(case["policy"], case.get("weights")))
+    policy = _REFERENCE[case["policy"]]
+    if isinstance(policy, FairShare | Drf):
+        policy = replace(policy, weights=case.get("weights") or {})
+    log = simulate(jobs, [Pool(1, case["gpus"])], policy)
     stretches: dict[str, list[list[float]]] = defaultdict(list)
     for row in log.segments:
         stretches[row.job].append([row.start_s, row.end_s])

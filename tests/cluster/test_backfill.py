@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from sim.cluster.nodes import Pool
 from sim.cluster.policies.easy import BACKFILL_ORDERS, BACKFILLS, Easy, look_ahead
-from sim.cluster.policies.menu import policy_named
 from sim.cluster.policies.plan import Plan
 from sim.cluster.run import simulate
 from sim.cluster.state import JobState
 from sim.spec.job import Job
+from sim.validation.scheduling import OWN
 
 GPUS, HORIZON = 4, 400
 ROWS = st.lists(
@@ -131,8 +131,8 @@ def rebuild_by_hand(jobs: list[Job]) -> dict[str, float]:
 @given(rows=ROWS)
 def test_both_conservative_backfills_are_their_rules_word_by_word(rows) -> None:
     jobs = jobs_of(rows)
-    assert starts(jobs, policy_named("conservative_compress")) == compress_by_hand(jobs)
-    assert starts(jobs, policy_named("conservative_rebuild")) == rebuild_by_hand(jobs)
+    assert starts(jobs, OWN["conservative_compress"]) == compress_by_hand(jobs)
+    assert starts(jobs, OWN["conservative_rebuild"]) == rebuild_by_hand(jobs)
 
 
 @settings(max_examples=100, deadline=None)
@@ -190,4 +190,4 @@ def test_a_promise_moves_as_if_it_were_taken_back_and_given_anew(held, gpus, las
 
 def test_names_of_the_orders() -> None:
     assert {policy.order for policy in BACKFILLS.values()} == set(BACKFILL_ORDERS) - {"submit"}
-    assert policy_named("easy_ljbf").order == "longest"
+    assert OWN["easy_ljbf"].order == "longest"

@@ -40,7 +40,8 @@ def test_an_outage_costs_detection_repair_and_what_was_not_durable() -> None:
     assert account(log).by_cause == pytest.approx(
         {
             "useful": 400, "lost": 40, "undetected_fault": 40, "restart": 20, "down": 120,
-            "checkpoint": 0, "preemption_overhead": 0, "idle_nobody_waits": 0, "idle_though_jobs_wait": 0,
+            "checkpoint": 0, "preemption_overhead": 0, "contention": 0, "interference": 0,
+            "idle_nobody_waits": 0, "idle_though_jobs_wait": 0,
         }
     )  # fmt: skip
     assert [(down.node, down.start_s, down.end_s) for down in log.downtimes] == [(0, 60, 90)]

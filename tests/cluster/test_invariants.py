@@ -18,6 +18,7 @@ from sim.cluster.rules import Hazard, Rules
 from sim.cluster.run import simulate
 from sim.results.cluster_log import ClusterLog, account
 from sim.spec.job import Job
+from sim.spec.scheduling import QuotaRule, Scheduling
 
 PLACEMENTS = {"packed": Packed(), "anywhere": Anywhere(), "spread": Spread(), "tiers": Tiers((2,))}
 POOLS = (Pool(4, 4), Pool(2, 8))
@@ -79,7 +80,14 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
     last: dict[int, float] = {}
     for row in log.segments:
         parts = (
-            row.useful_s + row.checkpoint_s + row.lost_s + row.restart_s + row.overhead_s + row.undetected_s
+            row.useful_s
+            + row.checkpoint_s
+            + row.lost_s
+            + row.restart_s
+            + row.overhead_s
+            + row.undetected_s
+            + row.contention_s
+            + row.interference_s
         )
         assert parts == pytest.approx(row.end_s - row.start_s, abs=1e-9)
         assert min(row[7:]) >= -1e-9
@@ -107,6 +115,13 @@ def check(jobs: list[Job], log: ClusterLog) -> None:
             assert record.outcome == "refused", "everybody is served in the end, or can never fit"
 
 
+QUOTAS = (
+    QuotaRule("all"),
+    QuotaRule("a", "all", 16.0, within="lower-priority"),
+    QuotaRule("b", "all", 16.0, lend_limit_gpus=4.0),
+)
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 @settings(derandomize=True, max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mix=mixes(), placement=st.sampled_from(sorted(PLACEMENTS)))
@@ -114,7 +129,7 @@ def test_every_policy_keeps_the_books(
     name: str, mix: tuple[list[Job], list[Outage], Rules], placement: str
 ) -> None:
     jobs, outages, rules = mix
-    policy = policy_named(name, {"a": 1.0, "b": 2.0})
+    policy = policy_named(Scheduling(name, weights={"a": 1.0, "b": 2.0}, quotas=QUOTAS))
     log = simulate(
         iter(jobs), Nodes(POOLS, PLACEMENTS[placement]), policy, rules=rules, outages=iter(outages)
     )

@@ -3,12 +3,18 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.cluster.from_scenario import ground
 from sim.cluster.nodes import Nodes, Pool
+from sim.cluster.placement.apart import Apart
 from sim.cluster.placement.fragmentation import FragmentationDescent, fragmented_milli, typical_tasks
 from sim.cluster.placement.scores import GpuPacking
 from sim.cluster.placement.shared import Ask, Box, NodeKind, SharedNodes
 from sim.cluster.placement.whole import Packed, Spread, Tiers
+from sim.cluster.policies.order import Fifo
+from sim.cluster.run import simulate
+from sim.results.cluster_log import Placed, account
 from sim.spec.job import Job
+from sim.spec.loader import loads
 
 
 def plain_packed(free: list[int], size: int, gpus: int) -> list[tuple[int, int]] | None:
@@ -109,3 +115,43 @@ def test_packing_prefers_shared_devices_then_nodes_in_use() -> None:
     again, free = ground.place(part, 1), ground.place(one, 1)
     assert (again.spots[0][0], again.devices) == (node, device)
     assert free.spots[0][0] == node
+
+
+def test_kin_stand_apart_and_strangers_do_not_mind():
+    def run(nodes_per_domain):
+        ground = Apart(Nodes([Pool(4, 8)], Packed()), 4, lambda job: job.user, nodes_per_domain)
+        jobs = [Job(str(n), 0.0, 2, 10.0, user="replica") for n in range(3)]
+        jobs += [Job("other", 0.0, 8, 10.0, user="other"), Job("nobody", 0.0, 6, 10.0)]
+        log = simulate(jobs, ground, Fifo())
+        assert account(log).gap_frac < 1e-12
+        return {row.job: (row.placed.spots[0][0], row.start_s) for row in log.segments}
+
+    by_node = run(1)
+    assert [by_node[name] for name in ("0", "1", "2")] == [(0, 0.0), (1, 0.0), (2, 0.0)]
+    assert by_node["other"] == (3, 0.0)
+    assert by_node["nobody"] == (0, 0.0)  # fills up the node of one of them
+    by_switch = run(2)  # two switches: the third waits, and by strict order all behind it
+    assert [by_switch[name] for name in ("0", "1", "2")] == [(0, 0.0), (2, 0.0), (0, 10.0)]
+
+
+def test_kin_cannot_be_put_on_one_node_by_hand_either():
+    ground = Apart(Nodes([Pool(2, 8)], Packed()), 2, lambda job: job.queue)
+    first, second = Job("a", 0.0, 1, 1.0, queue="q"), Job("b", 0.0, 1, 1.0, queue="q")
+    here = Placed(0, ((0, 1),), ())
+    assert ground.take(here, first)
+    assert not ground.take(here, second)
+    assert ground.free_gpus == 15
+    ground.release(here, first)
+    assert ground.take(here, second)
+    ground.close(1)
+    assert ground.place(first, 1) is None
+    assert (ground.free_gpus, ground.down_gpus, ground.total_gpus) == (7, 8, 16)
+
+
+def test_a_scenario_keeps_kin_apart(small):
+    made = ground(loads(small + '[policy]\napart = "queue"\napart_nodes = 2\n'))
+    assert isinstance(made, Apart)
+    assert made.total_gpus == 16
+    assert made.take(Placed(0, ((0, 1),), ()), Job("a", 0.0, 1, 1.0, queue="q"))
+    assert not made.take(Placed(0, ((1, 1),), ()), Job("b", 0.0, 1, 1.0, queue="q"))
+    assert made.take(Placed(0, ((1, 1),), ()), Job("c", 0.0, 1, 1.0, queue="r"))

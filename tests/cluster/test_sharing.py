@@ -15,7 +15,7 @@ from sim.cluster.placement.shared import NodeKind, SharedNodes
 from sim.cluster.policies.order import Fifo
 from sim.cluster.rules import Rules
 from sim.cluster.run import simulate
-from sim.cluster.sharing import MIG_SLICES, Neighbours, portion
+from sim.cluster.sharing import MIG_SLICES, EqualTurns, Neighbours, portion
 from sim.cluster.study import play
 from sim.results.cluster_log import account
 from sim.results.cluster_stats import answers
@@ -83,3 +83,43 @@ def test_a_gang_larger_than_a_node_cannot_share():
     with pytest.raises(ScenarioError) as told:
         sim.load(FOLDER / "cluster-notebooks-shared.toml", ["jobs.mixes.1.sizes=[{gpus=16}]"])
     assert "sits on one node" in str(told.value)
+
+
+def test_equal_turns_by_hand_and_what_neighbours_cost_is_no_useful_time():
+    # a alone for 10 s; a and b at 1/2 for 40 s (b's 20 are done); a alone again for its last 20
+    a, b = Job("a", 0.0, 1, 50.0, gpu_share_frac=0.25), Job("b", 10.0, 1, 20.0, gpu_share_frac=0.25)
+    ends, log = run([a, b], EqualTurns())
+    assert ends == {"a": 70.0, "b": 50.0}
+    books = account(log)
+    assert books.by_cause["useful"] == pytest.approx(0.25 * (50 + 20))
+    assert books.by_cause["interference"] == pytest.approx(0.25 * (20 + 20))
+    assert books.by_cause["contention"] == 0
+    assert books.gap_frac < 1e-12
+
+
+class Half:
+    """Everybody goes at half speed, for their links."""
+
+    def __init__(self):
+        self.here = {}
+
+    def join(self, state):
+        self.here[state.number] = 0.5
+
+    def leave(self, state):
+        self.here.pop(state.number)
+
+    def changed(self):
+        return dict(self.here)
+
+    def by_links_frac(self, number):
+        return 1.0
+
+
+def test_links_and_neighbours_share_a_loss_by_their_logarithms():
+    pair = [Job(name, 0.0, 1, 100.0, gpu_share_frac=0.25) for name in "ab"]
+    ends, log = run(pair, Several([Half(), EqualTurns()]))
+    assert ends == {"a": 400.0, "b": 400.0}  # a quarter: a half of a half
+    for row in log.segments:
+        assert (row.useful_s, row.contention_s, row.interference_s) == pytest.approx((100, 150, 150))
+    assert account(log).gap_frac < 1e-12

@@ -145,7 +145,7 @@ class ConservativeCompress(Policy):
     """Each job is promised the earliest gap when it arrives and keeps it; when a job ends, promises are moved forward
     one by one, in order of submission."""
 
-    name: str = "conservative_compress"
+    name: str = "conservative-compress"
 
     def decide(self, view: View) -> Decisions:
         """Bring the bookings up to date, then start what is due."""

@@ -1,56 +1,49 @@
-"""The menu: policies by the names that scenarios and traces use."""
+"""The menu: policies by the names that scenarios use, made from the [policy] section."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 from sim.cluster.policies.conservative import Conservative, ConservativeCompress
 from sim.cluster.policies.deadline import Deadline
-from sim.cluster.policies.easy import BACKFILLS, Easy
+from sim.cluster.policies.easy import Easy
 from sim.cluster.policies.elastic import Elastic
 from sim.cluster.policies.gavel import Gavel
+from sim.cluster.policies.multifactor import Multifactor
 from sim.cluster.policies.order import EarliestDeadline, Fifo, Priority, Sjf
 from sim.cluster.policies.preemptive import PriorityPreempt, Srtf, Tiresias
 from sim.cluster.policies.quota import Quotas
 from sim.cluster.policies.shares import Drf, FairShare
 from sim.cluster.policy import Policy
-from sim.spec.scheduling import QuotaRule
+from sim.spec.scheduling import Scheduling
 
-POLICIES: Mapping[str, Policy] = {
-    "fifo": Fifo(),
-    "sjf": Sjf(),
-    "priority": Priority(),
-    "edf": EarliestDeadline(),
-    "srtf": Srtf(),
-    "priority_preempt": PriorityPreempt(),
-    "tiresias": Tiresias(),
-    "easy": Easy(),
-    "easy_sjbf": Easy("shortest", name="easy_sjbf"),
-    "conservative": Conservative(),
-    "conservative_compress": ConservativeCompress(),
-    "fairshare": FairShare(),
-    "drf": Drf(),
-    "quota": Quotas(
-        {
-            "all": QuotaRule("all"),
-            "a": QuotaRule("a", "all", 16.0, within="lower-priority"),
-            "b": QuotaRule("b", "all", 16.0, lend_limit_gpus=4.0),
-        }
+_MADE: Mapping[str, Callable[[Scheduling], Policy]] = {
+    "fifo": lambda _: Fifo(),
+    "sjf": lambda _: Sjf(by_limit=True),
+    "srtf": lambda _: Srtf(),
+    "priority": lambda _: Priority(),
+    "priority-preempt": lambda _: PriorityPreempt(),
+    "easy": lambda asked: Easy(order=asked.order),
+    "conservative": lambda _: Conservative(),
+    "conservative-compress": lambda _: ConservativeCompress(),
+    "multifactor": lambda asked: Multifactor(
+        asked.multifactor, {one.name: one for one in asked.accounts}, asked.weights, asked.half_life_s
     ),
-    "gavel": Gavel(),
-    "elastic": Elastic(),
-    "deadline": Deadline(),
+    "fair-share": lambda asked: FairShare(asked.weights, asked.by, half_life_s=asked.half_life_s),
+    "drf": lambda asked: Drf(asked.weights, asked.by),
+    "tiresias": lambda asked: Tiresias(asked.thresholds_gpu_s),
+    "edf": lambda _: EarliestDeadline(),
+    "quota": lambda asked: Quotas({rule.name: rule for rule in asked.quotas}),
+    "gavel": lambda asked: Gavel(asked.weights, asked.round_s),
+    "elastic": lambda asked: Elastic(asked.scaling_exponent, asked.round_s),
+    "deadline": lambda asked: Deadline(asked.scaling_exponent),
 }
-"""Name -> policy, with its defaults."""
-MORE: Mapping[str, Policy] = {**BACKFILLS, "conservative_rebuild": Conservative()}
-"""Other names that traces use: every order of backfilling, and what sets one conservative backfill off the other."""
 
 
-def policy_named(name: str, weights: Mapping[str, float] | None = None) -> Policy:
-    """A policy of the menu or of ``MORE``; weights (by group) go to those that share.
+def policy_named(asked: Scheduling) -> Policy:
+    """The policy of ``asked.name`` with its knobs; the section's checks keep other names out (``KeyError``)."""
+    return _MADE[asked.name](asked)
 
-    Raises ``KeyError`` for an unknown name.
-    """
-    policy = POLICIES[name] if name in POLICIES else MORE[name]
-    return replace(policy, weights=weights) if weights and isinstance(policy, FairShare | Drf) else policy
+
+POLICIES: Mapping[str, Policy] = {name: policy_named(Scheduling(name)) for name in _MADE}
+"""Name -> policy with its defaults."""

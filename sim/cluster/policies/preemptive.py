@@ -172,7 +172,7 @@ class PriorityPreempt(Policy):
     slurm.schedmd.com/preempt.html,
     by partition or QOS; Kubernetes: pod priority)."""
 
-    name: str = "priority_preempt"
+    name: str = "priority-preempt"
 
     def key(self, state: JobState) -> Any:
         """Larger goes first."""

@@ -53,7 +53,7 @@ class FairShare(_Sharing):
     """
 
     half_life_s: float = math.inf
-    name: str = "fairshare"
+    name: str = "fair-share"
 
     def share(self, view: View, group: Group) -> Any:
         """Used, then held, for the weight."""
