@@ -38,8 +38,9 @@ class Trouble:
     """Log standard deviation of a block."""
     model_scatter: float = 0.03
     """Log standard deviation of a shape: kernels differ from any formula by a few percent, however long one times."""
-    wander: float = 0.02
-    """Log standard deviation of a node's clock, which stays much the same from one point to the next."""
+    wander: float = 0.01
+    """Log standard deviation of a node's clock, which stays much the same from one point to the next: what the soak
+    before a run lets pass as still (calibrate.conditions.STILL_FRAC)."""
     wander_memory: float = 0.9
     """Correlation of neighbouring points in time (AR(1))."""
     straggler_prob: float = 0.03
@@ -134,26 +135,28 @@ def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:
 
 def timed(
     hardware: Hardware, truth: Mapping[str, float], rng: np.random.Generator, trouble: Trouble
-) -> Floats:
-    """What the measuring tool makes of the synthetic device: medians of blocks, in seconds; in random order as it does."""
+) -> tuple[NDArray[np.int64], Floats]:
+    """Shapes in the random order that they were timed in, and what the measuring tool makes of each: median seconds."""
     timer = FakeTimer(rng, trouble)
     rule = StopRule(max_blocks=20)
     true_s = hardware.seconds(truth)
-    seen = np.empty(len(true_s))
-    for number in rng.permutation(len(true_s)):
-        seen[number] = measure(timer.block(float(true_s[number])), 1e9, rule, timer).median_s
-    return seen
+    order = rng.permutation(len(true_s))
+    return order, np.array([measure(timer.block(float(s)), 1e9, rule, timer).median_s for s in true_s[order]])
 
 
 def hits(hardware: Hardware, seed: int, trouble: Trouble | None = None) -> dict[str, tuple[bool, bool]]:
     """One draw: for each parameter, whether its stated 80 % interval, and its 95 % one, holds the truth."""
     rng = np.random.default_rng([seed, 4711])
     truth = draw(hardware, rng)
-    seen = timed(hardware, truth, rng, trouble or Trouble())
+    order, seen = timed(hardware, truth, rng, trouble or Trouble())
     answer: dict[str, list[bool]] = {p.name: [] for p in hardware.parameters}
     for confidence_frac in (STATED, WIDE):
         found = fit_parameters(
-            hardware.parameters, hardware.seconds, seen, "x", confidence_frac=confidence_frac
+            hardware.parameters,
+            lambda values: hardware.seconds(values)[order],
+            seen,
+            "x",
+            confidence_frac=confidence_frac,
         )
         for name, constant in found.items():
             answer[name].append(bool((constant.low or np.nan) <= truth[name] <= (constant.high or np.nan)))

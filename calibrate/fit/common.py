@@ -22,6 +22,8 @@ from sim.spec.profile import Constant, FitError, ResidualGrid
 Floats = NDArray[np.float64]
 Z80 = 1.2816
 """Half width of an 80 % normal interval in standard deviations."""
+SPELLS = 8
+"""Stretches of a run whose rows :func:`_half_widths` takes to err together; fewer would leave too little to tell by."""
 TUKEY, ROUNDS, EXACT = 4.685, 20, 1e-6
 """Of :func:`_drawn`: the biweight's constant, rounds of weighing, and a scatter of rows that is none."""
 
@@ -103,22 +105,29 @@ def _half_widths(
     itself leaves less residual than its scatter: each counts over 1 - h, h its leverage (HC3). And a parameter that few
     rows tell of has a scatter known from few: Student's t, z (1 + (z^2 + 1) / (4 df)) (first term of the Cornish-Fisher
     expansion; Abramowitz and Stegun 26.7.5), with Satterthwaite's df = (sum a^2)^2 / sum a^4 - 1, a the pull of each
-    row on the parameter.
+    row on the parameter. A clock that wanders makes rows err together that were timed one after another, as rows are
+    ordered: the same with rows summed over each of :data:`SPELLS` stretches, where that is wider.
 
     Sources: Huber and Ronchetti, *Robust Statistics*, 2nd ed. (2009), section 7.6 (the sandwich); MacKinnon and White
-    1985, J. Econometrics 29(3), 305-325 (HC3); Bell and McCaffrey 2002, Survey Methodology 28(2), 169-181 (df).
+    1985, J. Econometrics 29(3), 305-325 (HC3); Bell and McCaffrey 2002, Survey Methodology 28(2), 169-181 (df,
+    rows in clusters).
     """
     t = 1 + (residuals / loss_scale) ** 2  # soft-L1: rho'(z) = t^-1/2, scipy scales rows by t^-3/4
     scores = jacobian * (t**0.75 * residuals / np.sqrt(t))[:, None]
     bread = np.linalg.pinv(jacobian.T @ jacobian)
     leverage = np.einsum("ij,jk,ik->i", jacobian[:rows], bread, jacobian[:rows])
     told = scores[:rows] / np.maximum(1 - leverage, 0.1)[:, None]
-    covariance = bread @ (told.T @ told) @ bread
-    pulls = (jacobian[:rows] @ bread) ** 2
-    freedom = np.sum(pulls, axis=0) ** 2 / np.maximum(np.sum(pulls**2, axis=0), 1e-300) - 1
     z = NormalDist().inv_cdf(0.5 + confidence_frac / 2)
-    student = z * (1 + (z**2 + 1) / (4 * np.maximum(freedom, 1.0)))
-    return np.asarray(student * np.sqrt(np.maximum(np.diag(covariance), 0)))
+    half = np.zeros(jacobian.shape[1])
+    for spell in {1, max(1, round(rows / SPELLS))}:
+        starts = np.arange(0, rows, spell)
+        summed = np.add.reduceat(told, starts)
+        variance = np.sum((summed @ bread) ** 2, axis=0)
+        pulls = np.add.reduceat((jacobian[:rows] @ bread) ** 2, starts)
+        freedom = np.sum(pulls, axis=0) ** 2 / np.maximum(np.sum(pulls**2, axis=0), 1e-300) - 1
+        student = z * (1 + (z**2 + 1) / (4 * np.maximum(freedom, 1.0)))
+        half = np.maximum(half, student * np.sqrt(variance))
+    return np.asarray(half)
 
 
 def _drawn(jacobian: Floats, residuals: Floats, rows: int, loss_scale: float) -> Floats:

@@ -47,8 +47,9 @@ def test_the_timer_tells_the_truth_when_nothing_troubles_it() -> None:
     quiet = Trouble(scatter=0, model_scatter=0, wander=0, straggler_prob=0, throttled_prob=0, outlier_prob=0)
     hardware = product_hardware()
     truth = {p.name: p.start for p in hardware.parameters}
-    seen = timed(hardware, truth, np.random.default_rng(0), quiet)
-    assert seen == pytest.approx(hardware.seconds(truth))
+    order, seen = timed(hardware, truth, np.random.default_rng(0), quiet)
+    assert seen == pytest.approx(hardware.seconds(truth)[order])
+    assert sorted(order) == list(range(len(seen)))
     timer = FakeTimer(np.random.default_rng(0), quiet)
     assert timer.block(0.25)(4) == timer() == 1.0
 
