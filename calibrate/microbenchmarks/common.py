@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine
-from calibrate.measure import Point, StopRule, Warn, device_block, sweep
+from calibrate.measure import Point, StopRule, Warn, sweep
 
 ENGINE = "torch eager"
 MOST_IN_TURN = 16

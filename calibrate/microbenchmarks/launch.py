@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from calibrate.blocks import wall_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Block, Point, StopRule, Warn, sweep, wall_block
+from calibrate.measure import Block, Point, StopRule, Warn, sweep
+from calibrate.microbenchmarks.common import REFUSALS
 
 QUEUE_CALLS = 256
 """Kernels enqueued at once: well under the depth (about 1,000) at which the driver makes the host wait."""
@@ -31,7 +33,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for mode, make in modes.items()
     ]
     rule = StopRule(max_calls=QUEUE_CALLS if machine.is_cuda else StopRule().max_calls)
-    for point, timing in sweep(points, budget_s, seed, warn, rule=rule):
+    for point, timing in sweep(points, budget_s, seed, warn, rule=rule, refusals=REFUSALS):
         yield {**machine.columns, **point.columns, **timing.columns()}
 
 
@@ -71,7 +73,13 @@ def _device_block(torch: Any, device: str) -> Block:
 def _graph_block(torch: Any, device: str) -> Block:
     x = torch.zeros(1, device=device)
     graph = torch.cuda.CUDAGraph()
-    x.add_(1.0)
+    aside = torch.cuda.Stream(
+        device
+    )  # as torch's notes on CUDA graphs ask: warm up beside the current stream
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):
+        x.add_(1.0)
+    torch.cuda.current_stream(device).wait_stream(aside)
     torch.cuda.synchronize(device)
     with torch.cuda.graph(graph):
         for _ in range(GRAPH_CALLS):

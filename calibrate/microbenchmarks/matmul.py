@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Block, Point, Warn, device_block
+from calibrate.measure import Block, Point, Warn
 from calibrate.microbenchmarks.common import ENGINE, in_turn, rows_of
 
 Shape = tuple[int, int, int]
@@ -73,6 +75,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
                 memory_bytes / VALUE_BYTES[dtype],
             )
         )
+        if _takes(dtype, shape)
     ]
     points += [
         _point(torch, machine, main, (m, n, k), "TN", batch)
@@ -111,6 +114,17 @@ def shapes(count: int, seed: int, most_flop: float, most_values: float) -> list[
         if _fits((m, n, k), most_flop, most_values):
             found[m, n, k] = None
     return list(found)
+
+
+def _takes(dtype: str, shape: Shape) -> bool:
+    """Whether the 8-bit kernels take the shape: k and n in sixteens (fp8) or eights, and int8 more than 16 rows.
+
+    Source: checks of torch._scaled_mm and torch._int_mm (aten/src/ATen/native/cuda/Blas.cpp).
+    """
+    m, n, k = shape
+    if dtype not in ("fp8", "int8"):
+        return True
+    return n % 16 == 0 and k % 16 == 0 and (dtype == "fp8" or m > 16)
 
 
 def normal(torch: Any, rows: int, cols: int, device: str) -> Any:
@@ -215,4 +229,9 @@ def _narrow(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[
     a = normal(torch, m, k, machine.device).to(torch.float8_e4m3fn)
     weight = normal(torch, n, k, machine.device).to(torch.float8_e4m3fn).t()
     one = torch.ones((), device=machine.device)
-    return lambda: torch._scaled_mm(a, weight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+    scaled = partial(torch._scaled_mm, a, weight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+    try:  # forward products accumulate fast in training and serving; torch before 2.2 has no such choice
+        scaled(use_fast_accum=True)
+    except TypeError:
+        return scaled
+    return partial(scaled, use_fast_accum=True)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, Warn, device_block
+from calibrate.measure import Point, Warn
 from calibrate.microbenchmarks.common import ENGINE, point, rows_of
 from calibrate.microbenchmarks.matmul import normal
 

@@ -63,7 +63,7 @@ def fake_cuda(monkeypatch):
 
 
 def test_events_are_recorded_on_the_device_that_works(fake_cuda):
-    from calibrate.measure import device_block
+    from calibrate.blocks import device_block
 
     seen = []
     block = device_block(lambda: seen.append(fake_cuda["current"]), "cuda:1", 64)
@@ -182,7 +182,7 @@ def test_narrow_operands_lie_as_their_kernels_want_them(monkeypatch):
     """fp8: the second operand by columns, one fp32 scale each (torch._scaled_mm); int8: more than 16 rows."""
     seen = {}
 
-    def scaled(a, b, *, scale_a, scale_b, out_dtype):
+    def scaled(a, b, *, scale_a, scale_b, out_dtype, use_fast_accum=False):
         seen.update(a=a, b=b, scales=(scale_a, scale_b), out=out_dtype)
         return a
 

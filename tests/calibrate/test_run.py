@@ -16,8 +16,8 @@ import pytest
 from calibrate import __main__ as command
 from calibrate.fit import NothingToFitError, fit_measurements, fit_tables
 from calibrate.measurements import Measurements, load, save
+from calibrate.options import OptionError, parse_budget, parse_options
 from calibrate.parts import PARTS
-from calibrate.run import OptionError, parse_budget, parse_options
 from calibrate.stand_in import stand_in_devices
 from sim.spec import profile as profiles
 from sim.spec.device import Device
