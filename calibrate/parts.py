@@ -13,5 +13,9 @@ PARTS = {
 """Parts of a run and their share of the budget."""
 TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
 """Table of a part that does not have its name."""
+BY_POINT = (
+    "matmul", "memory", "attention", "launch", "convolution", "embedding", "optimizer", "copies", "compression",
+)  # fmt: skip
+"""Parts that a killed run takes up in the middle, point by point; the others begin again."""
 WITH_RANKS = ("layer", "collective", "overlap")
 """Parts that start ranks."""

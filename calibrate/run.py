@@ -11,18 +11,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from calibrate import conditions, environment, resume
+from calibrate import conditions, environment
+from calibrate.draft import Draft
 from calibrate.environment import Machine
 from calibrate.measure import Warn
-from calibrate.measurements import Measurements, save
+from calibrate.measurements import Measurements
+from calibrate.microbenchmarks.common import Earlier
 from calibrate.options import Options
-from calibrate.parts import PARTS, TABLE_OF, WITH_RANKS
-from calibrate.stand_in import stand_in_devices
+from calibrate.parts import BY_POINT, PARTS, TABLE_OF, WITH_RANKS
 
 SAVE_EVERY_S = 2.0
 LATE_FRAC, LATE_S = 0.1, 30.0
@@ -42,69 +43,6 @@ class Outcome:
     """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
     rank: int = 0
     """Under ``torchrun``; only rank 0 has the rows and writes."""
-
-
-@dataclass(slots=True)
-class Draft:
-    """The field book while the run goes on."""
-
-    options: Options
-    machine: Machine
-    environment: dict[str, Any]
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    done: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Rows by table of the parts that are finished, here or in the run that this one takes up."""
-    saved_at_s: float = 0.0
-
-    def settings(self) -> dict[str, Any]:
-        """Options of the run and how far it has come."""
-        options = {
-            name: value
-            for name, value in asdict(self.options).items()
-            if name not in ("out", "hostname", "raw")
-        }
-        return {**options, resume.HOST: resume.host_key(), resume.DONE: dict(self.done)}
-
-    def take_up(self, tell: Callable[[str], None], *, alone: bool) -> None:
-        """Keep what a killed run of the same campaign has finished; ranks of others cannot know of it."""
-        found = resume.kept(self.options.out, self.settings(), self.environment)
-        if found.why_not:
-            tell(f"note: {found.why_not}")
-        if not alone and "collective" in found.parts:
-            return  # measured by all ranks together, and first: nothing after it can be kept without it
-        self.tables = {table: [dict(row) for row in rows] for table, rows in found.tables.items()}
-        self.done = {part: dict(counts) for part, counts in found.parts.items()}
-        if self.done:
-            self.warnings += found.warnings
-            tell(f"taking up {self.options.out}: {', '.join(self.done)} kept")
-
-    def fair_copy(self, *, complete: bool) -> Measurements:
-        """What has been measured so far."""
-        machine, memory_bytes = self.machine, self.machine.memory_bytes
-        if not machine.is_cuda:
-            memory_bytes = float(
-                self.environment.get("memory_bytes", memory_bytes)
-            )  # all of it, not what is free
-        return Measurements(
-            environment=self.environment,
-            settings=self.settings(),
-            tables={name: tuple(rows) for name, rows in self.tables.items()},
-            warnings=tuple(self.warnings),
-            devices=stand_in_devices(
-                self.tables,
-                units=machine.units,
-                memory_bytes=memory_bytes,
-                cache_bytes=machine.cache_bytes,
-            ),
-            complete=complete,
-        )
-
-    def save(self, *, complete: bool = False, at_most_every_s: float = 0.0) -> None:
-        """Write the file, unless it was written less than ``at_most_every_s`` ago."""
-        if time.monotonic() - self.saved_at_s >= at_most_every_s:
-            save(self.fair_copy(complete=complete), self.options.out)
-            self.saved_at_s = time.monotonic()
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Outcome:
@@ -139,7 +77,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         if rank == 0:
             draft.save(complete=code == 0)
     if rank == 0:
-        rows = sum(_counts(draft).values())
+        rows = sum(draft.counts().values())
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
     return Outcome(draft.fair_copy(complete=code == 0), code, rank)
@@ -158,6 +96,9 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         tell(f"warning: {text}")
 
     order = [part for part in PARTS if part in draft.options.parts and part not in draft.done]
+    order.sort(
+        key=lambda part: part != draft.under_way.get("part")
+    )  # what was cut first: its rows are the last
     if collective.launched_rank() is not None and "collective" in order:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
     share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
@@ -177,13 +118,16 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
         if rank != 0 and part != "collective":
             continue
-        begin, before = time.monotonic(), _counts(draft)
+        begin, before = time.monotonic(), draft.counts()
+        laid_out_s, earlier = draft.sitting(part, budget_s)
+        if earlier.rows:
+            before[TABLE_OF.get(part, part)] -= len(earlier.rows)
         whole = True
         try:
             if begin > late:
                 warn(f"{part}: left out, the budget of {draft.options.budget_s:.3g} s is spent")
                 continue
-            for table, row in _rows(part, draft, budget_s, warn):
+            for table, row in _rows(part, draft, laid_out_s, warn, earlier):
                 if not draft.options.raw:
                     row.pop("samples_us", None)
                 draft.tables.setdefault(table, []).append(row)
@@ -205,9 +149,10 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             tell(f"error: {part}: {named}")
             code = 1
         else:
-            new = _since(draft, before)
+            new = draft.since(before)
             if new and whole:  # a part that the budget never reached, or cut, is not finished
                 draft.done[part] = new
+                draft.under_way = {}
         _free(draft.machine)
         if part in WITH_RANKS and _starts_ranks(draft):
             # starting ranks is not measuring, and takes nothing from the parts to come
@@ -215,7 +160,7 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
             end, late = end + over, late + over
         if rank == 0:
             draft.save()
-            tell(f"{part}: {sum(_since(draft, before).values())} rows in {time.monotonic() - begin:.1f} s")
+            tell(f"{part}: {sum(draft.since(before).values())} rows in {time.monotonic() - begin:.1f} s")
     if rank == 0 and draft.machine.is_cuda:
         for text in conditions.warnings_of(draft.machine):
             warn(f"{text} (after the run)")
@@ -233,19 +178,10 @@ def _free(machine: Machine) -> None:
         environment.import_torch().cuda.empty_cache()
 
 
-def _counts(draft: Draft) -> dict[str, int]:
-    return {table: len(rows) for table, rows in draft.tables.items()}
-
-
-def _since(draft: Draft, before: Mapping[str, int]) -> dict[str, int]:
-    """Rows by table that came since."""
-    return {
-        table: n - before.get(table, 0) for table, n in _counts(draft).items() if n > before.get(table, 0)
-    }
-
-
-def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(table, row) of one part."""
+def _rows(
+    part: str, draft: Draft, budget_s: float, warn: Warn, earlier: Earlier
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(table, row) of one part, less those that an earlier sitting has."""
     from calibrate.microbenchmarks import (
         attention,
         collective,
@@ -291,7 +227,7 @@ def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tupl
             "compression": compression.measure,
             "power": power.measure,
         }[part]
-        rows = measure(*given)
+        rows = measure(*given, earlier=earlier) if part in BY_POINT else measure(*given)
     for row in rows:
         yield table, row
 

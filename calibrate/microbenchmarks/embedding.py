@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, point, rows_of
+from calibrate.microbenchmarks.common import ENGINE, Earlier, affordable, point, rows_of
 
 SECONDS_PER_POINT = 0.25
 FEWEST = 4
@@ -33,7 +33,9 @@ LARGER = 16
 """Bags and rows on an accelerator are so many times more."""
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``embedding``: ``fwd``, and ``bwd`` = sparse gradient and the update of the rows it names."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -42,7 +44,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     fit = [call for call in calls if 8.0 * call.dim * call.table_rows < machine.memory_bytes / 4]
     points = [_point(torch, machine, call, phase) for call in fit for phase in ("fwd", "bwd")]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn)
+    yield from rows_of(machine, chosen, budget_s, seed, warn, earlier=earlier)
 
 
 def _point(torch: Any, machine: Machine, call: Call, phase: str) -> Point:

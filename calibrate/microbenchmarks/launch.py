@@ -14,15 +14,17 @@ from typing import Any
 
 from calibrate.blocks import wall_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Block, Point, StopRule, Warn, sweep
-from calibrate.microbenchmarks.common import REFUSALS
+from calibrate.measure import Block, Point, StopRule, Warn
+from calibrate.microbenchmarks.common import Earlier, rows_of
 
 QUEUE_CALLS = 256
 """Kernels enqueued at once: well under the depth (about 1,000) at which the driver makes the host wait."""
 GRAPH_CALLS = 128
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``launch``: seconds an operation, by mode."""
     torch = import_torch()
     modes = {"eager_host": _host_block}  # on a CPU host and device are one: the call returns when it is done
@@ -33,8 +35,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for mode, make in modes.items()
     ]
     rule = StopRule(max_calls=QUEUE_CALLS if machine.is_cuda else StopRule().max_calls)
-    for point, timing in sweep(points, budget_s, seed, warn, rule=rule, refusals=REFUSALS):
-        yield {**machine.columns, **point.columns, **timing.columns()}
+    yield from rows_of(machine, points, budget_s, seed, warn, rule=rule, earlier=earlier)
 
 
 def _host_block(torch: Any, device: str) -> Block:
