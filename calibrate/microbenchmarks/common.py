@@ -60,14 +60,16 @@ def point(machine: Machine, columns: Mapping[str, Any], call: Callable[[], Calla
     return Point(columns, lambda: device_block(call(), machine.device, 4 * machine.cache_bytes))
 
 
-def in_turn(machine: Machine, make: Callable[[], Any], each_bytes: float) -> Callable[[], Any]:
+def in_turn(
+    machine: Machine, make: Callable[[], Any], each_bytes: float, most: int = MOST_IN_TURN
+) -> Callable[[], Any]:
     """Gives a different operand at each call, so many that a CPU's cache holds none of them at its next turn.
 
     What a step streams once (weights and caches in serving) must not be found in the cache by the next repeat. On
     an accelerator the flush before every call sees to that, and there is one operand.
     """
     enough = 1 if machine.is_cuda else math.ceil(2 * machine.cache_bytes / max(each_bytes, 1.0))
-    made = [make() for _ in range(min(max(enough, 1), MOST_IN_TURN))]
+    made = [make() for _ in range(min(max(enough, 1), most))]
     turn = itertools.cycle(made)
     return lambda: next(turn)
 
