@@ -73,6 +73,14 @@ class Draft:
         self.cut_rows = ()
         return float(self.under_way.get("budget_s", budget_s)), Earlier(rows, self.under_way.get("rates", {}))
 
+    def finish(self, part: str, new: Mapping[str, int]) -> None:
+        """``part`` is finished with so many rows: they go before those of parts that failed, which a rerun drops."""
+        for table, count in new.items():
+            rows, first = self.tables[table], sum(one.get(table, 0) for one in self.done.values())
+            rows[first:] = rows[-count:] + rows[first:-count]
+        self.done[part] = dict(new)
+        self.under_way = {}
+
     def counts(self) -> dict[str, int]:
         """Rows by table."""
         return {table: len(rows) for table, rows in self.tables.items()}

@@ -151,8 +151,7 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         else:
             new = draft.since(before)
             if new and whole:  # a part that the budget never reached, or cut, is not finished
-                draft.done[part] = new
-                draft.under_way = {}
+                draft.finish(part, new)
         _free(draft.machine)
         if part in WITH_RANKS and _starts_ranks(draft):
             # starting ranks is not measuring, and takes nothing from the parts to come
