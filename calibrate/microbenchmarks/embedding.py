@@ -16,7 +16,7 @@ from calibrate.microbenchmarks.common import ENGINE, Earlier, affordable, in_tur
 from calibrate.microbenchmarks.matmul import normal
 
 SECONDS_PER_POINT = 0.25
-FEWEST = 4
+FEWEST = 6
 
 
 class Call(NamedTuple):
@@ -49,7 +49,7 @@ def measure(
     fit = [call for call in calls if 8.0 * call.dim * call.table_rows < machine.memory_bytes / 4]
     points = [_point(torch, machine, call, phase) for call in fit for phase in ("fwd", "bwd")]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn, earlier=earlier)
+    yield from rows_of(machine, chosen, budget_s, seed, warn, least=FEWEST, earlier=earlier)
 
 
 def _point(torch: Any, machine: Machine, call: Call, phase: str) -> Point:
