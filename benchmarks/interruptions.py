@@ -143,6 +143,7 @@ def main(kills: int = KILLS, rank_runs: int = RANK_RUNS) -> int:
     while done < kills:
         killed, fault = killed_and_taken_up(runs, alone)
         done, runs = done + max(killed, 1 if fault else 0), runs + 1
+        print(f"run {runs}: {killed} kills", fault, flush=True)
         faults += [fault] if fault else []
     faults += [fault for seed in range(rank_runs) if (fault := one_rank_killed(seed))]
     print(
