@@ -1,8 +1,9 @@
 """``python -m benchmarks.coverage``: on synthetic hardware of known parameters, how often do fits' intervals hold them?
 
 Like firing at a target whose bull's-eye is known. A fake timer answers with the cost function's own seconds, made
-worse as real ones are: scatter of each block, stragglers, spells of throttling, and gross outliers; the very
-stop rule and fit of calibrate see nothing else.
+worse as real ones are: scatter of each block, stragglers, a clock that wanders from point to point, spells of
+throttling, and gross outliers; the very stop rule and fit of calibrate see nothing else. An interval passes where the
+draws that it held are no fewer than a true one would hold in 99 of 100 such counts (binomial: 182 of 200 at 95 %).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
-from calibrate.fit.common import Z80, fit_parameters
+from calibrate.fit.common import fit_parameters
 from calibrate.measure import Block, StopRule, measure
 from sim.cost.kernels import gemm as gemm_cost
 from sim.cost.kernels import memory_bound as memory_cost
@@ -23,7 +25,9 @@ from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 DEVICE = Device("synthetic", "hopper", {"bf16": 1e15}, 8e10, 3e12, 132, 5e7)
-Z95 = 1.96
+STATED, WIDE = 0.8, 0.95
+"""Confidence of the intervals that profiles state, and that which is asked of 200 draws."""
+FALSE_ALARM = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,11 @@ class Trouble:
     """Log standard deviation of a block."""
     model_scatter: float = 0.03
     """Log standard deviation of a shape: kernels differ from any formula by a few percent, however long one times."""
+    wander: float = 0.01
+    """Log standard deviation of a node's clock, which stays much the same from one point to the next: what the soak
+    before a run lets pass as still (calibrate.conditions.STILL_FRAC)."""
+    wander_memory: float = 0.9
+    """Correlation of neighbouring points in time (AR(1))."""
     straggler_prob: float = 0.03
     straggler_factor: float = 1.5
     throttled_prob: float = 0.05
@@ -51,6 +60,7 @@ class FakeTimer:
     rng: np.random.Generator
     trouble: Trouble
     now_s: float = field(default=0.0)
+    wandered: float = field(default=0.0)
 
     def __call__(self) -> float:
         return self.now_s
@@ -58,7 +68,11 @@ class FakeTimer:
     def block(self, seconds: float) -> Block:
         """A block as :func:`calibrate.measure.measure` takes it, for a call that truly lasts ``seconds``."""
         worse, rng = self.trouble, self.rng
-        factor = float(np.exp(worse.model_scatter * rng.standard_normal()))
+        kept = worse.wander_memory
+        self.wandered = kept * self.wandered + worse.wander * float(
+            np.sqrt(1 - kept**2) * rng.standard_normal()
+        )
+        factor = float(np.exp(worse.model_scatter * rng.standard_normal() + self.wandered))
         factor *= worse.throttle_factor if rng.random() < worse.throttled_prob else 1.0
         factor *= worse.outlier_factor if rng.random() < worse.outlier_prob else 1.0
 
@@ -121,26 +135,32 @@ def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:
 
 def timed(
     hardware: Hardware, truth: Mapping[str, float], rng: np.random.Generator, trouble: Trouble
-) -> Floats:
-    """What the measuring tool makes of the synthetic device: medians of blocks, in seconds."""
+) -> tuple[NDArray[np.int64], Floats]:
+    """Shapes in the random order that they were timed in, and what the measuring tool makes of each: median seconds."""
     timer = FakeTimer(rng, trouble)
     rule = StopRule(max_blocks=20)
-    return np.array([measure(timer.block(s), 1e9, rule, timer).median_s for s in hardware.seconds(truth)])
+    true_s = hardware.seconds(truth)
+    order = rng.permutation(len(true_s))
+    return order, np.array([measure(timer.block(float(s)), 1e9, rule, timer).median_s for s in true_s[order]])
 
 
 def hits(hardware: Hardware, seed: int, trouble: Trouble | None = None) -> dict[str, tuple[bool, bool]]:
-    """One draw: for each parameter, whether its stated 80 % interval, and that widened to 95 %, holds the truth."""
+    """One draw: for each parameter, whether its stated 80 % interval, and its 95 % one, holds the truth."""
     rng = np.random.default_rng([seed, 4711])
     truth = draw(hardware, rng)
-    seen = timed(hardware, truth, rng, trouble or Trouble())
-    found = fit_parameters(hardware.parameters, hardware.seconds, seen, "x")
-    answer = {}
-    for name, constant in found.items():
-        low, high = (np.log(constant.low or np.nan), np.log(constant.high or np.nan))
-        middle, half = np.log(constant.value), (high - low) / 2
-        away = abs(np.log(truth[name]) - middle)
-        answer[name] = (low <= np.log(truth[name]) <= high, away <= half * Z95 / Z80)
-    return {name: (bool(stated), bool(wide)) for name, (stated, wide) in answer.items()}
+    order, seen = timed(hardware, truth, rng, trouble or Trouble())
+    answer: dict[str, list[bool]] = {p.name: [] for p in hardware.parameters}
+    for confidence_frac in (STATED, WIDE):
+        found = fit_parameters(
+            hardware.parameters,
+            lambda values: hardware.seconds(values)[order],
+            seen,
+            "x",
+            confidence_frac=confidence_frac,
+        )
+        for name, constant in found.items():
+            answer[name].append(bool((constant.low or np.nan) <= truth[name] <= (constant.high or np.nan)))
+    return {name: (held[0], held[1]) for name, held in answer.items()}
 
 
 def coverage(
@@ -157,16 +177,26 @@ def coverage(
     }
 
 
+def fewest_held(draws: int, confidence_frac: float) -> int:
+    """Draws that an interval of this confidence holds or exceeds in all but 1 % of such counts."""
+    return int(binom.ppf(FALSE_ALARM, draws, confidence_frac))
+
+
 def main(draws: int = 200) -> int:
-    """Print the table; 1 where a 95 % interval holds its parameter in fewer than 88 % of draws."""
-    worst = 1.0
+    """Print the table; 1 where an interval holds its parameter in fewer draws than chance explains."""
+    failed = False
     for hardware in (memory_hardware(), product_hardware()):
-        for name, (stated, wide) in coverage(hardware, draws).items():
+        for name, shares in coverage(hardware, draws).items():
+            short = [
+                round(share * draws) < fewest_held(draws, confidence_frac)
+                for share, confidence_frac in zip(shares, (STATED, WIDE), strict=True)
+            ]
+            failed |= any(short)
             print(
-                f"{hardware.name:20} {name:18} 80 %: {100 * stated:5.1f}   95 %: {100 * wide:5.1f}   ({draws} draws)"
+                f"{hardware.name:20} {name:18} 80 %: {100 * shares[0]:5.1f}   95 %: {100 * shares[1]:5.1f}"
+                f"   ({draws} draws){'   too few' if any(short) else ''}"
             )
-            worst = min(worst, wide)
-    return int(worst < 0.88)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""``python -m benchmarks.interruptions``: real runs killed at random moments, taken up, and compared part by part.
+"""``python -m benchmarks.interruptions``: real runs killed at random moments, taken up, and compared point by point.
 
+Each run is killed again and again until one gets through: whatever was in the file before a kill must stand after it,
+to the byte, no point may be there twice, and parts of a fixed grid must end with the points of a run left alone.
 Also a run of several ranks over Gloo of which one is killed: the others must end, name it and keep their rows.
 """
 
@@ -17,7 +19,17 @@ from pathlib import Path
 from typing import Any
 
 KILLS, RANK_RUNS, RANKS = 20, 3, 3
-PARTS = {"matmul": "gemm", "memory": "memory", "launch": "launch"}
+PARTS = {
+    "matmul": "gemm",
+    "memory": "memory",
+    "embedding": "embedding",
+    "optimizer": "optimizer",
+    "launch": "launch",
+}
+FIXED = ("embedding", "optimizer", "launch")
+"""Tables whose grid follows from the budget alone, not from what was found out on the way."""
+TIMES = ("time_us", "low_us", "high_us", "confidence_frac", "repeats", "calls")
+MOST_KILLS = 8
 TIMEOUT_S = 120
 
 
@@ -31,28 +43,52 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def killed_and_taken_up(seed: int) -> str:
-    """One run killed at a random moment, then run again; "" or what went wrong."""
+def points(document: dict[str, Any], table: str) -> list[str]:
+    """What was measured in a table, without how long it took."""
+    rows = document.get("tables", {}).get(table, [])
+    return [json.dumps({name: cell for name, cell in row.items() if name not in TIMES}) for row in rows]
+
+
+def lost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Tables of which a row that was there before has changed or gone."""
+    tables = after.get("tables", {})
+    return [
+        name
+        for name, rows in before.get("tables", {}).items()
+        if any(row not in tables.get(name, []) for row in rows)
+    ]
+
+
+def killed_and_taken_up(seed: int, alone: dict[str, Any]) -> tuple[int, str]:
+    """One run killed at random moments and taken up until it gets through; kills, and "" or what went wrong."""
+    draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "m.json"
         command = tool(out, ",".join(PARTS), "6s")
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(random.Random(seed).uniform(0.5, 12.0))
-        process.kill()
-        process.wait()
-        before = read(out)
-        again = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
-        after = read(out)
-        if again.returncode != 0 or not after.get("complete"):
-            return f"seed {seed}: the second run ended with code {again.returncode}"
-        if sorted(after["settings"]["parts_done"]) != sorted(PARTS) or not all(after["tables"].values()):
-            return f"seed {seed}: parts {after['settings']['parts_done']}"
-        kept = [] if before.get("complete") else before.get("settings", {}).get("parts_done", [])
-        for part in kept:
-            if after["tables"][PARTS[part]] != before["tables"][PARTS[part]]:
-                return f"seed {seed}: finished part {part} changed"
+        for kills in range(MOST_KILLS + 1):
+            before = read(out)
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(draw.uniform(2.0, 10.0) if kills < MOST_KILLS else TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            code, after = process.wait(), read(out)
+            if not before.get("complete") and (gone := lost(before, after)):
+                return kills, f"seed {seed}: rows of {gone} changed or gone after kill {kills}"
+            if code >= 0:
+                break
+        if code != 0 or not after.get("complete"):
+            return kills, f"seed {seed}: the last run ended with code {code}"
+        if sorted(after["settings"]["parts_done"]) != sorted(PARTS):
+            return kills, f"seed {seed}: parts {after['settings']['parts_done']}"
+        for table in PARTS.values():
+            found = points(after, table)
+            if len(found) != len(set(found)):
+                return kills, f"seed {seed}: a point of {table} is there twice"
+            if table in FIXED and set(found) != set(points(alone, table)):
+                return kills, f"seed {seed}: points of {table} are not those of a run left alone"
         left = [path.name for path in Path(folder).iterdir() if path.name.startswith(".")]
-        return f"seed {seed}: drafts left: {left}" if left else ""
+        return kills, f"seed {seed}: drafts left: {left}" if left else ""
 
 
 def one_rank_killed(seed: int) -> str:
@@ -97,11 +133,22 @@ def one_rank_killed(seed: int) -> str:
 
 def main(kills: int = KILLS, rank_runs: int = RANK_RUNS) -> int:
     """Print what went wrong; 1 if anything did."""
-    faults = [fault for seed in range(kills) if (fault := killed_and_taken_up(seed))]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "m.json"
+        subprocess.run(
+            tool(out, ",".join(PARTS), "6s"), stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=True
+        )
+        alone = read(out)
+    done, runs, faults = 0, 0, []
+    while done < kills:
+        killed, fault = killed_and_taken_up(runs, alone)
+        done, runs = done + max(killed, 1 if fault else 0), runs + 1
+        print(f"run {runs}: {killed} kills", fault, flush=True)
+        faults += [fault] if fault else []
     faults += [fault for seed in range(rank_runs) if (fault := one_rank_killed(seed))]
     print(
-        "\n".join(faults)
-        or f"{kills} runs killed and taken up, {rank_runs} of {RANKS} ranks with one killed: all well"
+        "\n".join(faults) or "all well",
+        f"({done} kills in {runs} runs, {rank_runs} of {RANKS} ranks with one killed)",
     )
     return int(bool(faults))
 

@@ -92,7 +92,8 @@ def run_here(
         shipped: profiles to lean on where they have the device's generation.
     """
     from calibrate.environment import TorchMissingError
-    from calibrate.run import OptionError, parse_options, run
+    from calibrate.options import OptionError, parse_options
+    from calibrate.run import run
 
     words = {name: value for name, value in given.items() if name not in ("verb", "name", "profile_out")}
     try:

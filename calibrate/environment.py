@@ -69,7 +69,7 @@ class Machine:
 
     @property
     def cache_state(self) -> str:
-        """Where operands lie when a timed kernel starts: see :func:`calibrate.measure.device_block`."""
+        """Where operands lie when a timed kernel starts: see :func:`calibrate.blocks.device_block`."""
         return "cold" if self.is_cuda else "warm"
 
     @property

@@ -3,7 +3,7 @@
 A *block* is a function that makes ``calls`` calls and returns the seconds they took. :func:`measure` warms a
 block up until it stops getting faster, repeats it, and answers with the median and a distribution-free
 interval; :func:`sweep` visits many points in random order within a time budget and re-measures a sentinel to
-notice a machine that drifts. Only :func:`device_block` knows of torch.
+notice a machine that drifts. Blocks of torch are in :mod:`calibrate.blocks`.
 """
 
 from __future__ import annotations
@@ -206,9 +206,13 @@ def sweep(
     for number, point in enumerate([*order, None]):
         spent = clock() - begin
         if sentinel is not None and (number % every == 0 or point is None):
-            now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
-            first = first or now
-            worst = _compare(first, now, sentinel, spent, worst, warn)
+            try:
+                now = measure(sentinel.prepare(), 0.03 * budget_s, rule, clock)
+            except refusals:
+                sentinel = None  # the device lacks it, too: drift goes unnoticed, points do not
+            else:
+                first = first or now
+                worst = _compare(first, now, sentinel, spent, worst, warn)
         if point is None or (done >= least and clock() - begin >= budget_s):
             break
         share_s = max(budget_s - (clock() - begin), 0.0) / (len(order) - number)
@@ -239,62 +243,3 @@ def _compare(first: Timing, now: Timing, sentinel: Point, at_s: float, told_frac
 
 def _named(point: Point) -> str:
     return ", ".join(f"{name} {value}" for name, value in point.columns.items())
-
-
-def wall_block(call: Callable[[], Any]) -> Block:
-    """A block timed by the host's monotonic clock: for work that is done when the call returns."""
-
-    def block(calls: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return time.perf_counter() - begin
-
-    return block
-
-
-def processor_block(call: Callable[[], Any]) -> Block:
-    """A block timed by the processor time of this process: what the work costs when nobody else takes turns.
-
-    For a CPU what events are for a GPU: other programs that share the cores stay out of the figure. With several
-    threads it would add theirs up, so only for one.
-    """
-
-    def block(calls: int) -> float:
-        begin = time.process_time()
-        for _ in range(calls):
-            call()
-        return time.process_time() - begin
-
-    return block
-
-
-def device_block(call: Callable[[], Any], device: str, flush_bytes: float = 0.0) -> Block:
-    """A block of kernel time on a torch device.
-
-    On a CPU this is processor time of one thread, or wall time of several, with warm caches. On CUDA every call
-    sits between two events of its own, after a write of ``flush_bytes`` that empties the L2 cache; the write also
-    keeps the device busy while the host enqueues the call, so launch cost stays out of the figure.
-    """
-    import torch
-
-    if not device.startswith("cuda"):
-        return processor_block(call) if torch.get_num_threads() == 1 else wall_block(call)
-
-    flush = torch.empty(max(1, int(flush_bytes)), dtype=torch.int8, device=device)
-
-    def block(calls: int) -> float:
-        with torch.cuda.device(device):  # events are made and recorded on the current device's stream
-            pairs = [
-                (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-                for _ in range(calls)
-            ]
-            for begin, end in pairs:
-                flush.zero_()
-                begin.record()
-                call()
-                end.record()
-            torch.cuda.synchronize(device)
-        return sum(begin.elapsed_time(end) for begin, end in pairs) / 1000
-
-    return block

@@ -1,7 +1,7 @@
 """Taking up a run that was killed: the field book is found half written, and the finished chapters stand.
 
-A part of a run (matmul, memory, ...) is the unit: what was finished is kept to the byte, what was under way is
-measured again from its start, so that no part mixes readings of two sittings.
+What was read is kept to the byte. A part under way lays its points out as before, by the same budget, seed and rates,
+and reads those that are missing; where ranks measure together (and where a part takes seconds) it begins again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calibrate.measurements import MeasurementsError, Row, load
+from calibrate.measurements import Measurements, MeasurementsError, Row, load
 from calibrate.merge import MUST_AGREE
+from calibrate.parts import BY_POINT, TABLE_OF
 
-DONE, HOST = "parts_done", "host_key"
-"""Entries of the settings: rows by table of each finished part, in the order of measuring, and which host this is
-without saying its name."""
+DONE, UNDER_WAY, HOST = "parts_done", "under_way", "host_key"
+"""Entries of the settings: rows by table of each finished part, in the order of measuring; part, budget and rates of
+the one under way; and which host this is without saying its name."""
 SAME = ("seed", "parts", "processes", "device", "system", "fabric", HOST)
 """Settings that make two runs the same campaign."""
 
@@ -33,6 +34,9 @@ class Kept:
     parts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Rows by table of each finished part."""
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Rows of the finished parts."""
+    under_way: Mapping[str, Any] = field(default_factory=dict)
+    """``part``, ``budget_s``, ``rates`` and ``rows`` of a part that was cut; empty where none can be gone on with."""
     warnings: tuple[str, ...] = ()
     why_not: str = ""
     """Why an unfinished file that is there cannot be taken up; empty where it can or none is there."""
@@ -59,7 +63,8 @@ def kept(path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any]
     except MeasurementsError:
         return Kept(why_not=f"{path} is no measurement file of this version and is replaced")
     parts = before.settings.get(DONE)
-    if before.complete or not isinstance(parts, dict) or not parts:
+    cut = before.settings.get(UNDER_WAY)
+    if before.complete or not isinstance(parts, dict) or not (parts or cut):
         return Kept()
     seen = {key: _plain(value) for key, value in before.settings.items()}
     differs = [key for key in SAME if seen.get(key) != _plain(settings.get(key))]
@@ -73,7 +78,19 @@ def kept(path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any]
     tables = {
         table: before.tables.get(table, ())[:count] for table, count in rows.items()
     }  # parts come one by one
-    return Kept(parts, tables, tuple(before.warnings))
+    return Kept(parts, tables, _cut(before, rows, cut), tuple(before.warnings))
+
+
+def _cut(before: Measurements, finished: Mapping[str, int], cut: Any) -> dict[str, Any]:
+    """The part under way with its rows, those behind the ``finished`` ones of its table."""
+    if not isinstance(cut, dict) or cut.get("part") not in BY_POINT:
+        return {}
+    table = TABLE_OF.get(cut["part"], cut["part"])
+    rows = before.tables.get(table, ())[finished.get(table, 0) :]
+    rates, budget_s = cut.get("rates"), cut.get("budget_s")
+    if not rows or not isinstance(rates, dict) or not isinstance(budget_s, (int, float)):
+        return {}
+    return {"part": cut["part"], "budget_s": float(budget_s), "rates": dict(rates), "rows": rows}
 
 
 def sweep_drafts(path: Path) -> None:

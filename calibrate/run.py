@@ -6,57 +6,32 @@ down at once, and turning back early still brings home what was found.
 
 from __future__ import annotations
 
-import difflib
+import gc
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from calibrate import conditions, environment, resume
+from calibrate import conditions, environment
+from calibrate.draft import Draft
 from calibrate.environment import Machine
 from calibrate.measure import Warn
-from calibrate.measurements import Measurements, save
-from calibrate.parts import PARTS, TABLE_OF, WITH_RANKS
-from calibrate.stand_in import stand_in_devices
-from sim import units
+from calibrate.measurements import Measurements
+from calibrate.microbenchmarks.common import Earlier
+from calibrate.options import Options
+from calibrate.parts import BY_POINT, PARTS, TABLE_OF, WITH_RANKS
 
 SAVE_EVERY_S = 2.0
-
-
-class OptionError(ValueError):
-    """Options that cannot be run; the message lists every fault."""
+LATE_FRAC, LATE_S = 0.1, 30.0
+"""A run ends this much after its budget (the larger) whatever parts are still to come: batch systems kill."""
 
 
 class StoppedError(Exception):
     """The run was told to end (SIGTERM, as a batch system sends before the time limit)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to measure."""
-
-    out: Path = Path("measurements.json")
-    budget_s: float = 60.0
-    """Time for measuring; starting torch, here and in the ranks of the collectives, comes on top."""
-    parts: tuple[str, ...] = tuple(PARTS)
-    processes: int = 0
-    """Ranks of the collectives; 0 = one a CUDA device, else two."""
-    seed: int = 0
-    device: str = ""
-    """torch device; "" = the first CUDA device, else the CPU."""
-    system: str = ""
-    """Name of the node or cluster in the rows of the collectives; "" = made from the device."""
-    fabric: str = ""
-    """Link kind in those rows; "" = found out."""
-    hostname: bool = False
-    """Record the host's name."""
-    raw: bool = False
-    """Keep the time of every block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,106 +43,6 @@ class Outcome:
     """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
     rank: int = 0
     """Under ``torchrun``; only rank 0 has the rows and writes."""
-
-
-def parse_options(budget: str, only: str, processes: int, **others: Any) -> Options:
-    """Options from the words of a command line.
-
-    Raises:
-        OptionError: unknown parts, a budget that is no time, fewer than two processes; every fault is listed.
-    """
-    faults, budget_s = [], 0.0
-    try:
-        budget_s = parse_budget(budget)
-    except ValueError as fault:
-        faults.append(f"--budget: {fault}")
-    parts = tuple(part.strip() for part in only.split(",") if part.strip()) or tuple(PARTS)
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        near = {name: difflib.get_close_matches(name, PARTS, 1) for name in unknown}
-        hints = "".join(f"; nearest to {name!r} is {found[0]!r}" for name, found in near.items() if found)
-        faults.append(f"--only: {', '.join(map(repr, unknown))} not among {', '.join(PARTS)}{hints}")
-    if processes < 0 or processes == 1:
-        faults.append(f"--processes: found {processes}, expected 2 or more (0 = choose)")
-    if faults:
-        raise OptionError("\n".join(faults))
-    return Options(budget_s=budget_s, parts=parts, processes=processes, **others)
-
-
-def parse_budget(text: str) -> float:
-    """Seconds from ``"90"``, ``"45s"``, ``"5m"`` or ``"1 h"``; here ``m`` means minutes.
-
-    Raises:
-        ValueError: not a time, or not above zero.
-    """
-    words = text.strip()
-    seconds = units.parse(words + "in" if words.endswith("m") else words, units.SECONDS)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"found {text!r}, expected a time above zero such as 45s, 5m or 1h")
-    return float(seconds)
-
-
-@dataclass(slots=True)
-class Draft:
-    """The field book while the run goes on."""
-
-    options: Options
-    machine: Machine
-    environment: dict[str, Any]
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    done: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Rows by table of the parts that are finished, here or in the run that this one takes up."""
-    saved_at_s: float = 0.0
-
-    def settings(self) -> dict[str, Any]:
-        """Options of the run and how far it has come."""
-        options = {
-            name: value
-            for name, value in asdict(self.options).items()
-            if name not in ("out", "hostname", "raw")
-        }
-        return {**options, resume.HOST: resume.host_key(), resume.DONE: dict(self.done)}
-
-    def take_up(self, tell: Callable[[str], None], *, alone: bool) -> None:
-        """Keep what a killed run of the same campaign has finished; ranks of others cannot know of it."""
-        found = resume.kept(self.options.out, self.settings(), self.environment)
-        if found.why_not:
-            tell(f"note: {found.why_not}")
-        if not alone and "collective" in found.parts:
-            return  # measured by all ranks together, and first: nothing after it can be kept without it
-        self.tables = {table: [dict(row) for row in rows] for table, rows in found.tables.items()}
-        self.done = {part: dict(counts) for part, counts in found.parts.items()}
-        if self.done:
-            self.warnings += found.warnings
-            tell(f"taking up {self.options.out}: {', '.join(self.done)} kept")
-
-    def fair_copy(self, *, complete: bool) -> Measurements:
-        """What has been measured so far."""
-        machine, memory_bytes = self.machine, self.machine.memory_bytes
-        if not machine.is_cuda:
-            memory_bytes = float(
-                self.environment.get("memory_bytes", memory_bytes)
-            )  # all of it, not what is free
-        return Measurements(
-            environment=self.environment,
-            settings=self.settings(),
-            tables={name: tuple(rows) for name, rows in self.tables.items()},
-            warnings=tuple(self.warnings),
-            devices=stand_in_devices(
-                self.tables,
-                units=machine.units,
-                memory_bytes=memory_bytes,
-                cache_bytes=machine.cache_bytes,
-            ),
-            complete=complete,
-        )
-
-    def save(self, *, complete: bool = False, at_most_every_s: float = 0.0) -> None:
-        """Write the file, unless it was written less than ``at_most_every_s`` ago."""
-        if time.monotonic() - self.saved_at_s >= at_most_every_s:
-            save(self.fair_copy(complete=complete), self.options.out)
-            self.saved_at_s = time.monotonic()
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Outcome:
@@ -202,7 +77,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         if rank == 0:
             draft.save(complete=code == 0)
     if rank == 0:
-        rows = sum(_counts(draft).values())
+        rows = sum(draft.counts().values())
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
     return Outcome(draft.fair_copy(complete=code == 0), code, rank)
@@ -214,19 +89,28 @@ def _mute(text: str) -> None:
 
 def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
     from calibrate.microbenchmarks import collective
-    from calibrate.microbenchmarks.ranks import RankError
+    from calibrate.microbenchmarks.ranks import RankError, first_line
 
     def warn(text: str) -> None:
         draft.warnings.append(text)
         tell(f"warning: {text}")
 
     order = [part for part in PARTS if part in draft.options.parts and part not in draft.done]
+    order.sort(
+        key=lambda part: part != draft.under_way.get("part")
+    )  # what was cut first: its rows are the last
     if collective.launched_rank() is not None and "collective" in order:
         order = ["collective", *(part for part in order if part != "collective")]  # while all ranks are there
     share = sum(PARTS[part] for part in order) / sum(PARTS[part] for part in draft.options.parts)
     end, code = time.monotonic() + draft.options.budget_s * share, 0
+    late = end + max(LATE_FRAC * draft.options.budget_s, LATE_S)
     if rank == 0:
-        conditions.soak(draft.machine, draft.options.budget_s)
+        try:
+            conditions.soak(draft.machine, draft.options.budget_s)
+        except (
+            RuntimeError
+        ) as fault:  # another tenant holds the memory, or the device is ill: parts will tell
+            warn(f"conditions: the device could not be warmed up ({first_line(fault)})")
         for text in conditions.warnings_of(draft.machine):
             warn(text)
     for number, part in enumerate(order):
@@ -234,45 +118,69 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
         if rank != 0 and part != "collective":
             continue
-        begin, before = time.monotonic(), _counts(draft)
+        begin, before = time.monotonic(), draft.counts()
+        laid_out_s, earlier = draft.sitting(part, budget_s)
+        if earlier.rows:
+            before[TABLE_OF.get(part, part)] -= len(earlier.rows)
+        whole = True
         try:
-            for table, row in _rows(part, draft, budget_s, warn):
+            if begin > late:
+                warn(f"{part}: left out, the budget of {draft.options.budget_s:.3g} s is spent")
+                continue
+            for table, row in _rows(part, draft, laid_out_s, warn, earlier):
                 if not draft.options.raw:
                     row.pop("samples_us", None)
                 draft.tables.setdefault(table, []).append(row)
                 if rank == 0:
                     draft.save(at_most_every_s=SAVE_EVERY_S)
-        except RankError as fault:
-            draft.warnings.append(f"{part}: {fault}")
-            tell(f"error: {part}: {fault}")
+                if part not in WITH_RANKS and time.monotonic() > late:
+                    warn(f"{part}: cut, the budget of {draft.options.budget_s:.3g} s is spent")
+                    whole = False
+                    break
+        except StoppedError:
+            raise
+        except (
+            Exception
+        ) as fault:  # the boundary of a part: what one cannot do is no reason to lose the others
+            named = (
+                str(fault) if isinstance(fault, RankError) else f"{type(fault).__name__}: {first_line(fault)}"
+            )
+            draft.warnings.append(f"{part}: {named}")
+            tell(f"error: {part}: {named}")
             code = 1
         else:
-            if new := _since(draft, before):  # a part that the budget never reached is not finished
-                draft.done[part] = new
-        if part in WITH_RANKS:  # starting ranks is not measuring, and takes nothing from the parts to come
-            end += max(time.monotonic() - begin - budget_s, 0.0)
+            new = draft.since(before)
+            if new and whole:  # a part that the budget never reached, or cut, is not finished
+                draft.finish(part, new)
+        _free(draft.machine)
+        if part in WITH_RANKS and _starts_ranks(draft):
+            # starting ranks is not measuring, and takes nothing from the parts to come
+            over = max(time.monotonic() - begin - budget_s, 0.0)
+            end, late = end + over, late + over
         if rank == 0:
             draft.save()
-            tell(f"{part}: {sum(_since(draft, before).values())} rows in {time.monotonic() - begin:.1f} s")
+            tell(f"{part}: {sum(draft.since(before).values())} rows in {time.monotonic() - begin:.1f} s")
     if rank == 0 and draft.machine.is_cuda:
         for text in conditions.warnings_of(draft.machine):
             warn(f"{text} (after the run)")
     return code
 
 
-def _counts(draft: Draft) -> dict[str, int]:
-    return {table: len(rows) for table, rows in draft.tables.items()}
+def _starts_ranks(draft: Draft) -> bool:
+    return not draft.machine.is_cuda or draft.machine.devices > 1 or draft.options.processes > 1
 
 
-def _since(draft: Draft, before: Mapping[str, int]) -> dict[str, int]:
-    """Rows by table that came since."""
-    return {
-        table: n - before.get(table, 0) for table, n in _counts(draft).items() if n > before.get(table, 0)
-    }
+def _free(machine: Machine) -> None:
+    """Give the device's memory back between parts: ranks are other processes and need it, too."""
+    gc.collect()
+    if machine.is_cuda:
+        environment.import_torch().cuda.empty_cache()
 
 
-def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(table, row) of one part."""
+def _rows(
+    part: str, draft: Draft, budget_s: float, warn: Warn, earlier: Earlier
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(table, row) of one part, less those that an earlier sitting has."""
     from calibrate.microbenchmarks import (
         attention,
         collective,
@@ -318,7 +226,7 @@ def _rows(part: str, draft: Draft, budget_s: float, warn: Warn) -> Iterator[tupl
             "compression": compression.measure,
             "power": power.measure,
         }[part]
-        rows = measure(*given)
+        rows = measure(*given, earlier=earlier) if part in BY_POINT else measure(*given)
     for row in rows:
         yield table, row
 

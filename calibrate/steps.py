@@ -16,7 +16,7 @@ from typing import Any
 from calibrate.environment import Machine
 from calibrate.measure import StopRule, Warn, median, median_interval
 from calibrate.microbenchmarks.common import REFUSALS
-from calibrate.microbenchmarks.group import Group, meet
+from calibrate.microbenchmarks.group import Group, first_only, meet_in_node, ranks_of_node
 from calibrate.microbenchmarks.ranks import SILENCE_S, first_line, spawn
 from calibrate.step_suite import Step
 from calibrate.workloads import Running, make
@@ -59,31 +59,16 @@ def measure(
         plan = Plan(machine, ranks, some, share_s, seed)
         if ranks == 1:
             yield from _rows(plan, machine.device, None, warn)
-        else:
+        elif ranks_of_node(machine, ranks, warn) == ranks:
             yield from spawn(ranks, rank_rows, plan, warn, PATIENCE * SILENCE_S + share_s)
 
 
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Run the steps as one of several ranks; only rank 0 yields rows and warns."""
-    nccl = plan.machine.is_cuda and plan.ranks <= plan.machine.devices
-    device = f"cuda:{rank}" if nccl else "cpu"
     budget_s = plan.share_s * len(plan.steps)
-    threads = plan.machine.units
-    with meet(
-        "nccl" if nccl else "gloo",
-        rank,
-        plan.ranks,
-        meeting,
-        device=device,
-        threads=threads,
-        budget_s=budget_s,
-    ) as group:
-        rows = _rows(plan, device, group, warn if rank == 0 else _mute)
+    with meet_in_node(plan.machine, plan.ranks, rank, meeting, budget_s) as group:
+        rows = _rows(plan, group.device, group, first_only(rank, warn))
         yield from (row for row in rows if rank == 0)
-
-
-def _mute(text: str) -> None:
-    del text
 
 
 def _rows(plan: Plan, device: str, group: Group | None, warn: Warn) -> Iterator[dict[str, Any]]:

@@ -46,7 +46,7 @@ def screen_here(
 ) -> int:
     """Screen this node into ``out``; 0, 1 where a device failed or hung, 2 bad input."""
     from calibrate.measurements import save
-    from calibrate.run import parse_budget
+    from calibrate.options import parse_budget
     from calibrate.screen import find_devices, measuring_command, screen
 
     faults, times = [], {}

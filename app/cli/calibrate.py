@@ -6,18 +6,15 @@ is the catalogue, whose datasheets take the place of stand-ins for devices it kn
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli.common import named_devices, refuse
-
-if TYPE_CHECKING:
-    from sim.spec.device import Device
-    from sim.spec.profile import Fit
+from app.cli.known_devices import catalogue_devices, shipped_fits
+from app.cli.verify import verify_here
 
 app = typer.Typer(help="Measure this machine; fit calibration profiles.", no_args_is_help=True)
 
@@ -112,8 +109,6 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Run real training and serving steps here, predict them from the profile, and compare (needs torch)."""
-    from app.cli.verify import verify_here
-
     raise typer.Exit(
         verify_here(
             profile=profile,
@@ -127,13 +122,6 @@ def verify(
             as_json=json,
         )
     )
-
-
-def shipped_fits() -> tuple[Fit, ...]:
-    """The fits that ship: what a fit of this machine leans on where it has its generation."""
-    from sim.spec.profiles import fits_for
-
-    return fits_for("shipped")
 
 
 def fit_shipped_profiles(out: Path | None, tell: Callable[[str], None]) -> None:
@@ -169,47 +157,3 @@ def fit_stack_profile(tables: Path, profiles: Path, tell: Callable[[str], None])
     }
     path.write_text(to_json(Profile("stacks", tuple(fits), provenance)), encoding="utf-8")
     return path
-
-
-def catalogue_devices(gpus: list[str]) -> dict[str, Device]:
-    """Datasheets of those device names that the catalogue knows, by key, alias, or as drivers spell them."""
-    from sim.spec.catalog import load_catalog
-
-    accelerators = load_catalog().accelerators
-    words = {key: _words(" ".join((key, one.name, *one.aliases))) for key, one in accelerators.items()}
-    found = {}
-    for gpu in gpus:
-        key = _match(gpu, words)
-        if key is not None:
-            found[gpu] = accelerators[key].device()
-    return found
-
-
-def _match(gpu: str, words: dict[str, set[str]]) -> str | None:
-    """The one key whose words hold all of the name's (``NVIDIA H100 80GB HBM3``); None if none or several.
-
-    Drivers name the form factor of cards (PCIe, NVL), not always of modules: a name without one is a module.
-    Processors are left to their stand-ins: what is measured is seldom the whole socket of a datasheet.
-    """
-    wanted = _words(gpu)
-    others = {"pcie", "nvl", "cpu"} - wanted
-    fits = [key for key, have in words.items() if wanted and wanted <= have and not others & have]
-    return fits[0] if len(fits) == 1 else None
-
-
-def _words(name: str) -> set[str]:
-    ignored = {
-        "nvidia",
-        "amd",
-        "tesla",
-        "instinct",
-        "geforce",
-        "edition",
-        "ac",
-        "hbm2",
-        "hbm2e",
-        "hbm3",
-        "hbm3e",
-    }
-    text = re.sub(r"sxm\d", "sxm", name.lower())
-    return set(re.findall(r"[a-z0-9]+", text)) - ignored

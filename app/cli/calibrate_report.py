@@ -68,7 +68,7 @@ def load_nodes(files: Sequence[Path]) -> dict[str, Measurements]:
 
 def fleet_document(nodes: Mapping[str, Measurements]) -> dict[str, Any]:
     """The report of the nodes, with datasheets from the catalogue and the profiles that ship."""
-    from app.cli.calibrate import catalogue_devices
+    from app.cli.known_devices import catalogue_devices
     from calibrate.fit import gpu_names
     from calibrate.report.figures import figures
     from calibrate.report.verdicts import document, judge

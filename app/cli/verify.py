@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.common import BAD_INPUT, print_json, refuse
+from app.cli.known_devices import catalogue_devices, shipped_fits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def verify_here(
 
 def _options(budget: str, processes: str, suite: str) -> tuple[list[int], float]:
     """Rank counts (none = choose) and seconds, or a refusal that lists every fault."""
-    from calibrate.run import parse_budget
+    from calibrate.options import parse_budget
     from calibrate.step_suite import SUITES
 
     faults, counts, budget_s = [], [], 0.0
@@ -108,7 +109,6 @@ def _load(path: Path) -> Profile:
 
 def _calibrate(steps: Sequence[Step], budget_s: float, ranks: int, seed: int, device: str) -> Profile:
     """A profile of this machine, measured now."""
-    from app.cli.calibrate import catalogue_devices, shipped_fits
     from calibrate.__main__ import run_here, tell
     from sim.spec import profile as profiles
 
@@ -166,7 +166,6 @@ def _measured(
 def _compared(rows: Sequence[dict[str, Any]], known: Profile) -> pd.DataFrame:
     from pandas import DataFrame
 
-    from app.cli.calibrate import catalogue_devices, shipped_fits
     from sim.spec.catalog import load_catalog
     from sim.validation.verify import validate_steps
 

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, in_turn, plain_format, point, rows_of
+from calibrate.microbenchmarks.common import (
+    ENGINE,
+    Earlier,
+    affordable,
+    in_turn,
+    plain_format,
+    point,
+    rows_of,
+)
 
 KERNELS = {"torch flash": "FLASH_ATTENTION", "torch efficient": "EFFICIENT_ATTENTION", "torch math": "MATH"}
 """Engines beside torch's own choice, by their name in ``torch.nn.attention.SDPBackend``."""
@@ -59,7 +67,9 @@ DEVICE_CALLS = tuple(
 ) + tuple(Call(phase, 2, 32, 32, 128, 2048, causal=False) for phase in ("fwd", "bwd"))  # fmt: skip
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``attention``; a backward row is the backward kernel alone."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -70,7 +80,9 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     if machine.is_cuda:
         points += [_point(torch, machine, dtype, call, engine) for engine in KERNELS for call in fit[:4]]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn, sentinel=points[0], least=FEWEST)
+    yield from rows_of(
+        machine, chosen, budget_s, seed, warn, earlier=earlier, sentinel=points[0], least=FEWEST
+    )
 
 
 def _bytes(call: Call, value_bytes: int) -> float:

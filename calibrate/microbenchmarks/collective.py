@@ -16,7 +16,7 @@ from typing import Any
 from calibrate.driver import nvlink_active
 from calibrate.environment import Machine, import_torch, nccl_version
 from calibrate.measure import Point, StopRule, Timing, Warn, sweep
-from calibrate.microbenchmarks.group import Group, launched_rank, meet
+from calibrate.microbenchmarks.group import Group, first_only, launched_rank, meet
 from calibrate.microbenchmarks.ranks import RankError, first_line, spawn
 from calibrate.roll_call import account, join
 from sim.cost.collective_forms import bus_factor
@@ -156,12 +156,8 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
             share_s = left_s / (len(sizes) - number)
             if rank < size:
                 group = replace(everyone, handle=handle, size=size)
-                rows = _group_rows(plan, group, share_s, warn if rank == 0 else _mute)
+                rows = _group_rows(plan, group, share_s, first_only(rank, warn))
                 yield from (row for row in rows if rank == 0)
-
-
-def _mute(text: str) -> None:
-    del text
 
 
 def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterator[dict[str, Any]]:
@@ -173,7 +169,7 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
     budget_s -= group.clock() - begin_s
     each = max(2, int(budget_s / len(names) / SECONDS_PER_POINT))
     cap_bytes = per_s * budget_s / (each * len(names)) / 8  # warm-up and six blocks must fit a point's share
-    sizes = message_sizes(each, min(cap_bytes, TOP_BYTES[plan.backend]))
+    sizes = message_sizes(each, min(cap_bytes, TOP_BYTES[plan.backend], plan.machine.memory_bytes / 8))
     points = [_point(group, name, size) for name in names for size in sizes]
     sentinel = _point(group, names[0], sizes[len(sizes) // 2])
     for point, timing in sweep(

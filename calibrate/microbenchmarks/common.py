@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine
-from calibrate.measure import Point, StopRule, Warn, device_block, sweep
+from calibrate.measure import Point, StopRule, Warn, sweep
 
 ENGINE = "torch eager"
 MOST_IN_TURN = 16
@@ -19,6 +21,28 @@ DEVICE_RULE = StopRule(block_s=0.02, max_calls=200)
 """On an accelerator: blocks of 20 ms are some 20,000 times the resolution of its events."""
 REFUSALS = (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError)
 """How torch says that a device lacks something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an interrupted sitting at the same part left: readings, and by which rates it chose its sizes.
+
+    With the same budget, seed and rates a part lays out the same points again, so that those already read can be left.
+    """
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    rates: dict[str, float] = field(default_factory=dict)
+    """By name; a part that chooses sizes by what it finds out writes it here before its first row."""
+
+    def rate(self, name: str, find: Callable[[], float]) -> float:
+        """The rate of the earlier sitting, or else what ``find`` tells now, kept for the next."""
+        if name not in self.rates:
+            self.rates[name] = find()
+        return self.rates[name]
+
+    def has(self, one: Point) -> bool:
+        """Whether the point has been read."""
+        return any(all(row.get(name) == value for name, value in one.columns.items()) for row in self.rows)
 
 
 def rule_of(machine: Machine) -> StopRule:
@@ -36,14 +60,16 @@ def point(machine: Machine, columns: Mapping[str, Any], call: Callable[[], Calla
     return Point(columns, lambda: device_block(call(), machine.device, 4 * machine.cache_bytes))
 
 
-def in_turn(machine: Machine, make: Callable[[], Any], each_bytes: float) -> Callable[[], Any]:
+def in_turn(
+    machine: Machine, make: Callable[[], Any], each_bytes: float, most: int = MOST_IN_TURN
+) -> Callable[[], Any]:
     """Gives a different operand at each call, so many that a CPU's cache holds none of them at its next turn.
 
     What a step streams once (weights and caches in serving) must not be found in the cache by the next repeat. On
     an accelerator the flush before every call sees to that, and there is one operand.
     """
     enough = 1 if machine.is_cuda else math.ceil(2 * machine.cache_bytes / max(each_bytes, 1.0))
-    made = [make() for _ in range(min(max(enough, 1), MOST_IN_TURN))]
+    made = [make() for _ in range(min(max(enough, 1), most))]
     turn = itertools.cycle(made)
     return lambda: next(turn)
 
@@ -63,8 +89,18 @@ def rows_of(
     sentinel: Point | None = None,
     rule: StopRule | None = None,
     least: int = 1,
+    earlier: Earlier | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One row for every point the device can do; what it refuses is told through ``warn`` and left out."""
+    """One row for every point the device can do; what it refuses is told through ``warn`` and left out.
+
+    Points that an ``earlier`` sitting has read are left, and so is their share of the budget.
+    """
+    every = len(points)
+    if earlier is not None and earlier.rows:
+        points = [one for one in points if not earlier.has(one)]
+        if not points:
+            return
+        budget_s, least = budget_s * len(points) / every, max(0, least - (every - len(points)))
     timed = sweep(
         points,
         budget_s,

@@ -10,7 +10,7 @@ from typing import Any
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, point, rows_of
+from calibrate.microbenchmarks.common import ENGINE, Earlier, affordable, point, rows_of
 
 METHODS = ("fp16", "top-k", "power-sgd", "1-bit", "fp8")
 KEEP_FRAC, RANK = 0.01, 4
@@ -19,7 +19,9 @@ SECONDS_PER_POINT = 0.3
 FEWEST = 2
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``compression``: packing ``values`` fp32 gradients (a square matrix), error kept."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -33,7 +35,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for method in METHODS
     ]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn)
+    yield from rows_of(machine, chosen, budget_s, seed, warn, earlier=earlier)
 
 
 def _call(torch: Any, device: str, method: str, side: int) -> Callable[[], Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, plain_format, point, rows_of
+from calibrate.microbenchmarks.common import ENGINE, Earlier, affordable, plain_format, point, rows_of
 
 SECONDS_PER_POINT = 0.25
 FEWEST = 6
@@ -41,7 +41,9 @@ CALLS = (
 """ResNet-50 (He et al. 2016, arXiv 1512.03385, Table 1) and one depthwise layer; the most telling first."""
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``convolution``, one for each pass; batch 32 on an accelerator, 2 on a CPU."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -53,7 +55,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         if name != "data_gradient" or call.in_channels > 3
     ]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn, sentinel=points[0])
+    yield from rows_of(machine, chosen, budget_s, seed, warn, earlier=earlier, sentinel=points[0])
 
 
 def _point(torch: Any, machine: Machine, batch: int, call: Call, name: str) -> Point:

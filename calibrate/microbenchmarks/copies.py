@@ -12,14 +12,16 @@ from typing import Any
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import affordable, point, rows_of
+from calibrate.microbenchmarks.common import Earlier, affordable, point, rows_of
 
 SIZES = (2**26, 2**12, 2**20, 2**28, 2**16, 2**23)
 SECONDS_PER_POINT = 0.15
 FEWEST = 4
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``copies``: ``op`` is ``host_to_device``, ``device_to_host`` or ``peer``."""
     if not machine.is_cuda:
         return
@@ -36,7 +38,14 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for b in range(machine.devices)
         if a != b
     ]
-    yield from rows_of(machine, affordable(points, budget_s, SECONDS_PER_POINT, FEWEST), budget_s, seed, warn)
+    yield from rows_of(
+        machine,
+        affordable(points, budget_s, SECONDS_PER_POINT, FEWEST),
+        budget_s,
+        seed,
+        warn,
+        earlier=earlier,
+    )
 
 
 def _point(torch: Any, machine: Machine, op: str, size: int, columns: dict[str, int]) -> Point:

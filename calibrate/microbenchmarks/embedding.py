@@ -1,6 +1,8 @@
 """Embedding bags: random rows gathered and summed, and their gradients put back where they came from.
 
-The walk through the table is what costs, so tables are many times larger than the cache.
+The walk through the table is what costs, so tables are many times larger than the cache, and every call, backward as
+forward, names other rows than those that still lie in it from the calls before. A small call tells what one costs
+before the first row.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, affordable, point, rows_of
+from calibrate.microbenchmarks.common import ENGINE, Earlier, affordable, in_turn, point, rows_of
+from calibrate.microbenchmarks.matmul import normal
 
 SECONDS_PER_POINT = 0.25
-FEWEST = 4
+FEWEST = 6
 
 
 class Call(NamedTuple):
@@ -26,14 +29,18 @@ class Call(NamedTuple):
 
 
 CALLS = (
-    Call(512, 8, 64, 200_000), Call(2048, 4, 64, 400_000), Call(2048, 1, 128, 200_000),
-    Call(4096, 8, 32, 400_000), Call(256, 20, 128, 100_000), Call(8192, 2, 64, 100_000),
+    Call(512, 4, 64, 200_000), Call(4096, 4, 64, 400_000), Call(32, 1, 64, 200_000), Call(512, 8, 64, 200_000),
+    Call(2048, 1, 128, 200_000), Call(4096, 8, 32, 400_000), Call(256, 20, 128, 100_000), Call(8192, 2, 64, 100_000),
 )  # fmt: skip
+MOST_DRAWS = 64
+"""Different sets of rows at most."""
 LARGER = 16
 """Bags and rows on an accelerator are so many times more."""
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``embedding``: ``fwd``, and ``bwd`` = sparse gradient and the update of the rows it names."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -42,7 +49,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     fit = [call for call in calls if 8.0 * call.dim * call.table_rows < machine.memory_bytes / 4]
     points = [_point(torch, machine, call, phase) for call in fit for phase in ("fwd", "bwd")]
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn)
+    yield from rows_of(machine, chosen, budget_s, seed, warn, least=FEWEST, earlier=earlier)
 
 
 def _point(torch: Any, machine: Machine, call: Call, phase: str) -> Point:
@@ -59,20 +66,21 @@ def _point(torch: Any, machine: Machine, call: Call, phase: str) -> Point:
 
 
 def _call(torch: Any, machine: Machine, call: Call, phase: str) -> Callable[[], Any]:
-    bag = torch.nn.EmbeddingBag(call.table_rows, call.dim, mode="sum", sparse=True, device=machine.device)
-    indices = torch.randint(0, call.table_rows, (8, call.bags, call.each), device=machine.device)
-    turn = iter(range(1 << 62))
+    weight = normal(torch, call.table_rows, call.dim, machine.device)
+    bag = torch.nn.EmbeddingBag.from_pretrained(weight, freeze=False, mode="sum", sparse=True)
 
-    def forward() -> Any:
-        return bag(indices[next(turn) % 8])  # other rows each time: the last ones are still in the cache
+    def drawn() -> Any:
+        return torch.randint(0, call.table_rows, (call.bags, call.each), device=machine.device)
 
+    touched_bytes = 4.0 * call.dim * call.bags * call.each
     if phase == "fwd":
-        return lambda: forward().detach()
-    out = forward()
-    gradient = torch.randn_like(out)
+        another = in_turn(machine, drawn, touched_bytes, MOST_DRAWS)
+        return lambda: bag(another()).detach()
+    pooled = in_turn(machine, lambda: bag(drawn()), touched_bytes, MOST_DRAWS)
+    gradient = torch.randn(call.bags, call.dim, device=machine.device)
 
     def backward() -> None:
-        (rows,) = torch.autograd.grad(out, (bag.weight,), gradient, retain_graph=True)
+        (rows,) = torch.autograd.grad(pooled(), (bag.weight,), gradient, retain_graph=True)
         with torch.no_grad():
             bag.weight.add_(rows, alpha=-1e-3)
 

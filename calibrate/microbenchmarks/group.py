@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from calibrate.environment import import_torch, keep_freed_memory
-from calibrate.measure import Block
+from calibrate.environment import Machine, import_torch, keep_freed_memory
+from calibrate.measure import Block, Warn
 from calibrate.microbenchmarks.ranks import SILENCE_S
 
 
@@ -51,7 +51,7 @@ class Group:
         """Blocks that start together and last as long as on the slowest rank.
 
         ``computes``: the call only computes, so that one thread of a CPU is timed by its processor time
-        (:func:`calibrate.measure.processor_block`); messages have only the wall clock.
+        (:func:`calibrate.blocks.processor_block`); messages have only the wall clock.
         """
         processor = computes and self.device == "cpu" and self.torch.get_num_threads() == 1
         now = time.process_time if processor else time.perf_counter
@@ -67,6 +67,49 @@ class Group:
             return took_s
 
         return run
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the ranks of one node measure together; the same on all of them."""
+
+    machine: Machine
+    ranks: int
+    budget_s: float
+    seed: int
+
+
+def ranks_of_node(machine: Machine, processes: int, warn: Warn) -> int:
+    """Ranks that a part starts on this node: one a device, or two on a CPU; 1 where there is nothing to start.
+
+    More ranks than devices would have to compute elsewhere, under the device's name, so there are none.
+    """
+    ranks = processes or (machine.devices if machine.is_cuda else 2)
+    if launched_rank() is not None:
+        return 1
+    if machine.is_cuda and ranks > machine.devices:
+        warn(f"{ranks} ranks at once left out: {machine.devices} device(s) here")
+        return 1
+    return ranks
+
+
+@contextmanager
+def meet_in_node(machine: Machine, ranks: int, rank: int, meeting: str, budget_s: float) -> Iterator[Group]:
+    """:func:`meet` for ranks of one node that compute: each on a device of its own, or on its share of the CPU."""
+    backend, device = ("nccl", f"cuda:{rank}") if machine.is_cuda else ("gloo", "cpu")
+    with meet(
+        backend, rank, ranks, meeting, device=device, threads=machine.units, budget_s=budget_s
+    ) as group:
+        yield group
+
+
+def first_only(rank: int, warn: Warn) -> Warn:
+    """``warn`` on rank 0; the others have nothing to add."""
+    return warn if rank == 0 else _mute
+
+
+def _mute(text: str) -> None:
+    del text
 
 
 def launched_rank() -> int | None:

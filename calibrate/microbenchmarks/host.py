@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from calibrate.blocks import wall_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, StopRule, Warn, wall_block
+from calibrate.measure import Point, StopRule, Warn
 from calibrate.microbenchmarks.common import rows_of
 
 FILE_BYTES, MOST_FILE_BYTES = 2**25, 2**28

@@ -12,15 +12,19 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from calibrate.blocks import wall_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Block, Point, StopRule, Warn, sweep, wall_block
+from calibrate.measure import Block, Point, StopRule, Warn
+from calibrate.microbenchmarks.common import Earlier, rows_of
 
 QUEUE_CALLS = 256
 """Kernels enqueued at once: well under the depth (about 1,000) at which the driver makes the host wait."""
 GRAPH_CALLS = 128
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``launch``: seconds an operation, by mode."""
     torch = import_torch()
     modes = {"eager_host": _host_block}  # on a CPU host and device are one: the call returns when it is done
@@ -31,8 +35,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
         for mode, make in modes.items()
     ]
     rule = StopRule(max_calls=QUEUE_CALLS if machine.is_cuda else StopRule().max_calls)
-    for point, timing in sweep(points, budget_s, seed, warn, rule=rule):
-        yield {**machine.columns, **point.columns, **timing.columns()}
+    yield from rows_of(machine, points, budget_s, seed, warn, rule=rule, earlier=earlier)
 
 
 def _host_block(torch: Any, device: str) -> Block:
@@ -71,7 +74,13 @@ def _device_block(torch: Any, device: str) -> Block:
 def _graph_block(torch: Any, device: str) -> Block:
     x = torch.zeros(1, device=device)
     graph = torch.cuda.CUDAGraph()
-    x.add_(1.0)
+    aside = torch.cuda.Stream(
+        device
+    )  # as torch's notes on CUDA graphs ask: warm up beside the current stream
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):
+        x.add_(1.0)
+    torch.cuda.current_stream(device).wait_stream(aside)
     torch.cuda.synchronize(device)
     with torch.cuda.graph(graph):
         for _ in range(GRAPH_CALLS):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, StopRule, Warn, device_block, sweep
+from calibrate.measure import Point, StopRule, Warn, sweep
 from calibrate.microbenchmarks import optimizer
 from calibrate.microbenchmarks.common import ENGINE, rows_of
-from calibrate.microbenchmarks.group import Group, launched_rank, meet
+from calibrate.microbenchmarks.group import Group, Plan, first_only, meet_in_node, ranks_of_node
 from calibrate.microbenchmarks.ranks import spawn
 
 
@@ -51,16 +51,6 @@ ALONE_FRAC = 0.6
 """Share of the budget for one rank alone, where all are measured, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the ranks do; the same on all of them."""
-
-    machine: Machine
-    ranks: int
-    budget_s: float
-    seed: int
-
-
 def measure(
     machine: Machine, budget_s: float, seed: int, warn: Warn, *, processes: int = 0
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -79,8 +69,8 @@ def measure(
     torch = import_torch()
     torch.manual_seed(seed)
     begin = time.perf_counter()
-    ranks = processes or (machine.devices if machine.is_cuda else 2)
-    together = ranks > 1 and launched_rank() is None
+    ranks = ranks_of_node(machine, processes, warn)
+    together = ranks > 1
     alone_s = budget_s * (ALONE_FRAC if together else 1.0)
     for row in rows_of(
         machine,
@@ -93,6 +83,8 @@ def measure(
     ):
         yield _table(row), {**row, "ranks": 1}
     if together:
+        if machine.is_cuda:
+            torch.cuda.empty_cache()  # the ranks are other processes, and one of them has this device
         plan = Plan(machine, ranks, max(budget_s - (time.perf_counter() - begin), 1.0), seed)
         yield from spawn(ranks, rank_rows, plan, warn)
 
@@ -100,17 +92,7 @@ def measure(
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[tuple[str, dict[str, Any]]]:
     """Measure as one of several ranks that compute at once; only rank 0 yields rows and warns."""
     machine = plan.machine
-    nccl = machine.is_cuda and plan.ranks <= machine.devices
-    device = f"cuda:{rank}" if nccl else "cpu"
-    with meet(
-        "nccl" if nccl else "gloo",
-        rank,
-        plan.ranks,
-        meeting,
-        device=device,
-        threads=machine.units,
-        budget_s=plan.budget_s,
-    ) as group:
+    with meet_in_node(machine, plan.ranks, rank, meeting, plan.budget_s) as group:
         from calibrate import networks  # importing takes seconds: before the clock starts
 
         del networks
@@ -121,7 +103,7 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[tuple
             points,
             plan.budget_s,
             plan.seed,
-            warn if rank == 0 else _mute,
+            first_only(rank, warn),
             rule=_rule(machine),
             clock=group.clock,
             least=FEWEST,
@@ -130,10 +112,6 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[tuple
             row = {**machine.columns, **point.columns, **timing.columns(), "ranks": plan.ranks}
             if rank == 0:
                 yield _table(row), row
-
-
-def _mute(text: str) -> None:
-    del text
 
 
 def _rule(machine: Machine) -> StopRule:

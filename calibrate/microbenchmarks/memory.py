@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
-from calibrate.measure import Point, Warn, device_block
-from calibrate.microbenchmarks.common import ENGINE, point, rows_of
+from calibrate.measure import Point, Warn
+from calibrate.microbenchmarks.common import ENGINE, Earlier, point, rows_of
 from calibrate.microbenchmarks.matmul import normal
 
 PASSES: Mapping[str, int] = {
@@ -44,14 +45,16 @@ SECONDS_PER_POINT = 0.2
 FEWEST_OPS, FEWEST_SIZES = 6, 3
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``memory``, in float32 on a CPU and bfloat16 on an accelerator."""
     torch = import_torch()
     torch.manual_seed(seed)
     dtype, value_bytes = ("bfloat16", 2) if machine.is_cuda else ("float32", 4)
-    begin = time.perf_counter()
-    rate = _copy_bytes_per_s(torch, machine)
-    budget_s -= time.perf_counter() - begin
+    begin, earlier, whole_s = time.perf_counter(), earlier or Earlier(), budget_s
+    rate = earlier.rate("copy_bytes_per_s", lambda: _copy_bytes_per_s(torch, machine))
+    budget_s = earlier.rate("budget_s", lambda: whole_s - (time.perf_counter() - begin))
     ops = list(PASSES)[: max(FEWEST_OPS, int(budget_s / SECONDS_PER_POINT / FEWEST_SIZES))]
     sizes = max(FEWEST_SIZES, int(budget_s / SECONDS_PER_POINT / len(ops)))
     # a point's share must hold filling the tensors, warm-up and six blocks, each of up to three passes
@@ -66,7 +69,14 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     ]
     sentinel = _point(torch, machine, "add", dtype, 1024, 1024, value_bytes)
     yield from rows_of(
-        machine, points, budget_s, seed, warn, sentinel=sentinel, least=FEWEST_OPS * FEWEST_SIZES
+        machine,
+        points,
+        budget_s,
+        seed,
+        warn,
+        earlier=earlier,
+        sentinel=sentinel,
+        least=FEWEST_OPS * FEWEST_SIZES,
     )
 
 

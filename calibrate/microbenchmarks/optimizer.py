@@ -11,7 +11,7 @@ from typing import Any
 
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, Warn
-from calibrate.microbenchmarks.common import affordable, point, rows_of
+from calibrate.microbenchmarks.common import Earlier, affordable, point, rows_of
 
 SIDE = 1024
 """Matrices are SIDE x SIDE."""
@@ -23,7 +23,9 @@ SECONDS_PER_POINT = 0.3
 FEWEST = 2
 
 
-def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterator[dict[str, Any]]:
+def measure(
+    machine: Machine, budget_s: float, seed: int, warn: Warn, earlier: Earlier | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of table ``optimizer``; ``parameters`` is the number of weights."""
     torch = import_torch()
     torch.manual_seed(seed)
@@ -31,7 +33,7 @@ def measure(machine: Machine, budget_s: float, seed: int, warn: Warn) -> Iterato
     points = [_point(torch, machine, *rule, matrices) for matrices in sizes for rule in RULES]
     points.sort(key=lambda one: one.columns["rule"] != "adamw" or one.columns["kind"] != "fused")
     chosen = affordable(points, budget_s, SECONDS_PER_POINT, FEWEST)
-    yield from rows_of(machine, chosen, budget_s, seed, warn)
+    yield from rows_of(machine, chosen, budget_s, seed, warn, earlier=earlier)
 
 
 def _point(torch: Any, machine: Machine, rule: str, kind: str, matrices: int) -> Point:

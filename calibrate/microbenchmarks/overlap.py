@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from calibrate.environment import Machine
 from calibrate.measure import Block, Point, StopRule, Warn, sweep
 from calibrate.microbenchmarks.common import ENGINE
-from calibrate.microbenchmarks.group import Group, launched_rank, meet
+from calibrate.microbenchmarks.group import Group, Plan, first_only, meet_in_node, ranks_of_node
 from calibrate.microbenchmarks.ranks import spawn
 
 RULE = StopRule(block_s=0.02, max_blocks=30, warm_up_blocks=3, max_calls=50)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the ranks do; the same on all of them."""
-
-    machine: Machine
-    ranks: int
-    budget_s: float
-    seed: int
 
 
 def measure(
@@ -38,8 +27,8 @@ def measure(
     Raises:
         RankError: a rank died, failed or fell silent.
     """
-    ranks = processes or (machine.devices if machine.is_cuda else 2)
-    if ranks < 2 or launched_rank() is not None:
+    ranks = ranks_of_node(machine, processes, warn)
+    if ranks < 2:
         return
     yield from spawn(ranks, rank_rows, Plan(machine, ranks, budget_s, seed), warn)
 
@@ -47,19 +36,9 @@ def measure(
 def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[str, Any]]:
     """Measure as one rank; only rank 0 yields rows."""
     machine = plan.machine
-    nccl = machine.is_cuda and plan.ranks <= machine.devices
-    device = f"cuda:{rank}" if nccl else "cpu"
-    with meet(
-        "nccl" if nccl else "gloo",
-        rank,
-        plan.ranks,
-        meeting,
-        device=device,
-        threads=machine.units,
-        budget_s=plan.budget_s,
-    ) as group:
+    with meet_in_node(machine, plan.ranks, rank, meeting, plan.budget_s) as group:
         group.block(lambda: None)(1)  # starts the clock
-        side, size = (4096, 2**27) if nccl else (768, 2**23)
+        side, size = (4096, 2**27) if machine.is_cuda else (768, 2**23)
         points = [
             Point(
                 {"mode": mode, "ranks": plan.ranks, "side": side, "size_bytes": size, "engine": ENGINE},
@@ -68,14 +47,10 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
             for mode in ("alone", "beside")
         ]
         for point, timing in sweep(
-            points, plan.budget_s, plan.seed, warn if rank == 0 else _mute, rule=RULE, clock=group.clock
+            points, plan.budget_s, plan.seed, first_only(rank, warn), rule=RULE, clock=group.clock
         ):
             if rank == 0:
                 yield {**machine.columns, **point.columns, **timing.columns()}
-
-
-def _mute(text: str) -> None:
-    del text
 
 
 def _block(group: Group, mode: str, side: int, size: int) -> Block:

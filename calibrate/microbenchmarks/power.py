@@ -84,10 +84,15 @@ def device_meter(machine: Machine) -> Callable[[], dict[str, float]] | None:
         by_index = known.isdecimal()
         find = pynvml.nvmlDeviceGetHandleByIndex if by_index else pynvml.nvmlDeviceGetHandleByUUID
         handle = find(int(known) if by_index else known)
-        return lambda: {
-            "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
-            "clock_hz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6,
-        }
+
+        def read() -> dict[str, float]:
+            return {
+                "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+                "clock_hz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6,
+            }
+
+        read()  # a slice of a device (MIG) has a handle and no meter
+        return read
     except Exception:
         pass  # a missing library and each of its errors mean the same: ask nvidia-smi
 

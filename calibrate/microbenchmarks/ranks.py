@@ -136,6 +136,11 @@ def _child(body: Body, plan: Any, rank: int, meeting: str, pipe: Connection) -> 
             pipe.send(("failed", f"rank {rank} failed: {first_line(fault)}"))
     finally:
         pipe.close()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # Nothing is left to do, and taking the interpreter apart under the threads of torch, gloo and autograd, which wait
+    # for its lock, now and then unwinds one through C++: "terminate called without an active exception", SIGABRT.
+    os._exit(0)
 
 
 def _leave_with(parent: Any) -> None:

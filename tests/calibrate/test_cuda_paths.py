@@ -9,7 +9,7 @@ import pytest
 
 from calibrate import conditions, driver, environment
 from calibrate.environment import Machine
-from calibrate.microbenchmarks import collective, copies, layer, matmul, power
+from calibrate.microbenchmarks import collective, copies, group, layer, matmul, power
 from calibrate.step_suite import Step
 
 torch = pytest.importorskip("torch", reason="measuring needs torch (extra: calibrate)")
@@ -63,7 +63,7 @@ def fake_cuda(monkeypatch):
 
 
 def test_events_are_recorded_on_the_device_that_works(fake_cuda):
-    from calibrate.measure import device_block
+    from calibrate.blocks import device_block
 
     seen = []
     block = device_block(lambda: seen.append(fake_cuda["current"]), "cuda:1", 64)
@@ -71,6 +71,55 @@ def test_events_are_recorded_on_the_device_that_works(fake_cuda):
     assert seen == [1, 1, 1]
     assert set(fake_cuda["recorded"]) == {1}
     assert fake_cuda["current"] == 0, "and the current device is left as it was"
+
+
+def test_writes_outlast_the_host_that_enqueues_a_call(fake_cuda):
+    """What autograd takes the host must not show between the events: the device is kept busy meanwhile."""
+    import time
+
+    from calibrate.blocks import MOST_WRITES, _writes_beside
+
+    def takes(seconds):
+        return lambda: time.sleep(seconds)
+
+    assert _writes_beside(takes(0.03), takes(0.01), "cuda:0") in (4, 5, 6), (
+        "1.5 x 30 ms over 10 ms, and a busy host"
+    )
+    assert _writes_beside(lambda: None, takes(0.01), "cuda:0") == 2
+    assert _writes_beside(takes(0.1), lambda: None, "cuda:0") == MOST_WRITES
+
+
+def test_eight_bit_kernels_are_asked_only_for_what_they_take():
+    assert matmul._takes("bfloat16", (1, 65, 63))
+    assert matmul._takes("fp8", (1, 64, 128))
+    assert not matmul._takes("fp8", (1, 72, 128)), "n in sixteens"
+    assert not matmul._takes("int8", (16, 64, 128)), "more than 16 rows"
+
+
+def test_ranks_never_outnumber_the_devices_they_are_named_after(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    told = []
+    assert group.ranks_of_node(GPU, 0, told.append) == 2
+    assert group.ranks_of_node(GPU, 4, told.append) == 1
+    assert told == ["4 ranks at once left out: 2 device(s) here"]
+    assert group.ranks_of_node(replace(GPU, device="cpu", devices=1), 0, told.append) == 2, "of a CPU's cores"
+
+
+def test_a_slice_without_a_meter_is_asked_once(monkeypatch):
+    """NVML gives a MIG slice a handle and refuses its power: nvidia-smi is asked next, and then nobody."""
+    import types
+
+    def refuse(handle):
+        raise RuntimeError("Not Supported")
+
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=lambda index: index, nvmlDeviceGetPowerUsage=refuse
+    )
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert power.device_meter(GPU) is None
 
 
 def test_copies_between_devices_are_timed_where_they_come_from(monkeypatch):
@@ -182,7 +231,7 @@ def test_narrow_operands_lie_as_their_kernels_want_them(monkeypatch):
     """fp8: the second operand by columns, one fp32 scale each (torch._scaled_mm); int8: more than 16 rows."""
     seen = {}
 
-    def scaled(a, b, *, scale_a, scale_b, out_dtype):
+    def scaled(a, b, *, scale_a, scale_b, out_dtype, use_fast_accum=False):
         seen.update(a=a, b=b, scales=(scale_a, scale_b), out=out_dtype)
         return a
 

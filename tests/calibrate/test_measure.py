@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrate.measure import Point, StopRule, Timing, measure, median, median_interval, sweep, wall_block
+from calibrate.blocks import wall_block
+from calibrate.measure import Point, StopRule, Timing, measure, median, median_interval, sweep
 
 times = st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=200)
 

@@ -16,8 +16,8 @@ import pytest
 from calibrate import __main__ as command
 from calibrate.fit import NothingToFitError, fit_measurements, fit_tables
 from calibrate.measurements import Measurements, load, save
+from calibrate.options import OptionError, parse_budget, parse_options
 from calibrate.parts import PARTS
-from calibrate.run import OptionError, parse_budget, parse_options
 from calibrate.stand_in import stand_in_devices
 from sim.spec import profile as profiles
 from sim.spec.device import Device
@@ -298,3 +298,57 @@ def test_collectives_and_products_are_fitted_when_they_are_there():
     fits, left_out = fit_tables({"collectives": columns}, {"Example": device}, "test")
     assert left_out == []
     assert {fit.op for fit in fits} == {"all_reduce"}
+
+
+def campaign(tmp_path, monkeypatch, parts, budget_s=5.0):
+    """Run named parts with stand-ins for their measuring; what was told, and the outcome."""
+    from calibrate import run as running
+    from calibrate.options import Options
+
+    monkeypatch.setattr(running, "_rows", lambda part, *rest: parts[part]())
+    told: list[str] = []
+    options = Options(tmp_path / "m.json", budget_s, tuple(parts), device="cpu")
+    return told, running.run(options, told.append)
+
+
+def launch_rows(count, name="mode"):
+    row = {"gpu": "Acme", "mode": "graph", "engine": "t", "time_us": 1.0, "low_us": 1.0, "high_us": 1.0}
+    for number in range(count):
+        yield "launch", {**row, "repeats": 1, "source": "s", "mode": f"{name} {number}"}
+
+
+@needs_torch
+def test_a_part_that_fails_costs_the_others_nothing(tmp_path, monkeypatch):
+    def out_of_memory():
+        yield from launch_rows(1, "cut")
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB\nlong story")
+
+    told, outcome = campaign(
+        tmp_path, monkeypatch, {"memory": out_of_memory, "launch": lambda: launch_rows(2)}
+    )
+    assert outcome.exit_code == 1
+    assert "error: memory: RuntimeError: CUDA out of memory. Tried to allocate 20 GiB" in told
+    assert outcome.measurements.settings["parts_done"] == {"launch": {"launch": 2}}
+    modes = [row["mode"] for row in outcome.measurements.tables["launch"]]
+    assert modes == ["mode 0", "mode 1", "cut 0"], "finished rows come first: a rerun keeps so many"
+    assert not outcome.measurements.complete
+
+
+@needs_torch
+def test_a_run_that_is_late_cuts_the_part_and_leaves_the_rest(tmp_path, monkeypatch):
+    from calibrate import run as running
+
+    monkeypatch.setattr(running, "LATE_FRAC", 0.0)
+    monkeypatch.setattr(running, "LATE_S", 0.3)
+
+    def slow():
+        for row in launch_rows(50):
+            time.sleep(0.2)
+            yield row
+
+    parts = {"memory": slow, "launch": lambda: launch_rows(2)}
+    told, outcome = campaign(tmp_path, monkeypatch, parts, budget_s=0.5)
+    assert any("memory: cut, the budget of 0.5 s is spent" in text for text in told)
+    assert any("launch: left out, the budget of 0.5 s is spent" in text for text in told)
+    assert 1 <= len(outcome.measurements.tables["launch"]) < 10, "what was measured is kept"
+    assert outcome.measurements.settings["parts_done"] == {}

@@ -52,6 +52,34 @@ def test_only_finished_parts_of_the_same_campaign_are_kept(tmp_path: Path) -> No
     assert "no measurement file" in kept(path).why_not
 
 
+def test_a_part_under_way_is_kept_with_its_rates(tmp_path: Path) -> None:
+    """Rows behind the finished ones of its table are its own; a part of ranks begins again."""
+    path = tmp_path / "m.json"
+    cut = {"part": "matmul", "budget_s": 3.0, "rates": {"float32": 1e11}}
+    gemm = {"gpu": "Acme", "dtype": "float32", "engine": "torch", "m": 8, "n": 64, "k": 64, "time_us": 2.0}
+    gemm |= {"low_us": 1.0, "high_us": 3.0, "repeats": 7, "source": "test", "batch": 1, "layout": "TN"}
+    tables = {"launch": (ROW,), "gemm": (gemm,)}
+    save(replace(CUT, settings={**SETTINGS, resume.UNDER_WAY: cut}, tables=tables), path)
+    found = kept(path)
+    assert {**cut, "rows": (gemm,)} == {**found.under_way, "rows": tuple(found.under_way["rows"])}
+    assert "gemm" not in found.tables, "of finished parts alone"
+    for other in ({**cut, "part": "collective"}, {**cut, "rates": None}, "matmul"):
+        save(replace(CUT, settings={**SETTINGS, resume.UNDER_WAY: other}, tables=tables), path)
+        assert not kept(path).under_way
+        assert kept(path).parts
+
+
+def test_points_that_were_read_are_left_and_rates_are_asked_once() -> None:
+    from calibrate.measure import Point
+    from calibrate.microbenchmarks.common import Earlier
+
+    earlier = Earlier(({"m": 8, "n": 64, "time_us": 2.0},), {"copy": 5.0})
+    assert earlier.has(Point({"m": 8, "n": 64}, lambda: lambda calls: 1.0))
+    assert not earlier.has(Point({"m": 16, "n": 64}, lambda: lambda calls: 1.0))
+    assert (earlier.rate("copy", lambda: 7.0), earlier.rate("budget_s", lambda: 9.0)) == (5.0, 9.0)
+    assert earlier.rates == {"copy": 5.0, "budget_s": 9.0}, "and kept for the next sitting"
+
+
 def test_drafts_of_the_dead_are_swept_and_those_of_the_living_left(tmp_path: Path) -> None:
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
