@@ -6,7 +6,7 @@ cause, like a ledger that must close to the cent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,17 +51,37 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rounds of micro-batches in the middle of a step that were not played, as each is like the one before it."""
+
+    rounds: int
+    round_s: float
+    books: tuple[Mapping[str, float], ...]
+    """Seconds by cause of each rank in one round."""
+    busy_s: Mapping[tuple[int, str], float]
+    """Busy seconds of each (rank, stream) in one round."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """When each task of a program ran; one row per task."""
 
     tasks: tuple[Task, ...]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
+    skipped: Skipped | None = None
+    """What the rows leave out; the step and the books hold it. None where every task was played."""
+
+    @property
+    def played_s(self) -> float:
+        """From the first start to the last end of the rows."""
+        return float(self.end_s.max(initial=0.0))
 
     @property
     def step_s(self) -> float:
         """From the first start to the last end."""
-        return float(self.end_s.max(initial=0.0))
+        out = self.skipped
+        return self.played_s + (out.rounds * out.round_s if out else 0.0)
 
     @property
     def ranks(self) -> int:
@@ -76,6 +96,9 @@ class Timeline:
                 continue
             key = (task.rank, task.stream)
             busy[key] = busy.get(key, 0.0) + seconds
+        if self.skipped:
+            for key, seconds in self.skipped.busy_s.items():
+                busy[key] += self.skipped.rounds * seconds
         return busy
 
 
@@ -99,6 +122,21 @@ def account(timeline: Timeline, devices: Sequence[int] | None = None) -> dict[st
 
 def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
     """Seconds by cause of each pipeline rank; see :func:`account`."""
+    books, now, _ = walk(timeline)
+    for rank, parts in enumerate(books):
+        parts["bubble"] += timeline.played_s - now[rank]
+        if timeline.skipped:
+            for cause, seconds in timeline.skipped.books[rank].items():
+                parts[cause] += timeline.skipped.rounds * seconds
+    return books
+
+
+def walk(
+    timeline: Timeline, marks: Collection[int] = ()
+) -> tuple[list[dict[str, float]], list[float], dict[int, dict[str, float]]]:
+    """Books of each rank until its last task, when that ended (s), and what its books said after each task of
+    ``marks`` (on a compute stream)."""
+    seen: dict[int, dict[str, float]] = {}
     books = [dict.fromkeys(CAUSES, 0.0) for _ in range(timeline.ranks)]
     now = [0.0] * len(books)
     start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
@@ -117,9 +155,9 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
         if end[number] > start[number]:
             parts["backward" if task.kind == "weight" else task.kind] += end[number] - start[number]
         now[rank] = end[number]
-    for rank, parts in enumerate(books):
-        parts["bubble"] += timeline.step_s - now[rank]
-    return books
+        if number in marks:
+            seen[number] = dict(parts)
+    return books, now, seen
 
 
 def _book_gap(
