@@ -24,8 +24,10 @@ WORLDS = 400
 FIRST_REPLICATIONS = 2
 
 
-def step(scenario: Scenario) -> tuple[Document, Timeline]:
-    """One training step: its document, with what makes it fit where it does not, and its timeline.
+def step(scenario: Scenario) -> Document:
+    """One training step: its document, with what makes it fit where it does not.
+
+    What repeats itself within a step is simulated once (:func:`sim.run`, ``whole`` False).
 
     Raises:
         ScenarioError: it cannot be simulated; the profile or the plan it names cannot be used.
@@ -36,9 +38,21 @@ def step(scenario: Scenario) -> tuple[Document, Timeline]:
     from sim.training.explain import explain
 
     with Refusals(scenario):
-        result = run(scenario)
+        result = run(scenario, whole=False)
         told = explain(result, fits_for(scenario.profile), again=False)
-    return step_document(result) | told, result.timeline
+    return step_document(result) | told
+
+
+def timeline(scenario: Scenario) -> Timeline:
+    """Every task of a step.
+
+    Raises:
+        ScenarioError: see :func:`step`.
+    """
+    from sim import run
+
+    with Refusals(scenario):
+        return run(scenario).timeline
 
 
 def reasons(scenario: Scenario) -> Document:
@@ -61,7 +75,7 @@ def side_by_side(scenarios: Sequence[Scenario]) -> Document:
     results = []
     for one in scenarios:
         with Refusals(one):
-            results.append(run(one))
+            results.append(run(one, whole=False))
     return compare(results, [step_interval(one, fits_for(one.scenario.profile)) for one in results])
 
 

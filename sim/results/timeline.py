@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Timeline:
     @property
     def ranks(self) -> int:
         """Pipeline ranks on the sheet."""
-        return 1 + max((task.rank for task in self.tasks), default=0)
+        return 1 + max(map(itemgetter(0), self.tasks), default=0)
 
     def busy_s(self) -> dict[tuple[int, str], float]:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
