@@ -62,8 +62,8 @@ def test_a_steady_pipeline_is_told_in_a_number_of_tasks_that_does_not_grow() -> 
         told = play_rounds([(cost(4, chunk, 0.05), options)])
         assert told.skipped is not None
         assert told.skipped.rounds == rounds - PLAYED
-        # a stage's round: p forwards and backwards with their messages, one after another
-        assert told.skipped.round_s == pytest.approx(4 * (1.0 + 2.0 + 0.1 + 0.2))
+        # at most p micro-batches are under way: p of them take as long as one takes there and back, messages included
+        assert told.skipped.round_s == pytest.approx(4 * (1.0 + 2.0 + 0.1 + 0.2) + 2 * 3 * 0.05)
         sizes.append(len(told.tasks))
     assert sizes[0] == sizes[1]
 
