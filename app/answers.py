@@ -97,6 +97,41 @@ def cluster(scenario: Scenario, folder: str = ".") -> Stages:
         yield 1.0, cluster_document(watch(scenario, folder))
 
 
+def clusters_side_by_side(scenarios: Sequence[Scenario], folder: str = ".") -> Stages:
+    """Clusters against the first under the same jobs and faults: from few replications, then from as many as asked.
+
+    Raises:
+        ScenarioError: see :func:`cluster`.
+    """
+    from sim import watch
+    from sim.planning.compare_clusters import compare_clusters
+
+    few = [
+        replace(one, study=replace(one.study, least=FIRST_REPLICATIONS, most=FIRST_REPLICATIONS))
+        for one in scenarios
+    ]
+    asked = sum(one.study.most for one in scenarios)
+    for share, round_ in (
+        (FIRST_REPLICATIONS * len(few) / (FIRST_REPLICATIONS * len(few) + asked), few),
+        (1.0, scenarios),
+    ):
+        studies = []
+        for one in round_:
+            with Refusals(one):
+                studies.append(watch(one, folder))
+        yield share, compare_clusters(studies)
+
+
+def plans_side_by_side(scenarios: Sequence[Scenario], folder: str = ".") -> Stages:
+    """Capacity plans against the first, in one stage."""
+    from pathlib import Path
+
+    from sim.planning.compare_plans import compare_plans
+
+    with Refusals(scenarios[0]):
+        yield 1.0, compare_plans(scenarios, [Path(folder)] * len(scenarios))
+
+
 def plan(scenario: Scenario, worlds: int = WORLDS) -> Stages:
     """A choice among supplies, in one stage: most of its time goes into playing the best few, whatever the worlds."""
     from sim import plan as make
