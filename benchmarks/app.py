@@ -48,7 +48,9 @@ def interactions(name: str, count: int) -> None:
     for number in range(count):
         turn, place = divmod(number, len(allowed))
         page.sidebar.number_input(key=f"{name}:cluster.pools.0.nodes").set_value(allowed[place])
-        page.sidebar.number_input(key=f"{name}:training.global_batch").set_value(batch * (2 + turn))
+        page.sidebar.number_input(key=f"{name}:training.global_batch").set_value(
+            batch * (2 + turn % 10)
+        )  # more questions than answers are kept
         started, used = time.perf_counter(), time.process_time()
         page.run()
         walls.append(time.perf_counter() - started)

@@ -35,11 +35,20 @@ def inputs(document: dict[str, Any], names: Sequence[str]) -> None:
         return
     table = []
     for row in document["changed"]:
-        written = ["" if value is None else str(value) for value in row["values"]]
+        written = [_told(value) for value in row["values"]]
         marked = [f"{OTHER if text != written[0] else ''}{text}" for text in written]
         table.append({"input": row["path"]} | dict(zip(names, marked, strict=True)))
     st.dataframe(table, hide_index=True)
     st.caption(f"{OTHER.strip()} marks what is not as in {names[0]}.")
+
+
+def _told(value: Any) -> str:
+    """An input in words; of a group what is set."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {_told(item)}" for key, item in value.items() if item not in (None, [], {}, "")
+        )
+    return "" if value is None else str(value)
 
 
 def steps(document: dict[str, Any], names: Sequence[str]) -> None:
@@ -63,7 +72,7 @@ def steps(document: dict[str, Any], names: Sequence[str]) -> None:
     for row in step_rows(document):
         cells = {"figure": row["words"]}
         for name, value, change in zip(names, row["values"], row["changes"], strict=True):
-            cells[name] = f"{value} ({change})" if change else value
+            cells[name] = f"{value} ({change})" if change and change != "+0.0 %" else value
         table.append(cells)
     st.dataframe(table, hide_index=True)
     st.download_button(
@@ -76,8 +85,10 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
     """Clusters: verdicts, answers with differences replication by replication, books, inputs."""
     for name, words in zip(names, cluster_compare.verdicts(document), strict=True):
         st.markdown(f"**{name}**: {plain(words)}")
+    books = cluster_compare.books(document)
+    books.update_layout(showlegend=True, height=books.layout.height + 100)
     shell.chart(
-        cluster_compare.books(document),
+        books,
         [{"cause": row["cause"], **dict(zip(names, row["share_frac"], strict=True))} for row in document["books"]],
         "books",
         alt="Where the device-hours of each scenario's cluster went, a bar each",

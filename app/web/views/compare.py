@@ -129,7 +129,7 @@ def page() -> None:
     show(kind, cases)
     st.divider()
     st.caption("The same on the command line")
-    st.code(command(list(cases.values())), language="bash")
+    st.code(command(list(cases.values())), language="bash", wrap_lines=True)
 
 
 page()
