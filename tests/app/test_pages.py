@@ -171,7 +171,7 @@ def test_what_a_worker_answers_is_shown_whole(
 ) -> None:
     page = settled(opened(name, **query))
     assert not page.exception
-    assert any(told in text.value for text in page.markdown)
+    assert any(plain(told) in text.value for text in page.markdown)
     assert page.code[0].value.startswith(f"rackcast {name} scenarios/")
     if query:
         changed = next(table.value for table in page.dataframe if "input" in table.value)
