@@ -24,8 +24,10 @@ WORLDS = 400
 FIRST_REPLICATIONS = 2
 
 
-def step(scenario: Scenario) -> tuple[Document, Timeline]:
-    """One training step: its document, with what makes it fit where it does not, and its timeline.
+def step(scenario: Scenario) -> Document:
+    """One training step: its document, with what makes it fit where it does not.
+
+    What repeats itself within a step is simulated once (:func:`sim.run`, ``whole`` False).
 
     Raises:
         ScenarioError: it cannot be simulated; the profile or the plan it names cannot be used.
@@ -36,9 +38,21 @@ def step(scenario: Scenario) -> tuple[Document, Timeline]:
     from sim.training.explain import explain
 
     with Refusals(scenario):
-        result = run(scenario)
+        result = run(scenario, whole=False)
         told = explain(result, fits_for(scenario.profile), again=False)
-    return step_document(result) | told, result.timeline
+    return step_document(result) | told
+
+
+def timeline(scenario: Scenario) -> Timeline:
+    """Every task of a step.
+
+    Raises:
+        ScenarioError: see :func:`step`.
+    """
+    from sim import run
+
+    with Refusals(scenario):
+        return run(scenario).timeline
 
 
 def reasons(scenario: Scenario) -> Document:
@@ -61,7 +75,7 @@ def side_by_side(scenarios: Sequence[Scenario]) -> Document:
     results = []
     for one in scenarios:
         with Refusals(one):
-            results.append(run(one))
+            results.append(run(one, whole=False))
     return compare(results, [step_interval(one, fits_for(one.scenario.profile)) for one in results])
 
 
@@ -81,6 +95,41 @@ def cluster(scenario: Scenario, folder: str = ".") -> Stages:
             told = FIRST_REPLICATIONS / (FIRST_REPLICATIONS + asked.most)
             yield told, cluster_document(watch(replace(scenario, study=few), folder))
         yield 1.0, cluster_document(watch(scenario, folder))
+
+
+def clusters_side_by_side(scenarios: Sequence[Scenario], folder: str = ".") -> Stages:
+    """Clusters against the first under the same jobs and faults: from few replications, then from as many as asked.
+
+    Raises:
+        ScenarioError: see :func:`cluster`.
+    """
+    from sim import watch
+    from sim.planning.compare_clusters import compare_clusters
+
+    few = [
+        replace(one, study=replace(one.study, least=FIRST_REPLICATIONS, most=FIRST_REPLICATIONS))
+        for one in scenarios
+    ]
+    asked = sum(one.study.most for one in scenarios)
+    for share, round_ in (
+        (FIRST_REPLICATIONS * len(few) / (FIRST_REPLICATIONS * len(few) + asked), few),
+        (1.0, scenarios),
+    ):
+        studies = []
+        for one in round_:
+            with Refusals(one):
+                studies.append(watch(one, folder))
+        yield share, compare_clusters(studies)
+
+
+def plans_side_by_side(scenarios: Sequence[Scenario], folder: str = ".") -> Stages:
+    """Capacity plans against the first, in one stage."""
+    from pathlib import Path
+
+    from sim.planning.compare_plans import compare_plans
+
+    with Refusals(scenarios[0]):
+        yield 1.0, compare_plans(scenarios, [Path(folder)] * len(scenarios))
 
 
 def plan(scenario: Scenario, worlds: int = WORLDS) -> Stages:

@@ -36,8 +36,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Scenario:
     return load_file(path, overrides)
 
 
-def run(scenario: Scenario) -> StepResult:
+def run(scenario: Scenario, *, whole: bool = True) -> StepResult:
     """Simulate one training step; where its plan is left open (``plan = "auto"``), with the best one found.
+
+    ``whole`` False leaves out of the timeline what repeats itself: see :func:`sim.training.step.predict_step`.
 
     Raises:
         sim.spec.profile.ProfileError: the profile it names cannot be used.
@@ -51,7 +53,7 @@ def run(scenario: Scenario) -> StepResult:
         from sim.planning.tune import best_plan
 
         scenario = best_plan(scenario, fits)
-    return predict_step(scenario, fits)
+    return predict_step(scenario, fits, whole=whole)
 
 
 def watch(

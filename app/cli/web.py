@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,5 +28,10 @@ def app_command(
         "theme.dark.primaryColor": "#56B4E9",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    from streamlit.web import cli
+
+    from app.web import ready
+
+    ready.make()
     typer.echo(f"rackcast app: http://{address}:{port}", err=True)
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *arguments])
+    cli.main(["run", str(page), *arguments], prog_name="streamlit")

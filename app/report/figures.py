@@ -48,7 +48,8 @@ def breakdown(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
             insidetextanchor="middle",
             hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
         )
-    figure.update_layout(barmode="stack", height=230, xaxis_title="seconds of one step", yaxis_visible=False)
+    figure.update_layout(barmode="stack", height=280, xaxis_title="seconds of one step", yaxis_visible=False)
+    figure.update_layout(legend_maxheight=0.75)  # of a phone: one cause a row, none to scroll for
     if not legend:
         figure.update_layout(showlegend=False, height=130)
     return styled(figure)
@@ -62,7 +63,8 @@ def parts_side_by_side(names: list[str], parts: list[dict[str, Any]]) -> go.Figu
             y=names, x=part["seconds"], name=part["words"], orientation="h", marker_color=COLOURS[part["cause"]],
             hovertemplate=f"{part['words']}<br>%{{x:.4g}} s<extra></extra>",
         )  # fmt: skip
-    figure.update_layout(barmode="stack", height=150 + 60 * len(names), xaxis_title="seconds of one step")
+    figure.update_layout(barmode="stack", height=210 + 60 * len(names), xaxis_title="seconds of one step")
+    figure.update_layout(legend_maxheight=0.75)
     figure.update_yaxes(autorange="reversed")
     return styled(figure)
 

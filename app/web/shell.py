@@ -266,7 +266,7 @@ def foot(case: Case, verb: str = "run", *options: str) -> None:
     """The equivalent command, and the scenario as a file."""
     st.divider()
     st.caption("The same on the command line")
-    st.code(state.command(case, verb, *options), language="bash")
+    st.code(state.command(case, verb, *options), language="bash", wrap_lines=True)
     st.download_button(
         "Download scenario (TOML)",
         state.toml_text(case),

@@ -179,11 +179,11 @@ def toml_text(case: Case) -> str:
 
 def command(case: Case, verb: str = "run", *options: str) -> str:
     """The command line that gives the same answer."""
-    words = [f"rackcast {verb} {_quoted(case.file)}", *(f"--set {_quoted(item)}" for item in case.overrides)]
+    words = [f"rackcast {verb} {quoted(case.file)}", *(f"--set {quoted(item)}" for item in case.overrides)]
     return " ".join([*words, *options])
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A word for a shell; quoted where it has more than letters, digits and the usual marks."""
     return text if re.fullmatch(r"[\w./=+:@%-]+", text) else "'" + text.replace("'", "'\\''") + "'"
 

@@ -34,14 +34,7 @@ def ask(case: Case, verb: str, **more: Any) -> Job | None:
 
     None where the visitor called this very question off.
     """
-    request = {
-        "verb": verb,
-        "name": case.name,
-        "text": case.text,
-        "changes": [list(change) for change in case.changes],
-        "uploaded": case.uploaded,
-        **more,
-    }
+    request = {"verb": verb, **asked_of(case), **more}
     asked: dict[str, tuple[dict[str, Any], Job]] = st.session_state.setdefault("asked", {})
     earlier = asked.get(verb)
     if earlier is not None and earlier[0] != request:
@@ -50,6 +43,16 @@ def ask(case: Case, verb: str, **more: Any) -> Job | None:
         st.session_state.setdefault("called_off", set()).discard(verb)
         asked[verb] = (request, office().ask(request, _me()))
     return None if verb in st.session_state.get("called_off", set()) else asked[verb][1]
+
+
+def asked_of(case: Case) -> dict[str, Any]:
+    """A case as a worker reads it."""
+    return {
+        "name": case.name,
+        "text": case.text,
+        "changes": [list(change) for change in case.changes],
+        "uploaded": case.uploaded,
+    }
 
 
 def _call_off(verb: str, job: Job) -> None:

@@ -15,8 +15,6 @@ from app import answers
 from app.web.state import Case, resolve
 from sim.spec.faults import ScenarioError
 
-VERBS = ("cluster", "plan", "search")
-
 
 def stages(request: dict[str, Any]) -> answers.Stages:
     """The answers of a request, first the quick ones.
@@ -24,14 +22,22 @@ def stages(request: dict[str, Any]) -> answers.Stages:
     Raises:
         ScenarioError: the scenario is refused.
     """
-    changes = tuple((path, value) for path, value in request["changes"])
-    case = Case(request["name"], request["text"], changes, request["uploaded"])
-    scenario = resolve(case)
+    folder = str(files("scenarios"))
+    scenario = resolve(_case(request))
+    if request["verb"] in ("compare clusters", "compare plans"):
+        scenarios = [scenario, *(resolve(_case(other)) for other in request["others"])]
+        clusters = request["verb"] == "compare clusters"
+        return (answers.clusters_side_by_side if clusters else answers.plans_side_by_side)(scenarios, folder)
     if request["verb"] == "cluster":
-        return answers.cluster(scenario, str(files("scenarios")))
+        return answers.cluster(scenario, folder)
     if request["verb"] == "plan":
         return answers.plan(scenario, request.get("worlds", answers.WORLDS))
     return answers.search(scenario)
+
+
+def _case(asked: dict[str, Any]) -> Case:
+    changes = tuple((path, value) for path, value in asked["changes"])
+    return Case(asked["name"], asked["text"], changes, asked["uploaded"])
 
 
 def main() -> int:

@@ -6,8 +6,9 @@ cause, like a ledger that must close to the cent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -51,22 +52,42 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rounds of micro-batches in the middle of a step that were not played, as each is like the one before it."""
+
+    rounds: int
+    round_s: float
+    books: tuple[Mapping[str, float], ...]
+    """Seconds by cause of each rank in one round."""
+    busy_s: Mapping[tuple[int, str], float]
+    """Busy seconds of each (rank, stream) in one round."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """When each task of a program ran; one row per task."""
 
     tasks: tuple[Task, ...]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
+    skipped: Skipped | None = None
+    """What the rows leave out; the step and the books hold it. None where every task was played."""
+
+    @property
+    def played_s(self) -> float:
+        """From the first start to the last end of the rows."""
+        return float(self.end_s.max(initial=0.0))
 
     @property
     def step_s(self) -> float:
         """From the first start to the last end."""
-        return float(self.end_s.max(initial=0.0))
+        out = self.skipped
+        return self.played_s + (out.rounds * out.round_s if out else 0.0)
 
     @property
     def ranks(self) -> int:
         """Pipeline ranks on the sheet."""
-        return 1 + max((task.rank for task in self.tasks), default=0)
+        return 1 + max(map(itemgetter(0), self.tasks), default=0)
 
     def busy_s(self) -> dict[tuple[int, str], float]:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
@@ -74,6 +95,9 @@ class Timeline:
         for task, seconds in zip(self.tasks, (self.end_s - self.start_s).tolist(), strict=True):
             if task[2] != "stragglers":
                 busy[task[:2]] = busy.get(task[:2], 0.0) + seconds
+        if self.skipped:
+            for key, seconds in self.skipped.busy_s.items():
+                busy[key] += self.skipped.rounds * seconds
         return busy
 
 
@@ -97,6 +121,21 @@ def account(timeline: Timeline, devices: Sequence[int] | None = None) -> dict[st
 
 def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
     """Seconds by cause of each pipeline rank; see :func:`account`."""
+    books, now, _ = walk(timeline)
+    for rank, parts in enumerate(books):
+        parts["bubble"] += timeline.played_s - now[rank]
+        if timeline.skipped:
+            for cause, seconds in timeline.skipped.books[rank].items():
+                parts[cause] += timeline.skipped.rounds * seconds
+    return books
+
+
+def walk(
+    timeline: Timeline, marks: Collection[int] = ()
+) -> tuple[list[dict[str, float]], list[float], dict[int, dict[str, float]]]:
+    """Books of each rank until its last task, when that ended (s), and what its books said after each task of
+    ``marks`` (on a compute stream)."""
+    seen: dict[int, dict[str, float]] = {}
     books = [dict.fromkeys(CAUSES, 0.0) for _ in range(timeline.ranks)]
     now = [0.0] * len(books)
     start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
@@ -115,9 +154,9 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
         if stop > begin:
             books[rank]["backward" if kind == "weight" else kind] += stop - begin
         now[rank] = stop
-    for rank, parts in enumerate(books):
-        parts["bubble"] += timeline.step_s - now[rank]
-    return books
+        if number in marks:
+            seen[number] = dict(books[rank])
+    return books, now, seen
 
 
 def _book_gap(

@@ -90,8 +90,8 @@ def explain(result: StepResult, fits: Sequence[Fit], *, again: bool = True) -> d
     answer: dict[str, Any] = {"interval": step_interval(result, fits)}
     fits_now = all(use.fits for use in result.memory)
     answer["fit_changes"] = [] if fits_now else fit_changes(result, fits, work)
-    answer["sensitivities"] = sensitivities(result, fits, work)
-    answer["suggestions"] = suggestions(result, fits, work) if fits_now else []
+    answer["sensitivities"] = sensitivities(result, fits, work) if again else []
+    answer["suggestions"] = suggestions(result, fits, work) if fits_now and again else []
     answer["not_tried"] = work.refused if again else 0
     return answer
 

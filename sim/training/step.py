@@ -29,6 +29,7 @@ from sim.training.mixed import Share, dealt, in_step, places, shares
 from sim.training.node_rates import NodeRates, as_measured, node_rates, used
 from sim.training.pricing import Group, Prices
 from sim.training.program import Options, StepCost, build_together
+from sim.training.rounds import play_rounds
 from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s
 from sim.training.tasks import tasks_cost, tasks_memory
@@ -47,16 +48,20 @@ class Played:
     timeline: Timeline
 
 
-def predict_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> StepResult:
+def predict_step(
+    scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None, *, whole: bool = True
+) -> StepResult:
     """Simulate one step of the scenario's training job.
 
     ``known`` are prices of kernels under the same profile, filled as they are found: hand the same one to every plan
-    that is tried.
+    that is tried. ``whole`` False leaves rounds that repeat themselves out of the timeline
+    (:func:`sim.training.rounds.play_rounds`): the same answer up to rounding, in a time that does not grow with
+    the batch.
 
     Raises:
         ValueError: the scenario has no training section.
     """
-    step = play_step(scenario, fits, known)
+    step = play_step(scenario, fits, known, whole=whole)
     cluster, training = scenario.cluster, step.training
     place = next(iter(step.by_pool.values()))
     data = data_parallel(cluster, training)
@@ -76,7 +81,9 @@ def predict_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None =
     )
 
 
-def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> Played:
+def play_step(
+    scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None, *, whole: bool = True
+) -> Played:
     """The timeline of a step without its books; see :func:`predict_step`.
 
     Raises:
@@ -88,9 +95,9 @@ def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = No
     cluster, data = scenario.cluster, data_parallel(scenario.cluster, asked)
     known = {} if known is None else known
     asked = as_measured(asked, _rates(scenario, fits))
-    training, whole = dealt(scenario, asked, fits, data, known)
+    training, model = dealt(scenario, asked, fits, data, known)
     by_pool = places(scenario, training, fits, data, known)
-    mine = shares(cluster, training, whole, by_pool)
+    mine = shares(cluster, training, model, by_pool)
     replicas = alike_ranks(training, data)
     costs = []
     for share in mine:
@@ -98,19 +105,19 @@ def play_step(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = No
         if training.tasks:
             costs.append(tasks_cost(training, at, replicas, data))
         else:
-            costs.append(copy_cost(training, whole, at, replicas, share.micro_batches))
+            costs.append(copy_cost(training, model, at, replicas, share.micro_batches))
     played = []
     for cost, share in zip(in_step(costs), mine, strict=True):
         late_s = _straggler_s(scenario, cost, training, share.micro_batches)
         cost = replace(cost, load_s=serial_s(training, data), straggler_s=late_s)
         played.append((cost, _options(training, by_pool, share.micro_batches)))
     with without_collection():
-        timeline = play(build_together(played))
+        timeline = play(build_together(played)) if whole else play_rounds(played)
     wait_s = step_wait_s(training, cluster, data, timeline.step_s, fits)
     if wait_s > 0:
         with without_collection():
             timeline = play(build_together([with_wait(*copy, wait_s) for copy in played]))
-    return Played(training, whole, by_pool, mine, timeline)
+    return Played(training, model, by_pool, mine, timeline)
 
 
 def _rates(scenario: Scenario, fits: Sequence[Fit]) -> NodeRates:

@@ -156,3 +156,32 @@ def test_about_says_what_it_is(opened: Open) -> None:
     page = opened("about")
     assert not page.exception
     assert any("sends nothing anywhere" in text.value for text in page.markdown)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "told"),
+    [
+        ("plan", {}, "Buy:"),
+        ("compare", {"kind": "jobs"}, "Stable:"),
+        ("compare", {"kind": "demand"}, "P10 to P90"),
+    ],
+)
+def test_what_a_worker_answers_is_shown_whole(
+    opened: Open, name: str, query: dict[str, str], told: str
+) -> None:
+    page = settled(opened(name, **query))
+    assert not page.exception
+    assert any(plain(told) in text.value for text in page.markdown)
+    assert page.code[0].value.startswith(f"rackcast {name} scenarios/")
+    if query:
+        changed = next(table.value for table in page.dataframe if "input" in table.value)
+        assert changed["B"].str.startswith("◆").all()
+        assert not changed["A"].str.startswith("◆").any()
+
+
+def test_a_kind_that_nothing_can_be_compared_by_is_told(opened: Open) -> None:
+    page = opened("compare", kind="<b>no</b>", case=["llama-3.1-8b-64-h100", "plan-rent-or-buy"])
+    assert not page.exception
+    told = [warning.value for warning in page.warning]
+    assert any("expected one of training, jobs, demand" in text for text in told)
+    assert any("has no" in text for text in told)

@@ -28,4 +28,4 @@ the scenario in it.
 st.caption(f"rackcast {version('rackcast')}, Apache-2.0. Serving has no page yet.")
 st.divider()
 st.caption("The same on the command line")
-st.code("rackcast --help", language="bash")
+st.code("rackcast --help", language="bash", wrap_lines=True)

@@ -143,7 +143,7 @@ def page() -> None:
     own()
     st.divider()
     st.caption("The same on the command line")
-    st.code("rackcast calibrate report measurements.json", language="bash")
+    st.code("rackcast calibrate report measurements.json", language="bash", wrap_lines=True)
 
 
 page()

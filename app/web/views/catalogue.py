@@ -84,7 +84,7 @@ def page() -> None:
     )  # fmt: skip
     st.divider()
     st.caption("The same on the command line")
-    st.code(COMMANDS[part], language="bash")
+    st.code(COMMANDS[part], language="bash", wrap_lines=True)
 
 
 page()

@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from app.report import plan_figures, plan_html
+from app.report import plan_figures, plan_html, plan_markdown
 from app.report.plan_words import (
     decision_words,
     risk_words,
@@ -79,7 +79,7 @@ def show(document: dict, case: Case) -> None:
         on_click="ignore", key="download_report",
     )  # fmt: skip
     right.download_button(
-        "Download as Markdown", partial(plan_html.markdown, document), f"{case.name}.md", "text/markdown",
+        "Download as Markdown", partial(plan_markdown.markdown, document), f"{case.name}.md", "text/markdown",
         on_click="ignore", key="download_markdown",
     )  # fmt: skip
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
 from app import answers
@@ -23,10 +26,21 @@ from sim import units
 from sim.spec.faults import ScenarioError
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)  # a timeline holds up to tens of megabytes
-def answer(case: Case) -> tuple[dict, object]:
-    """Document and timeline of a scenario with changes; simulated once, handed out without a copy and only read."""
+@st.cache_resource(max_entries=32, show_spinner=False)
+def answer(case: Case) -> dict:
+    """Document of a scenario with changes; simulated once, handed out without a copy and only read."""
     return answers.step(resolve(case))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Playing every task ...")
+def timeline_figure(case: Case) -> object:
+    """The chart of the ranks; what it is drawn from holds up to a hundred megabytes and is let go of."""
+    return figures.timeline(answers.timeline(resolve(case)), figures.rank_names(answer(case)))
+
+
+def report(case: Case) -> str:
+    """The step's report, with what would change its answer."""
+    return html.step_report(answer(case) | reasons(case), answers.timeline(resolve(case)))
 
 
 @st.cache_data(max_entries=64, show_spinner="Trying other plans ...")
@@ -35,7 +49,7 @@ def reasons(case: Case) -> dict:
     return answers.reasons(resolve(case))
 
 
-def show(document: dict, timeline: object, before: dict | None) -> None:
+def show(document: dict, before: dict | None, case: Case) -> None:
     """Four numbers and one chart; the rest one click away."""
     headline(document, before)
     sureness(document)
@@ -45,33 +59,46 @@ def show(document: dict, timeline: object, before: dict | None) -> None:
         + ", ".join(f"{row['words']} {row['share_frac']:.0%}" for row in document["parts"]),
     )  # fmt: skip
     if before is not None:
-        with st.expander("Why the answer moved"):
-            moved(document, before)
+        _box("Why the answer moved", "moved", partial(moved, document, before))
     if document.get("run"):
         with st.expander("The whole run"):
             whole_run(document["run"])
-    ranks = st.expander("Rank by rank", key="box:ranks", on_change="rerun")
-    if ranks.open:  # thousands of bars: drawn only for who looks
-        with ranks:
-            st.plotly_chart(
-                figures.timeline(timeline, figures.rank_names(document)), width="stretch", key="timeline",
-                alt="Timeline of the pipeline ranks: passes and messages one after another",
-            )  # fmt: skip
+    _box("Rank by rank", "ranks", partial(ranks, case))
     if document["memory"]["ranks"]:
-        with st.expander("Memory of a device"):
-            rows = [
-                {"rank": rank["rank"], "part": part, "bytes": size}
-                for rank in document["memory"]["ranks"]
-                for part, size in rank["parts_bytes"].items()
-            ]
-            shell.chart(
-                figures.memory(document), rows, "memory",
-                alt=f"Memory by part on each pipeline rank; the fullest holds "
-                f"{units.format_bytes(document['memory']['worst_total_bytes'])}",
-            )  # fmt: skip
+        _box("Memory of a device", "memory", partial(memory, document))
     if document["kernels"]:
-        with st.expander("Layer by layer: what bounds each op, and which calibration it leans on"):
-            kernels(document)
+        words = "Layer by layer: what bounds each op, and which calibration it leans on"
+        _box(words, "kernels", partial(kernels, document))
+
+
+def _box(title: str, key: str, draw: Callable[[], None]) -> None:
+    """A box whose contents are made only for who opens it."""
+    box = st.expander(title, key=f"box:{key}", on_change="rerun")
+    if box.open:
+        with box:
+            draw()
+
+
+def ranks(case: Case) -> None:
+    """What every pipeline rank does when: thousands of bars."""
+    st.plotly_chart(
+        timeline_figure(case), width="stretch", key="timeline",
+        alt="Timeline of the pipeline ranks: passes and messages one after another",
+    )  # fmt: skip
+
+
+def memory(document: dict) -> None:
+    """What fills a device of each pipeline rank."""
+    rows = [
+        {"rank": rank["rank"], "part": part, "bytes": size}
+        for rank in document["memory"]["ranks"]
+        for part, size in rank["parts_bytes"].items()
+    ]
+    shell.chart(
+        figures.memory(document), rows, "memory",
+        alt=f"Memory by part on each pipeline rank; the fullest holds "
+        f"{units.format_bytes(document['memory']['worst_total_bytes'])}",
+    )  # fmt: skip
 
 
 def headline(document: dict, before: dict | None) -> None:
@@ -237,8 +264,8 @@ def page() -> None:
     case, scenario = found
     shell.title(scenario)
     try:
-        document, timeline = answer(case)
-        before = answer(Case(case.name, case.text, (), case.uploaded))[0] if case.changes else None
+        document = answer(case)
+        before = answer(Case(case.name, case.text, (), case.uploaded)) if case.changes else None
     except ScenarioError as error:
         shell.refusals(error)
         shell.foot(case)
@@ -246,7 +273,7 @@ def page() -> None:
     if not document["memory"]["fits"]:
         st.error(f"Does not fit. {plain(fit_words(document))}")
     st.write(plain(plan_words(document)).capitalize() + ".")
-    show(document, timeline, before)
+    show(document, before, case)
     if document.get("fit_changes"):
         with st.expander("What makes it fit", expanded=True):
             st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
@@ -258,7 +285,7 @@ def page() -> None:
         waiting.answer(case, "search", plans)
     st.download_button(
         "Download report",
-        lambda: html.step_report(document | answers.reasons(scenario), timeline),  # made only when asked for
+        partial(report, case),  # made only when asked for
         f"{case.name}.html",
         "text/html",
         on_click="ignore",

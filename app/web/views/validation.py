@@ -115,7 +115,7 @@ def page() -> None:
     st.divider()
     st.caption("The same on the command line")
     file = f"scenarios/measurements/{FILES.get(kind, kind)}.csv.gz"
-    st.code(f"rackcast validate {COMMANDS.get(kind, 'kernels')} {file}", language="bash")
+    st.code(f"rackcast validate {COMMANDS.get(kind, 'kernels')} {file}", language="bash", wrap_lines=True)
 
 
 page()

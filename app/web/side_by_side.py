@@ -1,0 +1,144 @@
+"""Comparisons on a page: what differs between scenarios, then what came of it, one column each.
+
+Like two maps laid over each other: only what does not coincide is worth a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.report import cluster_compare, figures
+from app.report.compare import comparison_report, difference_words
+from app.report.compare import rows as step_rows
+from app.report.plan_compare import WORDS
+from app.report.plan_words import usd
+from app.web import shell
+from app.web.state import plain
+
+OTHER = "◆ "
+"""Before a value that is not the first scenario's."""
+
+
+def legend(names: Sequence[str], labels: Sequence[str]) -> None:
+    """Which letter is which scenario."""
+    st.caption(plain("; ".join(f"{name}: {label}" for name, label in zip(names, labels, strict=True))))
+
+
+def inputs(document: dict[str, Any], names: Sequence[str]) -> None:
+    """Inputs that differ; what is not as in the first is marked."""
+    st.markdown("**Inputs that differ**")
+    if not document["changed"]:
+        st.write("No input differs.")
+        return
+    table = []
+    for row in document["changed"]:
+        written = [_told(value) for value in row["values"]]
+        marked = [f"{OTHER if text != written[0] else ''}{text}" for text in written]
+        table.append({"input": row["path"]} | dict(zip(names, marked, strict=True)))
+    st.dataframe(table, hide_index=True)
+    st.caption(f"{OTHER.strip()} marks what is not as in {names[0]}.")
+
+
+def _told(value: Any) -> str:
+    """An input in words; of a group what is set."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {_told(item)}" for key, item in value.items() if item not in (None, [], {}, "")
+        )
+    return "" if value is None else str(value)
+
+
+def steps(document: dict[str, Any], names: Sequence[str]) -> None:
+    """Training steps: differences with their paired intervals, parts, inputs, figures."""
+    for name, row, outcome in zip(names, document["step_time"], document["outcomes"], strict=True):
+        if outcome["outcome"] == "does not fit":
+            st.error(f"{name} does not fit: {plain(outcome['reason'])}")
+        if name != names[0]:
+            st.markdown(f"**{name}** against {names[0]}: step {plain(difference_words(row))}.")
+    parts = [
+        {"part": part["words"], **dict(zip(names, part["seconds"], strict=True))}
+        for part in document["parts"]
+    ]
+    shell.chart(
+        figures.parts_side_by_side(list(names), document["parts"]), parts, "parts",
+        alt="Where the time of each scenario's step goes, a bar each",
+    )  # fmt: skip
+    inputs(document, names)
+    st.markdown("**Figures**")
+    table = []
+    for row in step_rows(document):
+        cells = {"figure": row["words"]}
+        for name, value, change in zip(names, row["values"], row["changes"], strict=True):
+            cells[name] = f"{value} ({change})" if change and change != "+0.0 %" else value
+        table.append(cells)
+    st.dataframe(table, hide_index=True)
+    st.download_button(
+        "Download report", lambda: comparison_report(document), "comparison.html", "text/html",
+        on_click="ignore", key="download_report",
+    )  # fmt: skip
+
+
+def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
+    """Clusters: verdicts, answers with differences replication by replication, books, inputs."""
+    for name, words in zip(names, cluster_compare.verdicts(document), strict=True):
+        st.markdown(f"**{name}**: {plain(words)}")
+    books = cluster_compare.books(document)
+    books.update_layout(showlegend=True, height=books.layout.height + 100)
+    shell.chart(
+        books,
+        [{"cause": row["cause"], **dict(zip(names, row["share_frac"], strict=True))} for row in document["books"]],
+        "books",
+        alt="Where the device-hours of each scenario's cluster went, a bar each",
+    )  # fmt: skip
+    inputs(document, names)
+    st.markdown("**Answers** (95 % intervals)")
+    table = []
+    for row in cluster_compare.rows(document):
+        cells = {"answer": row["words"], names[0]: row["values"][0]}
+        for name, value, moved in zip(names[1:], row["values"][1:], row["differences"][1:], strict=True):
+            cells |= {name: value, f"{name} - {names[0]}": moved}
+        table.append(cells)
+    st.dataframe(table, hide_index=True)
+    st.caption(cluster_compare.PAIRED)
+    st.download_button(
+        "Download report", lambda: cluster_compare.cluster_comparison_report(document), "comparison.html",
+        "text/html", on_click="ignore", key="download_report",
+    )  # fmt: skip
+
+
+def plans(document: dict[str, Any], names: Sequence[str]) -> None:
+    """Capacity plans: the choice of each, inputs, figures."""
+    known = {row["figure"]: row["values"] for row in document["figures"]}
+    for place, (name, outcome) in enumerate(zip(names, document["outcomes"], strict=True)):
+        if outcome["outcome"] == "does not fit":
+            st.error(f"{name}: nothing can be had: {plain(outcome['reason'])}")
+            continue
+        low, high = (usd(known[figure][place]) for figure in ("cost_low_usd", "cost_high_usd"))
+        cost = f"{usd(known['cost_usd'][place])} (P10 to P90: {low} to {high})"
+        st.markdown(f"**{name}**: {plain(known['option'][place])}, {plain(cost)}.")
+    inputs(document, names)
+    st.markdown("**Figures**")
+    table = []
+    for row in document["figures"]:
+        cells = {"figure": WORDS.get(row["figure"], row["figure"])}
+        for name, value, change in zip(names, row["values"], row["change_frac"], strict=True):
+            moved = f" ({change:+.1%})" if change and "usd" in row["figure"] else ""
+            cells[name] = _written(row["figure"], value) + moved
+        table.append(cells)
+    st.dataframe(table, hide_index=True)
+    st.caption("The same drawn worlds for all where the seeds are the same.")
+
+
+def _written(figure: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if "usd" in figure:
+        return usd(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0%}" if figure.endswith("_frac") else f"{value:.3g}"
+    return str(value)
