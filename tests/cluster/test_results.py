@@ -24,10 +24,10 @@ from sim.planning.compare_clusters import compare_clusters
 from sim.planning.sweep.points import cluster_figures, point
 from sim.planning.sweep.points import simulate as run_point
 from sim.results.cluster_export import chrome_trace
-from sim.spec.interval import Interval
 from sim.spec.job import Job
 from sim.spec.loader import loads
 from sim.spec.prices import Prices
+from sim.spec.quantiles import Quantiles
 
 TEXT = """
 name = "queue"
@@ -121,7 +121,7 @@ def test_energy_by_hand():
     jobs = [Job("a", 0.0, 8, 3600.0)]
     outage = [Outage(0.0, (1,), "node", 0.0, 1800.0)]
     log = simulate(jobs, ground(one), Fifo(), outages=outage, until_s=3600.0)
-    exactly = Interval.exactly
+    exactly = Quantiles.exactly
     prices = Prices(
         power_compute_frac=exactly(1.0), power_stall_frac=exactly(0.5), power_idle_frac=exactly(0.2),
         pue=exactly(1.5), energy_usd_per_kwh=exactly(0.1),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, bounds
+from sim.spec.quantiles import Quantiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Draws:
         normal = np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(half)
         return np.tile(np.concatenate([normal, -normal])[:once], self.blocks)
 
-    def of(self, name: str, value: Interval) -> NDArray[np.float64]:
+    def of(self, name: str, value: Quantiles) -> NDArray[np.float64]:
         """The assumption in every world, shape (count,)."""
         return value.at(self.z(name))
 

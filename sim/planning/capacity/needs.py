@@ -15,24 +15,24 @@ from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws
 from sim.planning.capacity.history import monthly
 from sim.spec.demand import Demand, Programme
-from sim.spec.interval import Interval
 from sim.spec.model import Model
 from sim.spec.parameter_count import NotCountable, active_weights, total_parameters
 from sim.spec.prices import Assumption
+from sim.spec.quantiles import Quantiles
 
-TOKENS_PER_PARAMETER = Interval(20.0, 20.0, 60.0)
+TOKENS_PER_PARAMETER = Quantiles(20.0, 20.0, 60.0)
 """Training tokens a parameter: 20 is compute-optimal (Hoffmann et al. 2022, arXiv 2203.15556); models meant to be
 served long are trained further."""
-TEAM_HOURS = Interval(60.0, 200.0, 600.0)
+TEAM_HOURS = Quantiles(60.0, 200.0, 600.0)
 """Device-hours a researcher uses in a month; assumed: a quarter of one device at the middle."""
-FINE_TUNING_HOURS = Interval(16.0, 64.0, 400.0)
+FINE_TUNING_HOURS = Quantiles(16.0, 64.0, 400.0)
 """Device-hours of a fine-tuning run; assumed: a node for 2 to 50 hours."""
-TRIAL_HOURS = Interval(1.0, 6.0, 30.0)
+TRIAL_HOURS = Quantiles(1.0, 6.0, 30.0)
 """Device-hours of a trial with early stopping; assumed."""
-TOKENS_PER_S_PER_USER = Interval(0.3, 0.8, 2.0)
+TOKENS_PER_S_PER_USER = Quantiles(0.3, 0.8, 2.0)
 """Output tokens a second at the peak hour for each registered user of a chat: 13.3 requests a second for 5,000 users
 (llm-d-planner's chat template) at 300 tokens an answer."""
-TOKENS_PER_S_PER_DEVICE = Interval(150.0, 500.0, 1500.0)
+TOKENS_PER_S_PER_DEVICE = Quantiles(150.0, 500.0, 1500.0)
 """Output tokens a second that one H100 serves within usual objectives, 70B dense to 8B; assumed until measured."""
 
 WAIT_MONTHS = {"chat": 0, "traffic": 0, "team": 0, "history": 1, "fine-tuning": 3, "search": 3}
@@ -84,13 +84,13 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
     active = (number >= first) & (number <= last)
     kind, name = programme.kind, programme.name
 
-    def draw(what: str, value: Interval) -> NDArray[np.float64]:
+    def draw(what: str, value: Quantiles) -> NDArray[np.float64]:
         return draws.of(f"{name}.{what}", value)
 
     implied: list[Assumption] = []
 
     def said(
-        what: str, value: Interval | None, default: Interval, unit: str, source: str
+        what: str, value: Quantiles | None, default: Quantiles, unit: str, source: str
     ) -> NDArray[np.float64]:
         if value is None:
             implied.append(Assumption(f"{name}.{what}", default, unit, source, "assumed"))
@@ -115,14 +115,14 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
     profile = growth * active
     if kind in ("chat", "traffic"):
         if kind == "chat" and programme.tokens_per_s is None:
-            people = draw("people", programme.people or Interval.exactly(0))
+            people = draw("people", programme.people or Quantiles.exactly(0))
             source = (
                 "13.3 requests a second for 5,000 users (llm-d-planner's chat template), 300 tokens an answer"
             )
             each = said("tokens_per_s_per_user", None, TOKENS_PER_S_PER_USER, "tokens/s/user", source)
             peak = people * each
         else:
-            peak = draw("tokens_per_s", programme.tokens_per_s or Interval.exactly(0))
+            peak = draw("tokens_per_s", programme.tokens_per_s or Quantiles.exactly(0))
         return Need(
             programme, "served tokens", peak[:, None] * 3600 * months.HOURS * profile, None, tuple(implied)
         )
@@ -140,15 +140,15 @@ def _need(programme: Programme, demand: Demand, draws: Draws) -> Need:
         "team": (TEAM_HOURS, "a researcher"),
         "fine-tuning": (FINE_TUNING_HOURS, "a run"),
         "search": (TRIAL_HOURS, "a trial"),
-        "device-hours": (Interval.exactly(0.0), "a month"),
+        "device-hours": (Quantiles.exactly(0.0), "a month"),
     }[kind]
     hours = said(
         "device_hours", programme.device_hours, default, f"device-hours {what}", f"assumed for {what}"
     )
-    times = {"team": programme.people, "device-hours": Interval.exactly(1.0)}.get(
+    times = {"team": programme.people, "device-hours": Quantiles.exactly(1.0)}.get(
         kind, programme.runs_per_month
     )
-    count = draw("count", times or Interval.exactly(0.0))
+    count = draw("count", times or Quantiles.exactly(0.0))
     asked = count[:, None] * profile if kind in ("fine-tuning", "search") else None
     return Need(programme, "device-hours", (hours * count)[:, None] * profile, None, tuple(implied), asked)
 

@@ -20,8 +20,8 @@ from sim.planning.capacity.rates import reference_rates
 from sim.planning.capacity.regret import Choice, least_regret
 from sim.planning.capacity.simulate import Played, play_option
 from sim.spec.demand import Demand
-from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, Prices, general
+from sim.spec.quantiles import Quantiles
 from sim.spec.supply import Supply
 
 DRAWS = 400
@@ -132,7 +132,7 @@ def measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assump
         factor = getattr(found, name) / old.value.mid
         low, high = (min(value * factor, 1.0) for value in (old.value.low, old.value.high))
         mid = min(max(getattr(found, name), low), high)
-        changed[name] = replace(old, value=Interval(low, mid, high), source=source, kind="simulated")
+        changed[name] = replace(old, value=Quantiles(low, mid, high), source=source, kind="simulated")
     return changed
 
 

@@ -22,15 +22,15 @@ from sim.planning.capacity.what_if import risks, tornado
 from sim.planning.capacity.why import first_if_cheaper_usd, near_misses
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Demand, Programme
-from sim.spec.interval import Interval
 from sim.spec.job import Job
 from sim.spec.prices import Prices, general
 from sim.spec.profiles import fits_for
+from sim.spec.quantiles import Quantiles
 from sim.spec.supply import Option, Part, Site, Supply
 
 CATALOG = load_catalog()
 H100, B200 = CATALOG.system("dgx-h100"), CATALOG.system("dgx-b200")
-SURE = Interval.exactly
+SURE = Quantiles.exactly
 MEDIAN = Draws(1, median=True)
 
 
@@ -232,9 +232,9 @@ def test_a_steady_history_is_demand_without_doubt():
 
 
 def two_options(gap, seed=0):
-    asked = demand(hours(8 * months.HOURS), value_usd_per_gpu_hour=Interval(4.0, 6.0, 9.0))
+    asked = demand(hours(8 * months.HOURS), value_usd_per_gpu_hour=Quantiles(4.0, 6.0, 9.0))
     options = tuple(
-        Option(name, (Part(H100, 2, "buy", node_usd=Interval(2.5e5, 3e5, 3.6e5) * factor),))
+        Option(name, (Part(H100, 2, "buy", node_usd=Quantiles(2.5e5, 3e5, 3.6e5) * factor),))
         for name, factor in (("cheap", 1.0), ("dear", gap))
     )
     return make_plan(asked, Supply(options, site=Site(racks=10)), None, rate, seed=seed, count=64)
@@ -260,7 +260,7 @@ def test_a_tornado_is_what_one_world_at_a_time_would_say():
 
 
 def test_the_choice_turns_at_the_trigger_of_a_risk():
-    asked = demand(hours(5 * months.HOURS), value_usd_per_gpu_hour=Interval(2.0, 4.0, 9.0), length=24)
+    asked = demand(hours(5 * months.HOURS), value_usd_per_gpu_hour=Quantiles(2.0, 4.0, 9.0), length=24)
     supply = Supply((Option("buy", (Part(H100, 1, "buy"),)), Option("rent", (Part(H100, 3, "rent"),))))
     plan = make_plan(asked, supply, None, rate, count=64)
     found = risks(plan, tornado(plan).swings)
