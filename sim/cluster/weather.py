@@ -51,7 +51,8 @@ def rated(scenario: Scenario, streams: Streams) -> Reliability | None:
     """The section with the one rate of this replication.
 
     ``study.failures`` = draw takes it from the two-piece log-normal through low, mid and high (P10, P50, P90; see
-    :class:`sim.spec.quantiles.Quantiles`): the same quantile in every scenario of a seed, so that comparisons are paired.
+    :class:`sim.spec.quantiles.Quantiles`): the same quantile in every scenario of a seed, so that comparisons are
+    paired.
     """
     if scenario.reliability is None:
         return None
