@@ -221,7 +221,7 @@ def network(
     n, r, k = lying.ranks, lying.ranks_per_domain, lying.domains
     per_node = np.minimum(r, links.devices_per_node)
     cards = links.scale_out_rate(per_node, concurrent_groups) * np.maximum(r / per_node, 1.0)
-    cards = np.maximum(cards * taper_frac, 1.0)
+    cards = np.maximum(cards * np.asarray(taper_frac), 1.0)
     rate = np.maximum(links.scale_up_rate(np.maximum(r, 2)), 1.0)
     hop_s = values["hop_s"] + links.tier_latency_s(lying.nodes)
     inner_hops = inner["step_s"] * steps(collective, r)
