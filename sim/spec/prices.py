@@ -78,6 +78,9 @@ class Prices:
     scheduling_frac: Quantiles | None = quantiles(
         "share of working devices that can be kept busy while jobs wait", None, high=1.0
     )
+    rented_scheduling_frac: Quantiles | None = quantiles(
+        "share of the paid hours of nodes rented by the hour in which jobs hold their devices", None, high=1.0
+    )
     runtime_frac: Quantiles | None = quantiles("share of busy hours that makes progress", None, high=1.0)
 
 

@@ -54,13 +54,14 @@ def plan_document(plan: Plan, tornado: Tornado, risks: Sequence[Risk]) -> dict[s
         "risks": [_risk(risk) for risk in risks],
         "register": [_assumption(item) for item in plan.register],
         "seed": plan.seed,
-        "worlds": len(chosen.loss_usd),
+        "worlds": plan.worlds,
+        "replications": plan.replications,
     }
 
 
 def _needed(plan: Plan) -> list[dict[str, Any]]:
     """Devices of each kind of node that would meet every need in time alone, there from the first month on."""
-    draws = Draws(len(plan.chosen.loss_usd), plan.seed)
+    draws = Draws(plan.worlds, plan.seed)
     shares = world_of(plan.general, draws)
     running = (1 - shares["node_down_frac"]) * shares["scheduling_frac"] * shares["runtime_frac"]
     parts = [part for option in plan.supply.options for part in option.parts]
@@ -82,7 +83,16 @@ def _played(name: str, found: Played) -> dict[str, Any]:
         "option": name,
         "scheduling_frac": found.scheduling_frac,
         "runtime_frac": found.runtime_frac,
+        "spot_loss_frac": found.spot_loss_frac,
         "busy_frac": found.busy_frac,
+        "rented": None
+        if found.rented is None
+        else {
+            "fill_frac": found.rented.fill_frac,
+            "mean_nodes": found.rented.mean_nodes,
+            "peak_nodes": found.rented.peak_nodes,
+            "additions": found.rented.additions,
+        },
         "waits": [
             {"programme": w.programme, "jobs": w.jobs, "p50_s": w.p50_s, "p95_s": w.p95_s}
             for w in found.waits
