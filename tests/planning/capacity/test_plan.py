@@ -32,7 +32,8 @@ CERTAIN = Prices(**{f: Quantiles.exactly(v) for f, v in {
     "hosted_staff_frac": 0.25, "staff_usd_per_year": 200e3,
     "nodes_per_engineer": 100.0, "cost_of_capital_frac_per_year": 0.12, "life_years": 5.0,
     "residual_frac": 0.1, "carbon_kg_per_kwh": 0.4, "embodied_kg_per_node": 3000.0, "spot_loss_frac": 0.1,
-    "node_down_frac": 0.0, "scheduling_frac": 1.0, "runtime_frac": 1.0}.items()})  # fmt: skip
+    "node_down_frac": 0.0, "scheduling_frac": 1.0, "rented_scheduling_frac": 1.0,
+    "runtime_frac": 1.0}.items()})  # fmt: skip
 """A world without failures, idle gaps and doubt."""
 
 
