@@ -50,7 +50,12 @@ def decision_words(document: dict[str, Any]) -> str:
     said = f"{name}: {spread_usd(decision['cost_usd'])} over the plan{ready}."
     if decision["too_close"]:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
-        return said + (f" Too close to call against {others}." if others else " Too close to call.")
+        said += f" Too close to call{f' against {others}' if others else ''}: it comes first in "
+        return said + f"{confidence_words(decision['confidence'])} of the futures drawn again."
+            said
+            + first
+            + f"it comes first in {confidence_words(decision['confidence'])} of the futures drawn again."
+        )
     return (
         said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
         "when the futures are drawn again."
@@ -145,8 +150,9 @@ def simulated_words(document: dict[str, Any]) -> str:
     """What the simulation of the best few said to the closed form's ranking."""
     names = ", ".join(row["option"] for row in document["simulated"])
     said = (
-        f"The busiest month of {names} was simulated with jobs, gangs, failures and the option's scheduling rule; "
-        "the shares it found stand in the ranking."
+        f"The busiest month of {names} was simulated with jobs, gangs, failures, rented nodes that come and go, and "
+        f"the option's scheduling rule ({document['replications']} times for those that raced to the end); the shares "
+        "it found stand in the ranking."
     )
     first = document["closed_form_order"][0]
     if document["simulation_changed_the_choice"]:
@@ -158,3 +164,38 @@ def simulated_words(document: dict[str, Any]) -> str:
         said
         + f" The choice is that of the closed form, which goes on with {', '.join(other_order(document))}."
     )
+
+
+PLAYED_HEAD = (
+    "option",
+    "can be scheduled",
+    "makes progress",
+    "busy",
+    "rented nodes",
+    "paid hours held",
+    "lost on spot",
+)
+
+
+def played_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What the simulation measured of each option, under :data:`PLAYED_HEAD`; empty = nothing of the kind there."""
+    rows = []
+    for row in document["simulated"]:
+        mean, most = row["rented_mean_nodes"], row["rented_peak_nodes"]
+        nodes = "" if mean is None else f"{mean:,.1f} on average, {most:,} at most"
+        rows.append(
+            (
+                row["option"],
+                _share(row["scheduling_frac"]),
+                _share(row["runtime_frac"]),
+                _share(row["busy_frac"]),
+                nodes,
+                _share(row["rented_fill_frac"]),
+                _share(row["spot_loss_frac"]),
+            )
+        )
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

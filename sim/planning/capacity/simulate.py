@@ -183,11 +183,13 @@ def _reliability(found: Evaluation) -> Reliability:
 def _rules(spot: bool) -> Rules:
     """Checkpoints at the interval that is best for the gang's size; who may land on spot nodes saves as for those."""
     per_node_day = SPOT_INTERRUPTIONS_PER_NODE_DAY if spot else FAILURES_PER_NODE_DAY
+    known: dict[int, Recovery] = {}
 
     def recovery(job: Job) -> Recovery:
-        nodes = max(job.gpus / 8, 1.0)
-        mean_s = DAY_S / (per_node_day * nodes)
-        return Recovery(float(optimal_interval_s(mean_s, WRITE_S)), WRITE_S, WRITE_S, 300.0)
+        if job.gpus not in known:
+            mean_s = DAY_S / (per_node_day * max(job.gpus / 8, 1.0))
+            known[job.gpus] = Recovery(float(optimal_interval_s(mean_s, WRITE_S)), WRITE_S, WRITE_S, 300.0)
+        return known[job.gpus]
 
     return Rules(recovery=recovery)
 

@@ -85,14 +85,9 @@ def _played(name: str, found: Played) -> dict[str, Any]:
         "runtime_frac": found.runtime_frac,
         "spot_loss_frac": found.spot_loss_frac,
         "busy_frac": found.busy_frac,
-        "rented": None
-        if found.rented is None
-        else {
-            "fill_frac": found.rented.fill_frac,
-            "mean_nodes": found.rented.mean_nodes,
-            "peak_nodes": found.rented.peak_nodes,
-            "additions": found.rented.additions,
-        },
+        "rented_fill_frac": found.rented and found.rented.fill_frac,
+        "rented_mean_nodes": found.rented and found.rented.mean_nodes,
+        "rented_peak_nodes": found.rented and found.rented.peak_nodes,
         "waits": [
             {"programme": w.programme, "jobs": w.jobs, "p50_s": w.p50_s, "p95_s": w.p95_s}
             for w in found.waits
