@@ -52,10 +52,6 @@ def decision_words(document: dict[str, Any]) -> str:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
         said += f" Too close to call{f' against {others}' if others else ''}: it comes first in "
         return said + f"{confidence_words(decision['confidence'])} of the futures drawn again."
-            said
-            + first
-            + f"it comes first in {confidence_words(decision['confidence'])} of the futures drawn again."
-        )
     return (
         said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
         "when the futures are drawn again."
