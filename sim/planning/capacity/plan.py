@@ -61,6 +61,10 @@ class Plan:
         candidates = [e.candidate for e in self.evaluations]
         return tuple(self._course(self.supply).tried(candidates, draws, self.played)[1])
 
+    def choice_in(self, draws: Draws) -> Evaluation:
+        """The chosen option in other worlds."""
+        return self._course(self.supply).tried([self.chosen.candidate], draws, self.played)[1][0]
+
     def again(self, found: Evaluation, supply: Supply) -> Evaluation:
         """One option under another supply (site, estate), in the same worlds."""
         draws = Draws(self.worlds, self.seed)
