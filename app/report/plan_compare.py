@@ -85,6 +85,9 @@ def input_words(value: Any) -> str:
     """An input as people write it: ``4.5``, ``3 (2 - 5)``; empty where it is not given."""
     if isinstance(value, dict) and value.keys() == {"low", "mid", "high"}:
         return str(Quantiles(**value))
+    if isinstance(value, dict):  # a section that the other scenario has not
+        given = {name: input_words(inner) for name, inner in value.items()}
+        return ", ".join(f"{name} {inner}" for name, inner in given.items() if inner)
     return "" if value is None else str(value)
 
 
