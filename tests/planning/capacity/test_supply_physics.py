@@ -12,7 +12,7 @@ from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.evaluate import Candidate, evaluate
 from sim.planning.capacity.fleets import cut_frac, fleet, refusals
 from sim.planning.capacity.history import by_week, monthly
-from sim.planning.capacity.money import ledger, worth_frac
+from sim.planning.capacity.money import ledger, worth
 from sim.planning.capacity.needs import needs
 from sim.planning.capacity.plan import make_plan
 from sim.planning.capacity.rates import reference_rates
@@ -82,7 +82,7 @@ def test_a_lease_pays_for_its_spares_and_its_installation():
 
 def test_machines_lose_value_like_used_ones():
     known = world(residual_frac=0.12, life_years=5.0)
-    value = worth_frac(np.array([[0.0, 36.0, 60.0, 90.0]]), known)[0]
+    value = worth(np.array([[0.0, 36.0, 60.0, 90.0]]), known)[0]
     assert value[0] == 1
     assert 0.25 < value[1] < 0.35  # price pages: 25-35 % after 36 months
     assert value[2] == pytest.approx(0.12)
@@ -97,7 +97,7 @@ def test_capital_charges_discount_to_what_was_paid():
     install = cents["installation"][0, 0]
     resale = -cents["resale"][0, -1]
     known = world(cost_of_capital_frac_per_year=0.12)
-    value = paid * worth_frac(np.arange(25.0)[None, :], known)[0]
+    value = paid * worth(np.arange(25.0)[None, :], known)[0]
     loss = -np.diff(value) + cents["financing"][0] - np.where(np.arange(24) == 0, install * 0.01, 0)
     discount = 1.01 ** -np.arange(1.0, 25.0)
     assert (loss * discount).sum() == pytest.approx(paid - resale * discount[-1], rel=1e-6)
