@@ -15,7 +15,7 @@ def usd(value: float | None) -> str:
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
             return f"{sign}${size / unit:.3g}{name}"
-    return f"{sign}${size:.2f}"
+    return f"{sign}${size:.2f}" if size else "$0"
 
 
 def spread_usd(spread: Spread) -> str:
@@ -34,6 +34,8 @@ def spread_count(spread: Spread, unit: str = "") -> str:
         for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
             if abs(value) >= size:
                 return f"{value / (1e3 if name == 'k' else size):.3g}{name}"
+        if abs(value) < 1e-6:
+            return "0"
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
     tail = f" {unit}" if unit else ""
@@ -68,8 +70,23 @@ def number_words(value: float) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
 
 
+NAMES = (
+    (".rent_usd_per_gpu_hour", "rent of {}"),
+    (".reserve_usd_per_gpu_hour", "reserved rate of {}"),
+    (".spot_usd_per_gpu_hour", "spot rate of {}"),
+    (".node_usd", "price of a {} node"),
+    ("value_usd_per_gpu_hour", "value of a wanted device-hour"),
+    ("month_late_usd", "cost of a month's delay"),
+    ("energy_usd_per_kwh", "price of electricity"),
+)
+"""How prices are called, by the end of their names."""
+
+
 def name_words(name: str) -> str:
     """An assumption's name as people read it."""
+    for end, words in NAMES:
+        if name.endswith(end):
+            return words.format(name.removesuffix(end))
     return (
         name.replace("_", " ")
         .replace("usd per", "USD per")
@@ -134,9 +151,19 @@ def undone_words(document: dict[str, Any]) -> str:
 def risk_words(risk: dict[str, Any]) -> str:
     """One risk and its trigger in one sentence."""
     way = "rises to" if risk["rises"] else "falls to"
-    name = name_words(risk["name"])
+    article = "the " if any(risk["name"].endswith(end) for end, _ in NAMES) else ""
+    name = article + name_words(risk["name"])
     value = number_words(float(f"{risk['trigger']:.3g}"))
-    trigger = f"{value} {risk['unit']}".strip()
+    unit = risk["unit"]
+    if unit.startswith("USD"):
+        value, unit = (
+            f"${value}",
+            unit.removeprefix("USD")
+            .replace("/", "a ")
+            .replace("gpu hour", "device-hour")
+            .replace("kwh", "kWh"),
+        )
+    trigger = value if unit == "count" else f"{value} {unit}".strip()
     return (
         f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
     )

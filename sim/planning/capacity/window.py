@@ -39,10 +39,9 @@ SIGMA = 1.2
 
 
 def busiest_month(found: Evaluation, fleets: Sequence[Fleet]) -> int:
-    """Month in which the used share of the running hours of ``fleets`` is largest, at the median; of the months in
-    which everything stands that the option adds, where there are any."""
-    pairs = zip(found.fleets, found.flow.used if found.flow else (), strict=True)
-    used = sum((u for f, u in pairs if any(f is one for one in fleets)), start=np.zeros(1))
+    """Month in which the most hours are used, over the running hours of ``fleets``, at the median; hours on nodes that
+    are rented beside them count too. Of the months in which all stands that the option adds, where there are any."""
+    used = sum(found.flow.used if found.flow else (), start=np.zeros(1))
     have = sum((f.running for f in fleets), start=np.zeros(1))
     share = np.median(np.divide(used, have, out=np.zeros_like(used), where=have > 0), axis=0)
     new = [np.median(f.owned, axis=0) for f in found.fleets if not f.sunk]
