@@ -5,6 +5,7 @@ The figures of tests/planning/capacity/test_published_costs.py and test_regret.p
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -116,3 +117,7 @@ def _netflix() -> float:
     )
     sums = np.linspace(10, 60, 251)
     return float(sums[int(np.argmin([spend_regret(s, needed).mean() for s in sums]))])
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(costs_section()) + "\n")

@@ -61,6 +61,11 @@ class Need:
         return WAIT_MONTHS.get(self.programme.kind) if said is None else said
 
     @property
+    def mean_frac(self) -> float:
+        """What comes of ``work`` over the month: a service is sized for its peak hour and serves its mean."""
+        return self.programme.mean_load_frac if self.unit == "served tokens" else 1.0
+
+    @property
     def waits(self) -> bool:
         """Whether unmet work is still wanted later."""
         return self.wait_months != 0
@@ -153,7 +158,7 @@ def _training_run(asked: _Asked) -> Need:
 
 
 def _served(asked: _Asked) -> Need:
-    """Tokens of a service, sized for its peak hour."""
+    """Tokens of a service, as if every hour were its peak: what is there for that hour is there in all of them."""
     programme = asked.programme
     if programme.kind == "chat" and programme.tokens_per_s is None:
         source = (

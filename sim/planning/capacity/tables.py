@@ -117,7 +117,8 @@ def _unit_cost(found: Evaluation) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _need(need: Any, start: str) -> dict[str, Any]:
-    total = need.work.sum(axis=1)
+    work = need.work * need.mean_frac
+    total = work.sum(axis=1)
     return {
         "programme": need.programme.name,
         "kind": need.programme.kind,
@@ -125,7 +126,7 @@ def _need(need: Any, start: str) -> dict[str, Any]:
         "wait_months": need.wait_months,
         "work": spread(total),
         "deadline": None if need.deadline is None else months.name(need.deadline, start),
-        "by_month": [spread(column) for column in need.work.T],
+        "by_month": [spread(column) for column in work.T],
         "implied": [_assumption(item) for item in need.implied],
     }
 
@@ -205,7 +206,7 @@ def unit_costs(plan: Plan) -> list[dict[str, Any]]:
         need = served.need
         done, asked = served.done.sum(axis=1), need.work.sum(axis=1)
         if need.unit == "served tokens":
-            per, count = "a million tokens served", done / 1e6
+            per, count = "a million tokens served", done * need.mean_frac / 1e6
         elif need.runs is not None:
             per = "a trial" if need.programme.kind == "search" else "a run"
             count = need.runs.sum(axis=1) * np.divide(done, asked, out=np.zeros_like(done), where=asked > 0)
