@@ -57,15 +57,12 @@ def rated(scenario: Scenario, streams: Streams) -> Reliability | None:
     if scenario.reliability is None:
         return None
     section = with_rates(scenario.reliability)
-    given = section.node_failures_per_1000_node_days
-    level = scenario.study.failures
-    if level != "draw":
-        rate = section.node_failures_per_s(level) * 86400 * 1000
-    elif len(given) == 3:
-        rate = float(Quantiles(*given).at(streams.generator(RATE_STREAM).standard_normal()))
+    given, level = section.node_failures_per_1000_node_days, scenario.study.failures
+    if level != "draw" or given is None or given.certain:
+        rate = section.node_failures_per_s("mid" if level == "draw" else level) * 86400 * 1000
     else:
-        rate = given[0]
-    return replace(section, node_failures_per_1000_node_days=(rate,))
+        rate = float(given.at(streams.generator(RATE_STREAM).standard_normal()))
+    return replace(section, node_failures_per_1000_node_days=Quantiles.exactly(rate))
 
 
 @dataclass(frozen=True, slots=True)

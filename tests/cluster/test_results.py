@@ -94,7 +94,7 @@ def test_the_two_reasons_add_up_to_the_books_under_failures_too(policy):
         "sizes = [",
         "sizes = [ { gpus = 3, median_s = '2 h' }, { gpus = 16, median_s = '1 h', weight = 0.2 },",
     )
-    one = loads(text + "[reliability]\nnode_failures_per_1000_node_days = [400.0]\njob_failures_per_day = 1\n"
+    one = loads(text + "[reliability]\nnode_failures_per_1000_node_days = 400.0\njob_failures_per_day = 1\n"
                 "causes = [{ name = 'node', repair = { mean_s = '9 h' }, detect = { mean_s = '10 min' } }]\n"
                 "maintenance = { every_s = '3 d', lasts_s = '2 h' }\n")  # fmt: skip
     found = study(one)

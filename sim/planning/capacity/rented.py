@@ -49,7 +49,8 @@ def spot_interruptions(nodes: int, first: int, streams: Streams) -> Iterator[Out
     after a while.
     """
     section = Reliability(
-        (SPOT_INTERRUPTIONS_PER_NODE_DAY * 1000,), causes=(Cause("spot", repair=Delay(SPOT_AWAY_S)),)
+        Quantiles.exactly(SPOT_INTERRUPTIONS_PER_NODE_DAY * 1000),
+        causes=(Cause("spot", repair=Delay(SPOT_AWAY_S)),),
     )
     for outage in outages(section, nodes, streams):
         yield outage._replace(nodes=tuple(first + node for node in outage.nodes))

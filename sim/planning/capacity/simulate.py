@@ -40,6 +40,7 @@ from sim.results.cluster_log import ClusterLog, Segment
 from sim.results.cluster_stats import job_table
 from sim.spec.job import Job
 from sim.spec.prices import Assumption
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Delay, Reliability
 from sim.spec.scheduling import Scheduling
 from sim.statistics.streams import Streams
@@ -177,7 +178,7 @@ def _reliability(found: Evaluation) -> Reliability:
     )
     repair_s = max(down, 1e-4) / (1 - min(down, 0.5)) / FAILURES_PER_NODE_DAY * DAY_S
     cause = Cause("node", repair=Delay(repair_s), detect=Delay(300.0))
-    return Reliability((FAILURES_PER_NODE_DAY * 1000,), causes=(cause,))
+    return Reliability(Quantiles.exactly(FAILURES_PER_NODE_DAY * 1000), causes=(cause,))
 
 
 def _rules(spot: bool) -> Rules:
