@@ -280,6 +280,19 @@ def test_over_twenty_seeds_the_choice_stays_or_is_called_close(seeds):
     assert names == {"cheap"} or all(plan.choice.too_close for plan in plans)
 
 
+def test_a_close_race_is_run_in_more_worlds_and_a_clear_one_is_not():
+    clear = two_options(1.5)
+    late = Quantiles(0.0, 2.0, 6.0)  # of each its own
+    twins = tuple(Option(name, (Part(H100, 2, "buy", delay_months=late),)) for name in ("one", "two"))
+    close = make_plan(clear.demand, Supply(twins), None, rate, count=64)
+    assert close.choice.too_close
+    assert (clear.worlds, clear.replications) == (64, 3)
+    assert (close.worlds, close.replications) == (64 * 4, 12)
+    # the first worlds stay what they were: more of them can only sharpen the answer
+    few, many = needs(close.demand, Draws(64, 3))[0].work, needs(close.demand, Draws(256, 3))[0].work
+    assert many[:32] == pytest.approx(few[:32])
+
+
 def test_a_rule_of_priorities_lets_the_urgent_programme_pass():
     asked = demand(hours(5000, name="scans", priority=10.0), hours(5000, name="tests"))
     waits = {}
