@@ -171,7 +171,7 @@ def risk_words(risk: dict[str, Any]) -> str:
 
 def simulated_words(document: dict[str, Any]) -> str:
     """What the simulation of the best few said to the closed form's ranking."""
-    names = ", ".join(row["option"] for row in document["simulated"])
+    names = ", ".join(f"'{row['option']}'" for row in document["simulated"])
     said = (
         f"The busiest month of {names} was simulated with jobs, gangs, failures, rented nodes that come and go, and "
         f"the option's scheduling rule ({document['replications']} times for those that raced to the end); the shares "
