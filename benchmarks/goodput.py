@@ -30,6 +30,7 @@ from sim.cluster.recovery import NEVER, MemoryTier, Recovery
 from sim.cost import goodput as form
 from sim.cost import queueing
 from sim.cost.storage import Storage
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spares, Stragglers
 from sim.statistics.controls import controlled_mean
 from sim.statistics.intervals import mean_interval
@@ -52,7 +53,7 @@ class Study:
 
 def plain(rate: float, *, repair: Delay | None = None, **more: float) -> Reliability:
     """One cause ``node`` at a rate per 1,000 node-days, noticed at once."""
-    return Reliability((rate,), causes=(Cause("node", repair=repair or Delay()),), **more)  # type: ignore[arg-type]
+    return Reliability(Quantiles.exactly(rate), causes=(Cause("node", repair=repair or Delay()),), **more)  # type: ignore[arg-type]
 
 
 def steady(rate: float, nodes: int, recovery: Recovery, *, again: bool = False, wait_s: float = 0.0) -> Study:
@@ -92,7 +93,7 @@ def two_tier() -> Study:
 
     def run(streams: Streams, size: int) -> float:
         causes = (Cause("node", share_frac=1 - phi), Cause("software", share_frac=phi, scope="job"))
-        section = Reliability((DAY / mean / 2048 * 1000,), causes=causes)
+        section = Reliability(Quantiles.exactly(DAY / mean / 2048 * 1000), causes=causes)
         job = LongJob(2048, recovery, fails_while_restarting=False)
         return checked(
             run_job(job, outages(section, 2048, streams, job_nodes=2048), size * mean)
@@ -126,7 +127,7 @@ def ages_kept(parts: int = 400, shape: float = 0.7) -> Study:
 
     def run(streams: Streams, size: int) -> float:
         cause = Cause("gpu", replace_frac=1.0, weibull_shape=shape)
-        section = Reliability((1000 * 24 / 1000,), causes=(cause,))
+        section = Reliability(Quantiles.exactly(1000 * 24 / 1000), causes=(cause,))
         begin, end = 10_000 * HOUR, (10_000 + 2.5 * size) * HOUR
         stream = itertools.takewhile(lambda outage: outage.at_s < end, outages(section, parts, streams))
         return sum(outage.at_s >= begin for outage in stream) * 40_000 * HOUR / (end - begin)
@@ -169,7 +170,7 @@ def elastic() -> Study:
 
 def slow_nodes() -> Study:
     def run(streams: Streams, size: int) -> float:
-        section = Reliability((1e-9,), stragglers=Stragglers(1.0, 0.8, Delay(2 * HOUR)))
+        section = Reliability(Quantiles.exactly(1e-9), stragglers=Stragglers(1.0, 0.8, Delay(2 * HOUR)))
         job = LongJob(2048, NEVER, spares=FREE)
         span = size * DAY / 2.048
         return checked(run_job(job, (), span, slowdowns=slowdowns(section, 2048, streams))).speed_frac
@@ -183,7 +184,7 @@ def silent_errors() -> Study:
     def run(streams: Streams, size: int) -> float:
         cause = Cause("silent", silent=True)
         job = LongJob(1, Recovery(work, verify + write, verify + write, back, verify))
-        section = Reliability((DAY / mean * 1000,), causes=(cause,))
+        section = Reliability(Quantiles.exactly(DAY / mean * 1000), causes=(cause,))
         return checked(run_job(job, outages(section, 1, streams), size * mean)).goodput_frac
 
     return Study(float(form.goodput_silent_frac(mean, work, verify, write, back)), run, 10_000)
@@ -193,7 +194,7 @@ def completion() -> Study:
     mean, work, down = 1.802885 * HOUR, 6.0 * HOUR, 0.1 * HOUR
 
     def run(streams: Streams, size: int) -> float:
-        section = Reliability((DAY / mean * 1000,))
+        section = Reliability(Quantiles.exactly(DAY / mean * 1000))
         job = LongJob(1, Recovery(restart_s=down), work_s=work, fails_while_restarting=False)
         count = max(size // 28, 1)
         each = (checked(run_job(job, outages(section, 1, streams.child(i)), math.inf)) for i in range(count))
@@ -301,7 +302,7 @@ def speed() -> list[tuple[str, float, float]]:
 
     def of_stream(nodes: int, count: int, shape: float = 1.0) -> float:
         cause = Cause("gpu", replace_frac=1.0, weibull_shape=shape)
-        stream = outages(Reliability((1000.0 / nodes,), causes=(cause,)), nodes, Streams(1))
+        stream = outages(Reliability(Quantiles.exactly(1000.0 / nodes), causes=(cause,)), nodes, Streams(1))
         next(stream)  # ages are drawn before the first
         return seconds(lambda: sum(1 for _ in itertools.islice(stream, count))) / count
 

@@ -5,6 +5,7 @@ The figures of tests/planning/capacity/test_published_costs.py and test_regret.p
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,8 +17,8 @@ from sim.planning.capacity.fleets import fleet
 from sim.planning.capacity.money import ledger, power_states_kwh
 from sim.planning.capacity.regret import spend_regret
 from sim.spec.catalog import load_catalog
-from sim.spec.interval import Z90, Interval
 from sim.spec.prices import Prices, general
+from sim.spec.quantiles import Z90, Quantiles
 from sim.spec.supply import Part
 
 Array = NDArray[np.float64]
@@ -80,8 +81,10 @@ def _capex(world: Mapping[str, Array], system: str, lines: tuple[str, ...]) -> A
 def _useful_hour_usd() -> float:
     one = Draws(1, median=True)
     given = {"node_down_frac": 0.0, "scheduling_frac": 0.95, "runtime_frac": 0.854}
-    world = world_of(general(Prices(**{name: Interval.exactly(value) for name, value in given.items()})), one)
-    price = Interval.exactly(3.0)
+    world = world_of(
+        general(Prices(**{name: Quantiles.exactly(value) for name, value in given.items()})), one
+    )
+    price = Quantiles.exactly(3.0)
     part = Part(load_catalog().system("dgx-h100"), 1, "reserve", months=1, price_usd_per_gpu_hour=price)
     had = fleet(part, 1, "2027-01", 1, world, one)
     paid = ledger(had, had.running, world, one).line_usd("reserved hours")
@@ -91,7 +94,7 @@ def _useful_hour_usd() -> float:
 def _rented_usd(hours: float) -> float:
     one = Draws(1, median=True)
     world = world_of(general(), one)
-    part = Part(load_catalog().system("dgx-h100"), 256, "rent", price_usd_per_gpu_hour=Interval.exactly(2.0))
+    part = Part(load_catalog().system("dgx-h100"), 256, "rent", price_usd_per_gpu_hour=Quantiles.exactly(2.0))
     had = fleet(part, 1, "2027-01", 3, world, one)
     books = ledger(had, had.running * (hours / had.owned.sum()), world, one)
     return float(books.line_usd("rented hours")[0])
@@ -99,7 +102,7 @@ def _rented_usd(hours: float) -> float:
 
 def _energy_kwh(system: str, hours: float, given: Mapping[str, float]) -> Array:
     world = world_of(
-        general(Prices(**{name: Interval.exactly(value) for name, value in given.items()})), DRAWS
+        general(Prices(**{name: Quantiles.exactly(value) for name, value in given.items()})), DRAWS
     )
     had = fleet(Part(load_catalog().system(system), 1, "buy"), 1, "2027-01", 1, world, DRAWS)
     kwh = sum(state.sum(axis=1) for state in power_states_kwh(had, had.running, world).values())
@@ -109,8 +112,12 @@ def _energy_kwh(system: str, hours: float, given: Mapping[str, float]) -> Array:
 def _netflix() -> float:
     low, mid, high = 6.3, 17.9, 72.2
     wider = Z90 / Z95
-    needed = Interval(mid * (low / mid) ** wider, mid, mid * (high / mid) ** wider).at(
+    needed = Quantiles(mid * (low / mid) ** wider, mid, mid * (high / mid) ** wider).at(
         np.random.default_rng(1).standard_normal(100_000)
     )
     sums = np.linspace(10, 60, 251)
     return float(sums[int(np.argmin([spend_regret(s, needed).mean() for s in sums]))])
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(costs_section()) + "\n")

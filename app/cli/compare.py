@@ -72,7 +72,7 @@ def compare(
         )
     plans = [one.demand is not None for one in loaded]
     if all(plans):
-        _plans(loaded, files, json)
+        _plans(loaded, files, json, report)
         return
     if any(plans):
         refuse("compare: some scenarios have [demand] and some do not: there is no answer in common")
@@ -119,8 +119,9 @@ def _clusters(
         write_text(report, faces.cluster_comparison_report(document), "" if json else "report")
 
 
-def _plans(loaded: list[Scenario], files: list[Path], json: bool) -> None:
-    from app.report.plan_compare import print_plans
+def _plans(loaded: list[Scenario], files: list[Path], json: bool, report: Path | None) -> None:
+    from app.cli.run import write_text
+    from app.report.plan_compare import plan_comparison_report, print_plans
     from sim.planning.compare_plans import compare_plans
     from sim.spec.faults import ScenarioError
 
@@ -132,3 +133,7 @@ def _plans(loaded: list[Scenario], files: list[Path], json: bool) -> None:
         print_json(document)
     else:
         print_plans(document)
+    if report is not None:
+        write_text(report, plan_comparison_report(document), "" if json else "report")
+    if all(one["outcome"] == "does not fit" for one in document["outcomes"]):
+        raise typer.Exit(INFEASIBLE)

@@ -10,12 +10,14 @@ from app.report import plan_figures
 from app.report.html import divs, environment
 from app.report.plan_markdown import LIMITS
 from app.report.plan_words import (
+    PLAYED_HEAD,
     confidence_words,
     cut_words,
     decision_words,
     instead_words,
     name_words,
     number_words,
+    played_rows,
     power_words,
     risk_words,
     simulated_words,
@@ -42,6 +44,8 @@ def plan_report(document: dict[str, Any]) -> str:
         wait_words=wait_words,
         limits=LIMITS.format(worlds=document["worlds"]),
         simulated=simulated_words(document) if document["simulated"] else "",
+        played_head=PLAYED_HEAD,
+        played=played_rows(document),
         risks=[risk_words(risk) for risk in document["risks"]],
         spread_count=spread_count,
         spread_usd=spread_usd,

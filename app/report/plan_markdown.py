@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from app.report.plan_words import (
+    PLAYED_HEAD,
     cut_words,
     decision_words,
     instead_words,
     number_words,
+    played_rows,
     power_words,
     risk_words,
     simulated_words,
@@ -117,7 +119,10 @@ def _waits(document: dict[str, Any]) -> list[str]:
         for wait in row["waits"]
     ]  # fmt: skip
     head = ("option", "programme", "jobs", "median wait", "95 % wait")
-    return [simulated_words(document), "", *_table(head, rows)] if document["simulated"] else []
+    if not document["simulated"]:
+        return []
+    played = _table(PLAYED_HEAD, played_rows(document))
+    return [simulated_words(document), "", *played, "", *_table(head, rows)]
 
 
 def _cost(document: dict[str, Any]) -> list[str]:

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from app.report.console import screen
 from app.report.plan_words import (
+    PLAYED_HEAD,
     cut_words,
     decision_words,
     instead_words,
+    played_rows,
     risk_words,
     simulated_words,
     spread_count,
@@ -40,7 +42,7 @@ def print_plan(document: dict[str, Any], console: Console | None = None) -> None
     for words in filter(None, said):
         out.print(words, highlight=False)
     out.print()
-    for build in (_options, _waterfall, _milestones, _waits, _unit_costs, _tornado):
+    for build in (_options, _waterfall, _milestones, _played, _waits, _unit_costs, _tornado):
         table = build(document)
         if table.row_count:
             out.print(table)
@@ -86,15 +88,19 @@ def _milestones(document: dict[str, Any]) -> Table:
 
 
 def _waits(document: dict[str, Any]) -> Table:
-    head = ("option", "programme", "median wait", "95 % wait", "can be scheduled", "makes progress")
-    table = Table(*head, title="Busiest month, job by job", title_justify="left")
+    head = ("option", "programme", "median wait", "95 % wait")
+    table = Table(*head, title="How long jobs wait in the busiest month", title_justify="left")
     for row in document["simulated"]:
         for number, wait in enumerate(row["waits"]):
-            shares = (
-                (f"{row['scheduling_frac']:.0%}", f"{row['runtime_frac']:.0%}") if number == 0 else ("", "")
-            )
             waits = (units.format_seconds(wait["p50_s"]), units.format_seconds(wait["p95_s"]))
-            table.add_row(row["option"] if number == 0 else "", wait["programme"], *waits, *shares)
+            table.add_row(row["option"] if number == 0 else "", wait["programme"], *waits)
+    return table
+
+
+def _played(document: dict[str, Any]) -> Table:
+    table = Table(*PLAYED_HEAD, title="Busiest month, job by job", title_justify="left")
+    for row in played_rows(document):
+        table.add_row(*row)
     return table
 
 

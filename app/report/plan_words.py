@@ -15,7 +15,7 @@ def usd(value: float | None) -> str:
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
             return f"{sign}${size / unit:.3g}{name}"
-    return f"{sign}${size:.2f}"
+    return f"{sign}${size:.2f}" if size else "$0"
 
 
 def spread_usd(spread: Spread) -> str:
@@ -34,6 +34,8 @@ def spread_count(spread: Spread, unit: str = "") -> str:
         for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
             if abs(value) >= size:
                 return f"{value / (1e3 if name == 'k' else size):.3g}{name}"
+        if abs(value) < 1e-6:
+            return "0"
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
     tail = f" {unit}" if unit else ""
@@ -50,7 +52,8 @@ def decision_words(document: dict[str, Any]) -> str:
     said = f"{name}: {spread_usd(decision['cost_usd'])} over the plan{ready}."
     if decision["too_close"]:
         others = ", ".join(name for name in decision["contenders"] if name != decision["option"])
-        return said + (f" Too close to call against {others}." if others else " Too close to call.")
+        said += f" Too close to call{f' against {others}' if others else ''}: it comes first in "
+        return said + f"{confidence_words(decision['confidence'])} of the futures drawn again."
     return (
         said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
         "when the futures are drawn again."
@@ -67,8 +70,23 @@ def number_words(value: float) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
 
 
+NAMES = (
+    (".rent_usd_per_gpu_hour", "rent of {}"),
+    (".reserve_usd_per_gpu_hour", "reserved rate of {}"),
+    (".spot_usd_per_gpu_hour", "spot rate of {}"),
+    (".node_usd", "price of a {} node"),
+    ("value_usd_per_gpu_hour", "value of a wanted device-hour"),
+    ("month_late_usd", "cost of a month's delay"),
+    ("energy_usd_per_kwh", "price of electricity"),
+)
+"""How prices are called, by the end of their names."""
+
+
 def name_words(name: str) -> str:
     """An assumption's name as people read it."""
+    for end, words in NAMES:
+        if name.endswith(end):
+            return words.format(name.removesuffix(end))
     return (
         name.replace("_", " ")
         .replace("usd per", "USD per")
@@ -133,9 +151,19 @@ def undone_words(document: dict[str, Any]) -> str:
 def risk_words(risk: dict[str, Any]) -> str:
     """One risk and its trigger in one sentence."""
     way = "rises to" if risk["rises"] else "falls to"
-    name = name_words(risk["name"])
+    article = "the " if any(risk["name"].endswith(end) for end, _ in NAMES) else ""
+    name = article + name_words(risk["name"])
     value = number_words(float(f"{risk['trigger']:.3g}"))
-    trigger = f"{value} {risk['unit']}".strip()
+    unit = risk["unit"]
+    if unit.startswith("USD"):
+        value, unit = (
+            f"${value}",
+            unit.removeprefix("USD")
+            .replace("/", "a ")
+            .replace("gpu hour", "device-hour")
+            .replace("kwh", "kWh"),
+        )
+    trigger = value if unit == "count" else f"{value} {unit}".strip()
     return (
         f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
     )
@@ -143,10 +171,11 @@ def risk_words(risk: dict[str, Any]) -> str:
 
 def simulated_words(document: dict[str, Any]) -> str:
     """What the simulation of the best few said to the closed form's ranking."""
-    names = ", ".join(row["option"] for row in document["simulated"])
+    names = ", ".join(f"'{row['option']}'" for row in document["simulated"])
     said = (
-        f"The busiest month of {names} was simulated with jobs, gangs, failures and the option's scheduling rule; "
-        "the shares it found stand in the ranking."
+        f"The busiest month of {names} was simulated with jobs, gangs, failures, rented nodes that come and go, and "
+        f"the option's scheduling rule ({document['replications']} times for those that raced to the end); the shares "
+        "it found stand in the ranking."
     )
     first = document["closed_form_order"][0]
     if document["simulation_changed_the_choice"]:
@@ -158,3 +187,38 @@ def simulated_words(document: dict[str, Any]) -> str:
         said
         + f" The choice is that of the closed form, which goes on with {', '.join(other_order(document))}."
     )
+
+
+PLAYED_HEAD = (
+    "option",
+    "can be scheduled",
+    "makes progress",
+    "busy",
+    "rented nodes",
+    "paid hours held",
+    "lost on spot",
+)
+
+
+def played_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What the simulation measured of each option, under :data:`PLAYED_HEAD`; empty = nothing of the kind there."""
+    rows = []
+    for row in document["simulated"]:
+        mean, most = row["rented_mean_nodes"], row["rented_peak_nodes"]
+        nodes = "" if mean is None else f"{mean:,.1f} on average, {most:,} at most"
+        rows.append(
+            (
+                row["option"],
+                _share(row["scheduling_frac"]),
+                _share(row["runtime_frac"]),
+                _share(row["busy_frac"]),
+                nodes,
+                _share(row["rented_fill_frac"]),
+                _share(row["spot_loss_frac"]),
+            )
+        )
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

@@ -224,9 +224,7 @@ def inputs(scenario: Scenario) -> list[dict[str, Any]]:
         rows.append(_input(told, "see catalogue", "assumed", "failure_rates.toml: published nowhere"))
     elif reliability is not None:
         given = reliability.node_failures_per_1000_node_days
-        rows.append(
-            _input("node failures per 1,000 node-days", ", ".join(f"{v:g}" for v in given), "scenario", "")
-        )
+        rows.append(_input("node failures per 1,000 node-days", str(given), "scenario", ""))
     if reliability is not None:
         rows += _own_inputs(scenario, reliability)
     rows += [

@@ -27,8 +27,8 @@ from sim.cluster.rules import Hazard
 from sim.cluster.state import JobState
 from sim.cost.storage import Storage
 from sim.spec.failure_rates import with_rates
-from sim.spec.interval import Interval
 from sim.spec.job import Job
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Reliability
 from sim.spec.scenario import Scenario
 from sim.statistics.streams import Streams
@@ -51,20 +51,18 @@ def rated(scenario: Scenario, streams: Streams) -> Reliability | None:
     """The section with the one rate of this replication.
 
     ``study.failures`` = draw takes it from the two-piece log-normal through low, mid and high (P10, P50, P90; see
-    :class:`sim.spec.interval.Interval`): the same quantile in every scenario of a seed, so that comparisons are paired.
+    :class:`sim.spec.quantiles.Quantiles`): the same quantile in every scenario of a seed, so that comparisons are
+    paired.
     """
     if scenario.reliability is None:
         return None
     section = with_rates(scenario.reliability)
-    given = section.node_failures_per_1000_node_days
-    level = scenario.study.failures
-    if level != "draw":
-        rate = section.node_failures_per_s(level) * 86400 * 1000
-    elif len(given) == 3:
-        rate = float(Interval(*given).at(streams.generator(RATE_STREAM).standard_normal()))
+    given, level = section.node_failures_per_1000_node_days, scenario.study.failures
+    if level != "draw" or given is None or given.certain:
+        rate = section.node_failures_per_s("mid" if level == "draw" else level) * 86400 * 1000
     else:
-        rate = given[0]
-    return replace(section, node_failures_per_1000_node_days=(rate,))
+        rate = float(given.at(streams.generator(RATE_STREAM).standard_normal()))
+    return replace(section, node_failures_per_1000_node_days=Quantiles.exactly(rate))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,13 +60,15 @@ def collective(
     *,
     algorithm: str = "",
     concurrent_groups: ArrayLike = 1.0,
+    nodes_apart: ArrayLike = 1.0,
 ) -> Estimate:
     """Seconds that ``collective`` takes on a group of ``ranks``.
 
     ``message_bytes`` is the whole buffer as in nccl-tests (see ``collective_forms``);
     ``ranks_per_domain`` says how many of the group share a scale-up domain (as many as fit when None);
-    ``concurrent_groups`` how many groups send through a node's cards at once. ``algorithm`` forces one
-    of :data:`ALGORITHMS`; empty = the fastest. All numbers broadcast. One rank costs nothing.
+    ``concurrent_groups`` how many groups send through a node's cards at once; ``nodes_apart`` how far the
+    group's next node is. ``algorithm`` forces one of :data:`ALGORITHMS`; empty = the fastest. All numbers
+    broadcast. One rank costs nothing.
 
     Raises:
         ValueError: unknown collective or algorithm, or ranks below 1.
@@ -88,8 +90,10 @@ def collective(
     outer_fit = find(entries, "network", [("fabric", links.scale_out), ("generation", links.generation)])
     outer_values = network_values(outer_fit, links.scale_out)
     inner_values = saturated(inner_fit, lying.ranks_per_domain)
+    pairs = collective == "alltoall"  # a send and receive goes to one neighbour, as in a ring
+    taper = links.taper_frac(lying.nodes, every_pair=pairs, nodes_apart=nodes_apart)
     across = network(
-        outer_values, inner_values, links, collective, message, lying, algorithm, concurrent_groups
+        outer_values, inner_values, links, collective, message, lying, algorithm, concurrent_groups, taper
     )
     seconds = np.where(lying.domains > 1, across.seconds, inside_s)
     floor = np.where(lying.domains > 1, across.floor_s, inside.floor_s)
@@ -204,6 +208,7 @@ def network(
     lying: Placement,
     algorithm: str = "",
     concurrent_groups: ArrayLike = 1.0,
+    taper_frac: ArrayLike = 1.0,
 ) -> Priced:
     """Seconds of a group on several domains: chunks flow through inner links and network, the slower
     sets the pace.
@@ -215,9 +220,8 @@ def network(
     message = np.asarray(message_bytes, dtype=float)
     n, r, k = lying.ranks, lying.ranks_per_domain, lying.domains
     per_node = np.minimum(r, links.devices_per_node)
-    pairs = collective in ("alltoall", "sendrecv")
     cards = links.scale_out_rate(per_node, concurrent_groups) * np.maximum(r / per_node, 1.0)
-    cards = np.maximum(cards * links.taper_frac(lying.nodes, every_pair=pairs), 1.0)
+    cards = np.maximum(cards * np.asarray(taper_frac), 1.0)
     rate = np.maximum(links.scale_up_rate(np.maximum(r, 2)), 1.0)
     hop_s = values["hop_s"] + links.tier_latency_s(lying.nodes)
     inner_hops = inner["step_s"] * steps(collective, r)

@@ -106,22 +106,25 @@ class Links:
             below = tier.nodes
         return total
 
-    def taper_frac(self, nodes: ArrayLike, *, every_pair: bool) -> Floats:
-        """Share of the cards' rate that the tiers leave to one group on ``nodes`` neighbouring nodes.
+    def taper_frac(self, nodes: ArrayLike, *, every_pair: bool, nodes_apart: ArrayLike = 1.0) -> Floats:
+        """Share of the cards' rate that the tiers leave to one group on ``nodes`` nodes.
 
-        A ring or tree crosses a switch group's uplinks with one node's rate, so it is slowed only when
-        the group has fewer nodes there than the oversubscription. An all-to-all (``every_pair``) sends
-        the share of its bytes that is meant for nodes outside.
+        ``nodes_apart`` from one node of the group to its next; the nodes between hold groups of the same
+        kind that send at the same time. Of the nodes below a switch group, a ring or tree sends outside
+        from the last one alone, so all those groups together from ``nodes_apart`` of them: they are slowed
+        where that is more than the uplinks carry, a node's rate times nodes over the oversubscription. An
+        all-to-all (``every_pair``) sends the share of its bytes that is meant for nodes outside.
         """
-        n = np.asarray(nodes, dtype=float)
+        n, apart = np.asarray(nodes, dtype=float), np.maximum(np.asarray(nodes_apart, dtype=float), 1.0)
         share, cumulative = np.ones_like(n), 1.0
         for tier, above in zip(self.tiers, self.tiers[1:], strict=False):
             cumulative *= above.oversubscription
             if tier.nodes == float("inf"):
                 break
-            crossing = np.clip(1 - tier.nodes / np.maximum(n, 1), 0, 1) if every_pair else 1 / tier.nodes
+            here = np.maximum(tier.nodes / apart, 1.0)  # nodes of one group below one switch group
+            crossing = np.clip(1 - here / np.maximum(n, 1), 0, 1) if every_pair else 1 / here
             limit = np.minimum(1.0, 1 / (cumulative * np.maximum(crossing, 1e-12)))
-            share = np.where(n > tier.nodes, np.minimum(share, limit), share)
+            share = np.where(n * apart > tier.nodes, np.minimum(share, limit), share)
         return share
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.spec.fields import choice, count, fraction, interval, named, quantity, text
-from sim.spec.interval import Interval
+from sim.spec.fields import choice, count, fraction, named, quantiles, quantity, text
 from sim.spec.model import Model
+from sim.spec.quantiles import Quantiles
 
 PROGRAMME_KINDS = ("team", "model", "fine-tuning", "search", "chat", "traffic", "device-hours", "history")
 
@@ -35,15 +35,15 @@ class Programme:
         None,
         low=0,
     )
-    growth_frac_per_year: Interval = interval("growth of the demand a year, as a share", 0.0, low=-1.0)
+    growth_frac_per_year: Quantiles = quantiles("growth of the demand a year, as a share", 0.0, low=-1.0)
     model: Model | None = named("what is trained or served", "model", None)
-    tokens: Interval | None = interval("tokens (samples) of a training run", None)
+    tokens: Quantiles | None = quantiles("tokens (samples) of a training run", None)
     sequence: int = count("tokens of a sequence in training", 4096)
     global_batch: int = count("sequences a step in training; 0 = about 4 M tokens", 0, low=0)
     precision: str = choice(("fp16", "bf16", "fp8"), "number format of the matrix products", "bf16")
-    runs_per_month: Interval | None = interval("fine-tuning runs, or trials of a search, a month", None)
-    people: Interval | None = interval("researchers of a team, or users of a chat", None)
-    device_hours: Interval | None = interval(
+    runs_per_month: Quantiles | None = quantiles("fine-tuning runs, or trials of a search, a month", None)
+    people: Quantiles | None = quantiles("researchers of a team, or users of a chat", None)
+    device_hours: Quantiles | None = quantiles(
         "device-hours a month on the reference device (a team: of each researcher)", None
     )
     history: str = text(
@@ -52,13 +52,13 @@ class Programme:
     week_device_hours: tuple[float, ...] = quantity(
         "device-hours of each past week; what a history comes down to", ()
     )
-    tokens_per_s: Interval | None = interval("output tokens a second at the peak hour", None)
-    tokens_per_s_per_device: Interval | None = interval(
+    tokens_per_s: Quantiles | None = quantiles("output tokens a second at the peak hour", None)
+    tokens_per_s_per_device: Quantiles | None = quantiles(
         "output tokens a second that one reference device serves within the objective", None
     )
     mean_load_frac: float = fraction("mean over peak of the traffic in a day", 0.5)
     reference: str = text("accelerator that device-hours and served tokens are stated for", "h100-sxm5-80gb")
-    failed_frac: Interval = interval(
+    failed_frac: Quantiles = quantiles(
         "share of the device-hours of training that is done again by choice: bugs, restarts from older weights",
         0.0,
         high=0.95,
@@ -72,7 +72,7 @@ class Demand:
     start: str = text("first month, YYYY-MM")
     months: int = count("length of the plan in months", 36, high=240)
     programmes: tuple[Programme, ...] = ()
-    value_usd_per_gpu_hour: Interval = interval(
+    value_usd_per_gpu_hour: Quantiles = quantiles(
         "what a device-hour that is wanted and not there costs the organisation, on the reference device", 6.0
     )
-    month_late_usd: Interval = interval("what a month of delay past a deadline costs", 0.0)
+    month_late_usd: Quantiles = quantiles("what a month of delay past a deadline costs", 0.0)

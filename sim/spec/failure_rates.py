@@ -17,6 +17,7 @@ from typing import Any
 
 from sim import units
 from sim.spec.catalog import UnknownName
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Delay, Reliability
 
 
@@ -72,7 +73,9 @@ def with_rates(reliability: Reliability) -> Reliability:
     if not reliability.rates:
         return reliability
     found = rate_set(reliability.rates)
-    rates = reliability.node_failures_per_1000_node_days or (found.node_failures_per_1000_node_days,)
+    rates = reliability.node_failures_per_1000_node_days
+    if rates is None:
+        rates = Quantiles.exactly(found.node_failures_per_1000_node_days)
     return dataclasses.replace(
         reliability, node_failures_per_1000_node_days=rates, causes=reliability.causes or _causes_of(found)
     )

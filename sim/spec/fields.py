@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import MISSING, field
 from typing import Any
 
-from sim.spec.interval import Interval
+from sim.spec.quantiles import Quantiles
 
 
 def quantity(
@@ -27,15 +27,15 @@ def quantity(
     return field(default=default, metadata={"meaning": meaning, "low": low, "above": above, "high": high})
 
 
-def interval(
+def quantiles(
     meaning: str, default: Any = MISSING, *, low: float = 0.0, above: bool = False, high: float | None = None
 ) -> Any:
     """A quantity that is not known exactly: one value, or ``[low, mid, high]`` = P10, P50, P90.
 
     A number as default stands for itself without doubt.
     """
-    if default is not MISSING and default is not None and not isinstance(default, Interval):
-        default = Interval(*default) if isinstance(default, tuple) else Interval.exactly(default)
+    if default is not MISSING and default is not None and not isinstance(default, Quantiles):
+        default = Quantiles(*default) if isinstance(default, tuple) else Quantiles.exactly(default)
     return field(default=default, metadata={"meaning": meaning, "low": low, "above": above, "high": high})
 
 

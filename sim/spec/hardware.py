@@ -136,6 +136,9 @@ class System:
     oversubscription: float | None = None
     """Bandwidth into the most oversubscribed tier divided by the bandwidth out of it; 1 = full bisection."""
     oversubscription_note: str = ""
+    full_bisection_nodes: int = 32
+    """Neighbouring nodes that meet no oversubscription among themselves: those under one group of leaf switches, where
+    nothing is said a scalable unit of NVIDIA's DGX SuperPOD reference architecture (rail-optimised leaves)."""
     node_power_w: float | None = None
     """Maximum of the whole node."""
     host_cpu: str = ""
@@ -146,7 +149,8 @@ class System:
     def __post_init__(self) -> None:
         _check_entry(self.key, self.kind, self.source, self.assumed, tuple(self.__dataclass_fields__))
         _check_choice(self.key, "fabric", self.fabric, FABRICS)
-        for name in ("gpus_per_node", "nics_per_node", "nic_bytes_per_s", "scale_up_domain_size"):
+        positive = ("gpus_per_node", "nics_per_node", "nic_bytes_per_s", "scale_up_domain_size")
+        for name in (*positive, "full_bisection_nodes"):
             _check_positive(self.key, name, getattr(self, name))
         if self.oversubscription is not None and self.oversubscription < 1:
             raise HardwareError(f"{self.key}: oversubscription {self.oversubscription:g} is below 1")

@@ -24,10 +24,10 @@ from sim.spec.checks import cross_faults
 from sim.spec.cluster_checks import cluster_faults
 from sim.spec.entries import UNRESOLVED, catalogue_entry, own_accelerator
 from sim.spec.faults import Fault, ScenarioError, key_path
-from sim.spec.interval import Interval
 from sim.spec.keys import hints, members, siblings, unknown_key
 from sim.spec.overrides import override
 from sim.spec.plan_checks import plan_faults
+from sim.spec.quantiles import Quantiles
 from sim.spec.scenario import Pool, Scenario
 from sim.spec.workload import SampleModel, Training
 
@@ -186,8 +186,8 @@ def _annotation(name: str, hint: Any, metadata: Mapping[str, Any]) -> tuple[Any,
         annotation = list[inner]  # type: ignore[valid-type]
     elif typing.get_origin(core[0]) is not None:  # a mapping such as number format -> FLOP/s
         annotation = dict[str, _scalar(name, float, metadata)]  # type: ignore[misc]
-    elif core[0] is Interval:
-        annotation = Annotated[Interval, BeforeValidator(lambda value: _interval(value, name, metadata))]
+    elif core[0] is Quantiles:
+        annotation = Annotated[Quantiles, BeforeValidator(lambda value: _quantiles(value, name, metadata))]
     elif dataclasses.is_dataclass(core[0]):
         annotation = _boundary(core[0])  # type: ignore[arg-type]
         if core[0] is Pool:
@@ -228,16 +228,16 @@ def _number(value: Any, name: str, metadata: Mapping[str, Any]) -> float:
     return number
 
 
-def _interval(value: Any, name: str, metadata: Mapping[str, Any]) -> Interval:
+def _quantiles(value: Any, name: str, metadata: Mapping[str, Any]) -> Quantiles:
     """One value, or three: P10, P50, P90."""
     if not isinstance(value, list):
-        return Interval.exactly(_number(value, name, metadata))
+        return Quantiles.exactly(_number(value, name, metadata))
     if len(value) != 3:
         raise ValueError("expected one value, or [low, mid, high]")
     low, mid, high = (_number(item, name, metadata) for item in value)
     if not low <= mid <= high:
         raise ValueError("expected low <= mid <= high")
-    return Interval(low, mid, high)
+    return Quantiles(low, mid, high)
 
 
 def _catalogued(kind: str, nouns: Sequence[type]) -> Any:

@@ -1,6 +1,6 @@
 """Prices, and what else a plan must assume about the world: read from a table with date, source and range.
 
-A price list is not physics: it is true on a day. So it lives apart, every figure is an interval, and a scenario's
+A price list is not physics: it is true on a day. So it lives apart, every figure is a range, and a scenario's
 ``[prices]`` replaces any of them.
 """
 
@@ -16,8 +16,8 @@ from importlib.resources import files
 from typing import Any
 
 from sim import units
-from sim.spec.fields import interval
-from sim.spec.interval import Interval
+from sim.spec.fields import quantiles
+from sim.spec.quantiles import Quantiles
 
 KINDS = ("published", "derived", "assumed", "scenario")
 
@@ -27,7 +27,7 @@ class Assumption:
     """One number of the plan that could be otherwise."""
 
     name: str
-    value: Interval
+    value: Quantiles
     unit: str
     source: str
     kind: str
@@ -38,43 +38,50 @@ class Assumption:
 class Prices:
     """What a scenario says itself; none = the catalogue's."""
 
-    spot_frac: Interval | None = interval("spot price over rental price", None)
-    lease_rate_frac_per_year: Interval | None = interval("interest inside a lease", None)
-    network_frac: Interval | None = interval("switches, optics and cables over the price of the nodes", None)
-    storage_frac: Interval | None = interval("shared storage over the price of the nodes", None)
-    install_frac: Interval | None = interval("set-up over the price of the nodes", None)
-    spares_frac: Interval | None = interval("spare nodes over nodes", None)
-    support_frac_per_year: Interval | None = interval(
+    spot_frac: Quantiles | None = quantiles("spot price over rental price", None)
+    lease_rate_frac_per_year: Quantiles | None = quantiles("interest inside a lease", None)
+    network_frac: Quantiles | None = quantiles(
+        "switches, optics and cables over the price of the nodes", None
+    )
+    storage_frac: Quantiles | None = quantiles("shared storage over the price of the nodes", None)
+    install_frac: Quantiles | None = quantiles("set-up over the price of the nodes", None)
+    spares_frac: Quantiles | None = quantiles("spare nodes over nodes", None)
+    support_frac_per_year: Quantiles | None = quantiles(
         "support a year over the price of nodes and network", None
     )
-    facility_usd_per_kw_month: Interval | None = interval(
+    facility_usd_per_kw_month: Quantiles | None = quantiles(
         "space, cooling and power supply for a kW of IT", None
     )
-    energy_usd_per_kwh: Interval | None = interval("electricity", None)
-    pue: Interval | None = interval("power of the site over power of its IT", None, low=1.0)
-    power_compute_frac: Interval | None = interval("power while computing over the node's maximum", None)
-    power_stall_frac: Interval | None = interval(
+    energy_usd_per_kwh: Quantiles | None = quantiles("electricity", None)
+    pue: Quantiles | None = quantiles("power of the site over power of its IT", None, low=1.0)
+    power_compute_frac: Quantiles | None = quantiles("power while computing over the node's maximum", None)
+    power_stall_frac: Quantiles | None = quantiles(
         "power while a job stands still over the node's maximum", None
     )
-    power_idle_frac: Interval | None = interval("power while idle over the node's maximum", None)
-    staff_usd_per_year: Interval | None = interval("one engineer", None)
-    nodes_per_engineer: Interval | None = interval("nodes one engineer keeps running", None, above=True)
-    hosted_staff_frac: Interval | None = interval(
+    power_idle_frac: Quantiles | None = quantiles("power while idle over the node's maximum", None)
+    staff_usd_per_year: Quantiles | None = quantiles("one engineer", None)
+    nodes_per_engineer: Quantiles | None = quantiles("nodes one engineer keeps running", None, above=True)
+    hosted_staff_frac: Quantiles | None = quantiles(
         "people for a rented or reserved node over people for an own one", None, high=1.0
     )
-    cost_of_capital_frac_per_year: Interval | None = interval("cost of the money that is tied up", None)
-    life_years: Interval | None = interval("years until a node is written off", None, above=True)
-    residual_frac: Interval | None = interval(
+    cost_of_capital_frac_per_year: Quantiles | None = quantiles("cost of the money that is tied up", None)
+    life_years: Quantiles | None = quantiles("years until a node is written off", None, above=True)
+    residual_frac: Quantiles | None = quantiles(
         "resale over purchase price at the end of the life", None, high=1.0
     )
-    carbon_kg_per_kwh: Interval | None = interval("carbon intensity of the grid, location-based", None)
-    embodied_kg_per_node: Interval | None = interval("carbon of making one node", None)
-    spot_loss_frac: Interval | None = interval("work lost to interruptions of spot capacity", None, high=0.95)
-    node_down_frac: Interval | None = interval("share of nodes out of service", None, high=0.95)
-    scheduling_frac: Interval | None = interval(
+    carbon_kg_per_kwh: Quantiles | None = quantiles("carbon intensity of the grid, location-based", None)
+    embodied_kg_per_node: Quantiles | None = quantiles("carbon of making one node", None)
+    spot_loss_frac: Quantiles | None = quantiles(
+        "work lost to interruptions of spot capacity", None, high=0.95
+    )
+    node_down_frac: Quantiles | None = quantiles("share of nodes out of service", None, high=0.95)
+    scheduling_frac: Quantiles | None = quantiles(
         "share of working devices that can be kept busy while jobs wait", None, high=1.0
     )
-    runtime_frac: Interval | None = interval("share of busy hours that makes progress", None, high=1.0)
+    rented_scheduling_frac: Quantiles | None = quantiles(
+        "share of the paid hours of nodes rented by the hour in which jobs hold their devices", None, high=1.0
+    )
+    runtime_frac: Quantiles | None = quantiles("share of busy hours that makes progress", None, high=1.0)
 
 
 GENERAL = tuple(f.name for f in dataclasses.fields(Prices))
@@ -85,11 +92,11 @@ def _table() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return tomllib.loads(files("scenarios").joinpath("catalog/prices.toml").read_text(encoding="utf-8"))
 
 
-def _interval(value: Any, name: str) -> Interval:
+def _quantiles(value: Any, name: str) -> Quantiles:
     dimension = units.dimension_of(name) or units.COUNT
     items = value if isinstance(value, list) else [value]
     numbers = [units.parse(item, dimension) for item in items]
-    return Interval(*numbers) if len(numbers) == 3 else Interval.exactly(numbers[0])
+    return Quantiles(*numbers) if len(numbers) == 3 else Quantiles.exactly(numbers[0])
 
 
 def general(prices: Prices | None = None) -> dict[str, Assumption]:
@@ -103,7 +110,7 @@ def general(prices: Prices | None = None) -> dict[str, Assumption]:
             if own is not None
             else Assumption(
                 name,
-                _interval(entry["value"], name),
+                _quantiles(entry["value"], name),
                 _unit(name),
                 entry["source"],
                 entry["kind"],
@@ -114,7 +121,7 @@ def general(prices: Prices | None = None) -> dict[str, Assumption]:
 
 
 def bounds(name: str) -> tuple[float, float]:
-    """What a general assumption can be at all: a share of hours is never above one, however wide its interval."""
+    """What a general assumption can be at all: a share of hours is never above one, however wide its range."""
     metadata = Prices.__dataclass_fields__[name].metadata
     return metadata["low"], math.inf if metadata["high"] is None else metadata["high"]
 
@@ -133,7 +140,7 @@ def _entry(table: str, key: str, column: str) -> Assumption | None:
     entry = _table()[table].get(key)
     if entry is None or column not in entry:
         return None
-    value = _interval(entry[column], column)
+    value = _quantiles(entry[column], column)
     return Assumption(f"{key}.{column}", value, _unit(column), entry["source"], entry["kind"], entry["date"])
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from sim.spec.fields import choice, count, fraction, interval, named, quantity, text
+from sim.spec.fields import choice, count, fraction, named, quantiles, quantity, text
 from sim.spec.hardware import System
-from sim.spec.interval import Interval
+from sim.spec.quantiles import Quantiles
 from sim.spec.scheduling import POLICIES
 
 CONTRACTS = ("buy", "lease", "reserve", "rent", "spot")
@@ -29,15 +29,15 @@ class Part:
     nodes: int = count("nodes")
     contract: str = choice(CONTRACTS, "how the nodes are had", "buy")
     delivery: str = text("month from which they can be used, YYYY-MM; empty = first month of the plan", "")
-    delay_months: Interval = interval("months that delivery comes late", 0.0)
+    delay_months: Quantiles = quantiles("months that delivery comes late", 0.0)
     months: int = count("length of a lease or reservation, or life until retired; 0 = to the end", 0, low=0)
-    price_usd_per_gpu_hour: Interval | None = interval(
+    price_usd_per_gpu_hour: Quantiles | None = quantiles(
         "rate of a rental, reservation or spot bid; none = the catalogue's", None
     )
     oversubscription: float | None = quantity(
         "bandwidth of the nodes over that of the switches above them; none = the system's own", None, low=1.0
     )
-    node_usd: Interval | None = interval("price of a node; none = the catalogue's", None)
+    node_usd: Quantiles | None = quantiles("price of a node; none = the catalogue's", None)
 
     @property
     def wired(self) -> System:

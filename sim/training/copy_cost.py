@@ -171,7 +171,7 @@ def _sends_s(whole: Network, places: Sequence[Place]) -> float | list[float]:
 def _outside(pricer: Pricer) -> Pricer:
     """The same prices, with neighbours in the pipeline never in one scale-up domain."""
     own = pricer.groups["pipeline"]
-    return replace(pricer, groups={**pricer.groups, "pipeline": Group(own.ranks, 1, own.concurrent)})
+    return replace(pricer, groups={**pricer.groups, "pipeline": replace(own, ranks_per_domain=1)})
 
 
 def _among_experts(pricer: Pricer) -> dict[str, Group]:

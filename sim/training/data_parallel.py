@@ -118,9 +118,10 @@ def shard_groups(data: Group, shard_ranks: int) -> dict[str, Group]:
     inside = gcd(size, data.ranks_per_domain)
     across = gcd(data.ranks // size, max(data.ranks_per_domain // inside, 1))
     sharing = data.ranks_per_domain * data.concurrent
+    between = data.nodes_apart * max(size // data.ranks_per_domain, 1)
     return {
-        "shard": Group(size, inside, max(sharing // inside, 1)),
-        "replica": Group(data.ranks // size, across, max(sharing // across, 1)),
+        "shard": Group(size, inside, max(sharing // inside, 1), data.nodes_apart),
+        "replica": Group(data.ranks // size, across, max(sharing // across, 1), between),
     }
 
 

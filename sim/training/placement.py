@@ -32,7 +32,11 @@ def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[st
         inside = min(ranks, max(domain // apart, 1))
         while ranks % inside:  # ragged groups behave like their largest even part
             inside = gcd(ranks, inside)
-        return Group(ranks, inside, max(share_node // inside, 1))
+        return Group(ranks, inside, max(share_node // inside, 1), away(apart, inside))
+
+    def away(apart: int, inside: int) -> float:
+        """Nodes from one node of such a group to its next, ``inside`` ranks on each domain."""
+        return max(apart * inside / max(inside, devices_per_node), 1.0)
 
     tensor_inside = min(t, domain)
     return {
@@ -41,5 +45,7 @@ def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[st
         "data": group(replicas, t),
         "expert": group(plan.expert, plan.expert_tensor),
         "expert data": group(max(stage_ranks // held, 1), held),
-        "pipeline": Group(2 if p > 1 else 1, 2 if pipeline_inside > 1 else 1, share_node),
+        "pipeline": Group(
+            2 if p > 1 else 1, 2 if pipeline_inside > 1 else 1, share_node, away(stage_ranks, pipeline_inside)
+        ),
     }

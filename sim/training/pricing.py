@@ -37,6 +37,8 @@ class Group:
     ranks_per_domain: int
     concurrent: int = 1
     """Groups of the same kind that share a node's cards and send at the same time."""
+    nodes_apart: float = 1.0
+    """Nodes from one node of the group to its next; those between hold groups of the same kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +187,5 @@ class Pricer:
             group.ranks,
             ranks_per_domain=group.ranks_per_domain,
             concurrent_groups=group.concurrent,
+            nodes_apart=group.nodes_apart,
         )

@@ -16,10 +16,15 @@ MESH_RANKS = 4
 whitepaper, NVLink topologies), so that two of them talk at a third of a device's rate."""
 
 
+TURN_S = 3e-6
+"""Time that a path spends turning around at a tier, one way; as :class:`sim.spec.scenario.Tier` has it."""
+
+
 def system_links(system: System, accelerator: Accelerator, fabric: Fabric) -> Links:
     """The links of one node type under one fabric.
 
-    Without tiers in the scenario the network is one switch with the system's own oversubscription.
+    Without tiers in the scenario the network is one switch, or, where the system says that it is oversubscribed, leaves
+    of ``full_bisection_nodes`` nodes under a spine.
     """
     device = accelerator.device()
     scale_up = accelerator.scale_up_fabric
@@ -54,4 +59,8 @@ def _tiers(system: System, fabric: Fabric) -> tuple[Tier, ...]:
             Tier(tier.name, float(tier.nodes or "inf"), tier.oversubscription, tier.latency_s)
             for tier in fabric.tiers
         )
-    return (Tier("network", float("inf"), system.oversubscription or 1.0, 3e-6),)
+    taper = system.oversubscription or 1.0
+    if taper <= 1.0:
+        return (Tier("network", float("inf"), 1.0, TURN_S),)
+    leaf = Tier("leaf", float(system.full_bisection_nodes), 1.0, TURN_S)
+    return leaf, Tier("spine", float("inf"), taper, TURN_S)

@@ -20,6 +20,7 @@ from sim.planning.store import Store
 ROOT = Path(__file__).resolve().parents[2]
 ARTICLE = "scenarios/article-eight-devices.toml"
 LLAMA = "scenarios/llama-3.1-8b-64-h100.toml"
+SMALL_PLAN = "tests/planning/capacity/small-plan.toml"
 COMMAND = [sys.executable, "-c", "from app.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "PYTHONWARNINGS": "error"}
 
@@ -166,3 +167,24 @@ def test_compare_refuses_one_scenario_against_nothing() -> None:
     done = rackcast("compare", LLAMA)
     assert done.returncode == 2
     assert "nothing changed" in done.stderr
+
+
+def test_plans_are_compared_world_by_world_and_as_a_page(tmp_path: Path) -> None:
+    """Dearer power costs more in every world; what it does not touch does not differ at all."""
+    page = tmp_path / "compare.html"
+    change = "prices.energy_usd_per_kwh=[0.2, 0.3, 0.5]"
+    done = rackcast("compare", SMALL_PLAN, "--set-b", change, "--report", str(page), "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    answers = {row["name"]: row["differences"][1] for row in document["answers"]}
+    cost, own = answers["cost_usd"], document["answers"][0]["values"][0]
+    assert document["paired"]
+    assert cost["sure"]
+    assert 0 < cost["low"] < cost["mean"] < cost["high"]
+    assert cost["less_frac"] == 0
+    width, alone = (row["high"] - row["low"] for row in (cost, own))
+    assert width < alone / 2  # pairs know more than either plan alone
+    assert {value for name, value in answers["useful_device_hours"].items() if name != "sure"} == {0}
+    text = page.read_text(encoding="utf-8")
+    assert "0.3 (0.2 - 0.5)" in text
+    assert "<figure role=" in text

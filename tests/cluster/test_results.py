@@ -26,10 +26,10 @@ from sim.planning.sweep.points import simulate as run_point
 from sim.results.cluster_export import chrome_trace
 from sim.results.cluster_log import account
 from sim.results.cluster_stream import PAGE_ROWS, ParquetSink
-from sim.spec.interval import Interval
 from sim.spec.job import Job
 from sim.spec.loader import loads
 from sim.spec.prices import Prices
+from sim.spec.quantiles import Quantiles
 
 TEXT = """
 name = "queue"
@@ -96,7 +96,7 @@ def test_the_two_reasons_add_up_to_the_books_under_failures_too(policy):
         "sizes = [",
         "sizes = [ { gpus = 3, median_s = '2 h' }, { gpus = 16, median_s = '1 h', weight = 0.2 },",
     )
-    one = loads(text + "[reliability]\nnode_failures_per_1000_node_days = [400.0]\njob_failures_per_day = 1\n"
+    one = loads(text + "[reliability]\nnode_failures_per_1000_node_days = 400.0\njob_failures_per_day = 1\n"
                 "causes = [{ name = 'node', repair = { mean_s = '9 h' }, detect = { mean_s = '10 min' } }]\n"
                 "maintenance = { every_s = '3 d', lasts_s = '2 h' }\n")  # fmt: skip
     found = study(one)
@@ -123,7 +123,7 @@ def test_energy_by_hand():
     jobs = [Job("a", 0.0, 8, 3600.0)]
     outage = [Outage(0.0, (1,), "node", 0.0, 1800.0)]
     log = simulate(jobs, ground(one), Fifo(), outages=outage, until_s=3600.0)
-    exactly = Interval.exactly
+    exactly = Quantiles.exactly
     prices = Prices(
         power_compute_frac=exactly(1.0), power_stall_frac=exactly(0.5), power_idle_frac=exactly(0.2),
         pue=exactly(1.5), energy_usd_per_kwh=exactly(0.1),

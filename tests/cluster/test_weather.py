@@ -24,6 +24,7 @@ from sim.cost.queueing import erlang_b
 from sim.results.cluster_log import account
 from sim.spec.job import Job
 from sim.spec.loader import loads
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spares, Stragglers
 from sim.statistics.streams import Streams
 
@@ -33,7 +34,7 @@ DAY_S = 86400.0
 def test_a_failure_finds_no_spare_as_often_as_erlang_b_says():
     nodes, spares, repair_s = 1000, 3, 2 * DAY_S
     section = Reliability(
-        (1.0,),
+        Quantiles.exactly(1.0),
         causes=(Cause(name="node", repair=Delay(repair_s, "lognormal", 1.5)),),
         spares=Spares(cold=spares),
     )
@@ -56,7 +57,7 @@ def test_spares_of_one_event_are_given_to_the_nodes_one_by_one():
 
 
 def test_slow_spells_become_standstills_of_the_same_work_in_order():
-    section = Reliability((1.0,), stragglers=Stragglers(repair=Delay(7.0)))
+    section = Reliability(Quantiles.exactly(1.0), stragglers=Stragglers(repair=Delay(7.0)))
     spells = [Slowdown(0.0, 1, 0.8, 1000.0), Slowdown(10.0, 2, 0.5, 30.0), Slowdown(900.0, 3, 0.8, 910.0)]
     found = list(slow_as_outages(spells, section))
     assert [(o.at_s, o.nodes[0], o.detect_s) for o in found] == [
@@ -70,7 +71,7 @@ SAVES = Recovery(100.0, 2.0, 2.0, 0.0, memory=MemoryTier(10.0, 0.0, 0.0, node_lo
 
 def one_job(events, *, losses=1, hazard=None):
     section = Reliability(
-        (1.0,), checkpoints=Checkpointing(memory_interval_s=10.0, memory_node_losses=losses)
+        Quantiles.exactly(1.0), checkpoints=Checkpointing(memory_interval_s=10.0, memory_node_losses=losses)
     )
     sky = Weather(section, 3, Streams(0))
     sky._seen.extend(events)
@@ -125,7 +126,7 @@ failures = "draw"
 
 def test_a_drawn_rate_has_the_quantiles_that_were_given():
     scenario = loads(TEXT)
-    rates = np.array([rated(scenario, Streams(k)).node_failures_per_1000_node_days[0] for k in range(600)])
+    rates = np.array([rated(scenario, Streams(k)).node_failures_per_1000_node_days.mid for k in range(600)])
     for quantile, value in ((0.1, 100.0), (0.5, 200.0), (0.9, 800.0)):
         # binomial share of draws below a quantile: 4 standard errors
         assert (rates < value).mean() == pytest.approx(

@@ -9,6 +9,9 @@ import pytest
 
 from sim.spec.catalog import UnknownName
 from sim.spec.failure_rates import known_causes, rate_set, rate_sets, with_rates
+from sim.spec.faults import ScenarioError
+from sim.spec.loader import loads
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import (
     LAWS,
     SCOPES,
@@ -55,17 +58,17 @@ def test_llama_s_counts_are_those_of_the_transcribed_table() -> None:
 
 def test_a_name_fills_in_what_the_section_leaves_out() -> None:
     named = with_rates(Reliability(rates="titan-old-batch"))
-    assert named.node_failures_per_1000_node_days == (0.225,)
+    assert named.node_failures_per_1000_node_days == Quantiles.exactly(0.225)
     assert [cause.weibull_shape for cause in named.causes] == [2.64]
-    own = with_rates(Reliability((2.0, 4.0, 8.0), "rsc-1", causes=(Cause("gpu"),)))
-    assert own.node_failures_per_1000_node_days == (2.0, 4.0, 8.0)
+    own = with_rates(Reliability(Quantiles(2.0, 4.0, 8.0), "rsc-1", causes=(Cause("gpu"),)))
+    assert own.node_failures_per_1000_node_days == Quantiles(2.0, 4.0, 8.0)
     assert [cause.name for cause in own.causes] == ["gpu"]
     with pytest.raises(UnknownName, match="rsc-1"):
         with_rates(Reliability(rates="rsc1"))
 
 
 def test_levels() -> None:
-    section = Reliability((1.0, 2.0, 4.0))
+    section = Reliability(Quantiles(1.0, 2.0, 4.0))
     assert section.node_failures_per_s("high") == pytest.approx(4 * section.node_failures_per_s("low"))
     with pytest.raises(ValueError, match="level 'worst'"):
         section.node_failures_per_s("worst")
@@ -75,7 +78,7 @@ def test_levels() -> None:
 
 def test_every_fault_is_told_at_once() -> None:
     section = Reliability(
-        (3.0, 2.0, 1.0),
+        Quantiles.exactly(2.0),
         "llama-3-405",
         causes=(Cause("gpu", 0.0), Cause("gpu", 0.0)),
         batches=(Batch(0.7, 2.0), Batch(0.7, 3.0)),
@@ -83,10 +86,9 @@ def test_every_fault_is_told_at_once() -> None:
         checkpoints=Checkpointing(rule="fixed"),
     )
     told = [str(fault) for fault in reliability_faults(section, list(rate_sets()), "a.toml")]
-    assert len(told) == 7
+    assert len(told) == 6
     for text in (
         "nearest: llama-3-405b",
-        "low <= mid",
         "twice",
         "above 0",
         "at most 1",
@@ -96,3 +98,16 @@ def test_every_fault_is_told_at_once() -> None:
         assert any(text in line for line in told), text
     assert list(reliability_faults(Reliability(rates="rsc-2"), list(rate_sets()), "a.toml")) == []
     assert len(list(reliability_faults(Reliability(), [], "a.toml"))) == 1
+
+
+@pytest.mark.parametrize(("given", "rate"), [("6.5", 6.5), ("[2, 6.5, 9]", 6.5)])
+def test_a_rate_is_one_number_or_three(small: str, given: str, rate: float) -> None:
+    section = loads(f"{small}\n[reliability]\nnode_failures_per_1000_node_days = {given}\n").reliability
+    assert section is not None
+    assert section.node_failures_per_s() == pytest.approx(rate / 1000 / 86400)
+
+
+@pytest.mark.parametrize("given", ["[9, 2, 1]", "[1, 2]", "-1", "'often'"])
+def test_a_rate_that_is_neither_is_refused_by_its_path(small: str, given: str) -> None:
+    with pytest.raises(ScenarioError, match=r"reliability\.node_failures"):
+        loads(f"{small}\n[reliability]\nnode_failures_per_1000_node_days = {given}\n")

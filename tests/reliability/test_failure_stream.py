@@ -25,6 +25,7 @@ from sim.cluster.failures.stream import (
 from sim.cluster.outage import Outage
 from sim.cost.goodput import failures_expected, first_failure_s, weibull_scale_s
 from sim.spec.failure_rates import with_rates
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import LAWS, Batch, Cause, Delay, Maintenance, Reliability, Stragglers
 from sim.statistics.streams import Streams
 
@@ -77,7 +78,7 @@ def test_a_seed_says_everything_and_a_longer_look_changes_nothing() -> None:
 
 def test_levels_share_their_luck() -> None:
     """At twice the rate the same flashes come twice as fast: scenarios are compared under one weather."""
-    section = Reliability((1.0, 2.0, 4.0), causes=(Cause("gpu"), Cause("nic")))
+    section = Reliability(Quantiles(1.0, 2.0, 4.0), causes=(Cause("gpu"), Cause("nic")))
     mid, high = (
         list(itertools.islice(outages(section, 64, Streams(1), level=level), 200))
         for level in ("mid", "high")
@@ -91,7 +92,7 @@ def test_racks_and_switches_fall_together() -> None:
         Cause("rack", scope="rack"),
         Cause("switch", scope="switch", weibull_shape=1.5, replace_frac=1.0),
     )
-    section = Reliability((20.0,), causes=causes, nodes_per_rack=4, nodes_per_switch=16)
+    section = Reliability(Quantiles.exactly(20.0), causes=causes, nodes_per_rack=4, nodes_per_switch=16)
     found = before(outages(section, 70, Streams(1)), 3000 * DAY)
     racks = [outage.nodes for outage in found if outage.cause == "rack"]
     switches = [outage.nodes for outage in found if outage.cause == "switch"]
@@ -104,7 +105,7 @@ def test_racks_and_switches_fall_together() -> None:
 def test_lemons_fail_more_and_the_fleet_as_given() -> None:
     """3 of 63 nodes with half of all exclusions (SKT B200): a factor of 20 among the rest."""
     lemons = Batch(3 / 63, 20.0)
-    section = Reliability((10.0,), batches=(lemons,))
+    section = Reliability(Quantiles.exactly(10.0), batches=(lemons,))
     factor = node_factors(section, 63, Streams(1))
     assert factor.mean() == pytest.approx(1)
     assert np.sort(factor)[-3:].sum() / factor.sum() == pytest.approx(0.5)
@@ -114,11 +115,15 @@ def test_lemons_fail_more_and_the_fleet_as_given() -> None:
 
 
 def test_a_bad_batch_comes_on_top_and_stands_together() -> None:
-    section = Reliability((10.0,), batches=(Batch(0.25, 5.0, together=True, within_rate=False),))
+    section = Reliability(
+        Quantiles.exactly(10.0), batches=(Batch(0.25, 5.0, together=True, within_rate=False),)
+    )
     factor = node_factors(section, 40, Streams(1))
     assert factor.tolist() == [5.0] * 10 + [1.0] * 30
     aged = Reliability(
-        (10.0,), causes=(Cause("gpu", weibull_shape=1.0001, replace_frac=1.0),), batches=section.batches
+        Quantiles.exactly(10.0),
+        causes=(Cause("gpu", weibull_shape=1.0001, replace_frac=1.0),),
+        batches=section.batches,
     )
     for each in (section, aged):
         assert within(len(before(outages(each, 40, Streams(2)), 5000 * DAY)), 0.01 * 80 * 5000)
@@ -127,7 +132,9 @@ def test_a_bad_batch_comes_on_top_and_stands_together() -> None:
 def test_parts_keep_their_ages_when_others_fail() -> None:
     """4,096 Weibull(0.7) parts of mean life 100 days: in the long run one fails every mean / n = 35.2 min. A simulator
     that makes all parts new at each failure would say 1.0 min (mean n^(-1/k))."""
-    section = Reliability((10.0,), causes=(Cause("gpu", weibull_shape=0.7, replace_frac=1.0),))
+    section = Reliability(
+        Quantiles.exactly(10.0), causes=(Cause("gpu", weibull_shape=0.7, replace_frac=1.0),)
+    )
     found = before(outages(section, 4096, Streams(1)), 2300 * DAY)
     late = sum(outage.at_s > 2000 * DAY for outage in found)
     assert 300 * DAY / late == pytest.approx(144_000 * 60 / 4096, rel=0.03)
@@ -137,7 +144,9 @@ def test_parts_keep_their_ages_when_others_fail() -> None:
 @pytest.mark.parametrize("shape", [0.7, 2.0])
 def test_new_parts_fail_as_renewal_theory_says(shape: float) -> None:
     """400 parts of mean life 1,000 h in 20,000 h; the variance of a renewal count is cv^2 t / mean."""
-    section = Reliability((24.0,), causes=(Cause("gpu", replace_frac=1.0, weibull_shape=shape),))
+    section = Reliability(
+        Quantiles.exactly(24.0), causes=(Cause("gpu", replace_frac=1.0, weibull_shape=shape),)
+    )
     law = weibull_min(shape)
     squared = float(law.var() / law.mean() ** 2)
     expected = float(failures_expected(400, 20_000.0, 1000.0, squared))
@@ -153,7 +162,7 @@ def test_wear_out_waits_for_its_age() -> None:
     wear = (Cause("gpu", weibull_shape=2.0, replace_frac=1.0),)
     scale = float(weibull_scale_s(YEAR, 2.0))
     for age in (0.0, YEAR):
-        section = Reliability((1000 * DAY / YEAR,), causes=wear, age_s=age)
+        section = Reliability(Quantiles.exactly(1000 * DAY / YEAR), causes=wear, age_s=age)
         found = len({outage.nodes for outage in before(outages(section, 5000, Streams(3)), 30 * DAY)})
         expected = 5000 * -math.expm1((age / scale) ** 2 - ((age + 30 * DAY) / scale) ** 2)
         assert within(found, expected)
@@ -161,24 +170,30 @@ def test_wear_out_waits_for_its_age() -> None:
 
 def test_mending_does_not_make_young() -> None:
     """Minimal repair: failures up to t are Poisson with mean (t / scale)^k a part."""
-    section = Reliability((1000 * DAY / YEAR,), causes=(Cause("gpu", weibull_shape=2.0),))
+    section = Reliability(Quantiles.exactly(1000 * DAY / YEAR), causes=(Cause("gpu", weibull_shape=2.0),))
     found = before(outages(section, 300, Streams(3)), 3 * YEAR)
     assert within(len(found), 300 * (3 * YEAR / float(weibull_scale_s(YEAR, 2.0))) ** 2)
 
 
 def test_maintenance_rolls_over_the_nodes() -> None:
-    section = Reliability((1e-9,), maintenance=Maintenance(7 * DAY, 4 * HOUR, nodes_at_once=10))
+    section = Reliability(
+        Quantiles.exactly(1e-9), maintenance=Maintenance(7 * DAY, 4 * HOUR, nodes_at_once=10)
+    )
     found = before(outages(section, 25, Streams(1)), 15 * DAY)
     assert [outage.at_s / HOUR for outage in found] == [168, 172, 176, 336, 340, 344]
     assert [len(outage.nodes) for outage in found] == [10, 10, 5] * 2
-    crowded = Reliability((1e-9,), maintenance=Maintenance(10 * HOUR, 4 * HOUR, nodes_at_once=5))
+    crowded = Reliability(
+        Quantiles.exactly(1e-9), maintenance=Maintenance(10 * HOUR, 4 * HOUR, nodes_at_once=5)
+    )
     times = [outage.at_s for outage in itertools.islice(outages(crowded, 25, Streams(1)), 50)]
     assert times == sorted(times)
 
 
 def test_jobs_fail_of_their_own_making_whatever_their_size() -> None:
     section = Reliability(
-        (2.0,), causes=(Cause("gpu", 3.0), Cause("software", 1.0, scope="job")), job_failures_per_day=0.5
+        Quantiles.exactly(2.0),
+        causes=(Cause("gpu", 3.0), Cause("software", 1.0, scope="job")),
+        job_failures_per_day=0.5,
     )
     assert job_failures_per_s(section, 100) * DAY == pytest.approx(0.5 + 100 * 0.002 / 4)
     found = before(outages(section, 100, Streams(1), job_nodes=100), 5000 * DAY)
@@ -187,16 +202,16 @@ def test_jobs_fail_of_their_own_making_whatever_their_size() -> None:
     random = Streams(1).generator("stretches")
     stretches = [job_fault_s(section, 100, random)[0] for _ in range(4000)]
     assert np.mean(stretches) / DAY == pytest.approx(1 / 0.55, rel=0.07)
-    assert job_fault_s(Reliability((2.0,)), 100, random) == (math.inf, 0.0)
+    assert job_fault_s(Reliability(Quantiles.exactly(2.0)), 100, random) == (math.inf, 0.0)
     assert sum(hazard.per_node_s for hazard in cause_rates(section)) * DAY == pytest.approx(0.002)
 
 
 def test_slow_nodes_come_at_their_rate_and_are_found() -> None:
-    section = Reliability((1.0,), stragglers=Stragglers(2.0, 0.7, Delay(HOUR)))
+    section = Reliability(Quantiles.exactly(1.0), stragglers=Stragglers(2.0, 0.7, Delay(HOUR)))
     found = list(itertools.islice(slowdowns(section, 100, Streams(1)), 2000))
     assert found[-1].at_s / DAY == pytest.approx(2000 / 0.2, rel=0.1)
     assert np.mean([slow.until_s - slow.at_s for slow in found]) == pytest.approx(HOUR, rel=0.1)
-    assert list(slowdowns(Reliability((1.0,)), 100, Streams(1))) == []
+    assert list(slowdowns(Reliability(Quantiles.exactly(1.0)), 100, Streams(1))) == []
 
 
 @settings(max_examples=30)
@@ -213,7 +228,7 @@ def test_streams_are_sorted_whole_and_leave_out_the_dead(rate, nodes, scopes, sh
         Cause(f"c{i}", scope=scope, weibull_shape=shape, detect=delay, repair=delay)
         for i, scope in enumerate(scopes)
     )
-    section = Reliability((rate,), causes=causes, maintenance=Maintenance(DAY, HOUR, 7))
+    section = Reliability(Quantiles.exactly(rate), causes=causes, maintenance=Maintenance(DAY, HOUR, 7))
     found = list(itertools.islice(outages(section, nodes, Streams(seed), job_nodes=nodes), 300))
     assert all(a.at_s <= b.at_s for a, b in itertools.pairwise(found))
     assert all(

@@ -20,6 +20,7 @@ from sim.cluster.failures.stream import Slowdown, outages, slowdowns
 from sim.cluster.outage import Outage
 from sim.cluster.recovery import NEVER, MemoryTier, Recovery
 from sim.cost.goodput import goodput_frac
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Delay, Maintenance, Reliability, Spares, Stragglers
 from sim.statistics.streams import Streams
 
@@ -65,7 +66,7 @@ def loss_system(stream, nodes: int, spares: int, span_s: float) -> float:
 
 @pytest.mark.parametrize("law", ["exponential", "deterministic", "lognormal"])
 def test_waiting_for_spares_is_that_of_a_bare_loop_to_the_last_digit(law: str) -> None:
-    section = Reliability((6.5,), causes=(Cause("node", repair=Delay(DAY, law, 1.4)),))
+    section = Reliability(Quantiles.exactly(6.5), causes=(Cause("node", repair=Delay(DAY, law, 1.4)),))
     job, span = LongJob(512, NEVER, spares=Spares(cold=4, cold_swap_s=0.0)), 400 * DAY
     run = run_job(job, outages(section, 516, Streams(9)), span)
     bare = loss_system(outages(section, 516, Streams(9)), 512, 4, span)
@@ -145,7 +146,7 @@ def test_a_job_that_shrinks_goes_on_and_grows_again() -> None:
 
 def test_planned_windows_cost_no_work() -> None:
     job = LongJob(4, Recovery(100.0, 5.0, 5.0, 10.0))
-    section = Reliability((1e-9,), maintenance=Maintenance(1100.0, 300.0))
+    section = Reliability(Quantiles.exactly(1e-9), maintenance=Maintenance(1100.0, 300.0))
     run = run_job(job, outages(section, 4, Streams(1)), 2000.0)
     assert run.parts_s["lost"] == 0
     assert run.parts_s["waiting"] == pytest.approx(300)
@@ -190,7 +191,7 @@ def test_spans_that_never_end_are_refused() -> None:
 def test_same_weather_makes_two_plans_comparable() -> None:
     """Common streams: the gain of the best interval over an hour's is told by far fewer runs than by independent
     ones."""
-    section = Reliability((6.5,), causes=(Cause("node"),))
+    section = Reliability(Quantiles.exactly(6.5), causes=(Cause("node"),))
 
     def goodput(interval: float, seed: int, number: int) -> float:
         job = LongJob(2048, Recovery(interval, 20.0, 20.0, 300.0))
@@ -244,7 +245,7 @@ def test_books_close_whatever_happens(
         Cause("hbm", 0.3, weibull_shape=1.8, replace_frac=0.5, replace=delay),
     )
     section = Reliability(
-        (rate,),
+        Quantiles.exactly(rate),
         causes=causes,
         maintenance=Maintenance(3 * DAY, 7200.0, 4),
         stragglers=Stragglers(rate, 0.7, Delay(3600.0)),

@@ -13,6 +13,7 @@ from sim.cluster.failures.study import JobStudy, inputs_of, replicate_job, study
 from sim.cluster.recovery import Recovery
 from sim.cost.goodput import goodput_frac
 from sim.cost.storage import Storage
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spares
 from sim.statistics.replications import Rule
 
@@ -29,7 +30,7 @@ def test_replications_are_the_same_bytes_on_any_number_of_workers() -> None:
 
 
 def test_the_interval_covers_the_exact_goodput() -> None:
-    section = Reliability((2.0, 6.5, 9.0), causes=(Cause("node"),))
+    section = Reliability(Quantiles(2.0, 6.5, 9.0), causes=(Cause("node"),))
     for level, rate in (("mid", 6.5), ("high", 9.0)):
         got = replicate_job(JobStudy(JOB, section, 20 * DAY, level=level)).interval("goodput_frac")
         mean = DAY / (2048 * rate / 1000)
@@ -44,9 +45,11 @@ def test_an_answer_says_what_was_published_and_what_assumed() -> None:
     assert kinds["shares of causes"] == "published"
     assert kinds["gpu: detection and repair"] == "assumed"
     assert all(item.source for item in inputs_of(Reliability(rates="rsc-2")))
-    own = inputs_of(Reliability((1.0, 2.0, 3.0), causes=(Cause("gpu"),)))
+    own = inputs_of(Reliability(Quantiles(1.0, 2.0, 3.0), causes=(Cause("gpu"),)))
     assert {item.kind for item in own} == {"given"}
-    mixed = {item.name: item.kind for item in inputs_of(Reliability((1.0, 2.0, 3.0), "llama-3-405b"))}
+    mixed = {
+        item.name: item.kind for item in inputs_of(Reliability(Quantiles(1.0, 2.0, 3.0), "llama-3-405b"))
+    }
     assert mixed["failures per 1,000 node-days"] == "given"
     assert mixed["shares of causes"] == "published"
 
@@ -58,7 +61,7 @@ def test_snapshots_in_memory_pay_where_software_fails() -> None:
     goodput = []
     for step, losses in ((None, 0), (120.0, 0), (120.0, 1)):
         plan = Checkpointing(requeue_s=60.0, memory_interval_s=step, memory_node_losses=losses)
-        section = Reliability((60.0,), causes=causes, spares=Spares(cold=4), checkpoints=plan)
+        section = Reliability(Quantiles.exactly(60.0), causes=causes, spares=Spares(cold=4), checkpoints=plan)
         study = study_of(section, 128, state, 20 * DAY)
         goodput.append(sum(study.answers(number)["goodput_frac"] for number in range(4)) / 4)
     assert goodput[0] < goodput[1] < goodput[2]
@@ -86,7 +89,9 @@ def test_the_shadow_is_close_to_the_run(plan: Checkpointing) -> None:
         Cause("gpu", 3.0, detect=Delay(90.0), repair=Delay(4 * 3600.0, "lognormal", 2.0)),
         Cause("software", 1.0, "job", detect=Delay(60.0)),
     )
-    section = Reliability((20.0,), causes=causes, spares=Spares(cold=3, cold_swap_s=120.0), checkpoints=plan)
+    section = Reliability(
+        Quantiles.exactly(20.0), causes=causes, spares=Spares(cold=3, cold_swap_s=120.0), checkpoints=plan
+    )
     study = study_of(section, 512, state, 60 * DAY)
     expected = shadow(study)
     answers = [study.answers(number) for number in range(12)]
@@ -99,10 +104,12 @@ def test_the_shadow_is_close_to_the_run(plan: Checkpointing) -> None:
 
 
 def test_the_shadow_says_where_it_does_not_hold() -> None:
-    section = Reliability((5.0,), causes=(Cause("gpu", weibull_shape=2.0), Cause("rack", scope="rack")))
+    section = Reliability(
+        Quantiles.exactly(5.0), causes=(Cause("gpu", weibull_shape=2.0), Cause("rack", scope="rack"))
+    )
     job = LongJob(64, Recovery(), min_nodes=32, spares=Spares(hot=2))
     assert len(shadow(JobStudy(job, section, DAY)).beyond) == 5
-    assert shadow(JobStudy(JOB, Reliability((0.0,)), DAY)).goodput_frac == 1
+    assert shadow(JobStudy(JOB, Reliability(Quantiles.exactly(0.0)), DAY)).goodput_frac == 1
 
 
 def test_the_shadow_of_a_short_job_without_checkpoints() -> None:
@@ -110,6 +117,6 @@ def test_the_shadow_of_a_short_job_without_checkpoints() -> None:
     job = LongJob(100, Recovery(restart_s=60.0), work_s=6 * 3600.0)
     mean = DAY / (100 * 0.0065)
     expected = job.work_s / ((mean + 60.0) * math.expm1(job.work_s / mean))
-    found = shadow(JobStudy(job, Reliability((6.5,)), math.inf))
+    found = shadow(JobStudy(job, Reliability(Quantiles.exactly(6.5)), math.inf))
     assert found.goodput_frac == pytest.approx(expected)
     assert found.beyond == ("a job without checkpoints",)

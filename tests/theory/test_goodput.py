@@ -124,10 +124,10 @@ def queue(row: str, p: dict[str, Any]) -> float:
 
 def energy(row: str, p: dict[str, Any]) -> float:
     if row == "E4":
-        return money.carbon_kg(p["facility_gwh"] * 3.6e12, p["g_per_kwh"]) / 1000
-    names = ("busy_frac", "busy_power_frac", "idle_power_frac", "pue")
-    known = (p["nodes"], p["node_rated_kw"] * 1000, *(p[name] for name in names), 365 * DAY)
-    return money.facility_energy_j(*known) / 3.6e12
+        return float(money.carbon_kg(p["facility_gwh"] * 1e6, p["g_per_kwh"] / 1000)) / 1000
+    hours = 365 * 24 * p["nodes"] * np.array([p["busy_frac"], 1 - p["busy_frac"]])
+    power_frac = [p["busy_power_frac"], p["idle_power_frac"]]
+    return float(money.facility_energy_wh(hours, p["node_rated_kw"] * 1000, power_frac, p["pue"]).sum()) / 1e9
 
 
 def cost(row: str, p: dict[str, Any]) -> float:

@@ -100,7 +100,7 @@ def test_shard_groups_keep_neighbours_together() -> None:
     assert groups == {"shard": Group(8, 8, 1), "replica": Group(8, 1, 8)}
     small = shard_groups(data, 4)
     assert small == {"shard": Group(4, 4, 2), "replica": Group(16, 2, 4)}
-    assert shard_groups(data, 0) == {"shard": data, "replica": Group(1, 1, 8)}
+    assert shard_groups(data, 0) == {"shard": data, "replica": Group(1, 1, 8, nodes_apart=8.0)}
 
 
 def test_arrays_are_answered_like_scalars() -> None:

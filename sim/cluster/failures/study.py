@@ -108,8 +108,8 @@ def inputs_of(reliability: Reliability) -> tuple[Input, ...]:
     """
     found = rate_set(reliability.rates) if reliability.rates else None
     section = with_rates(reliability)
-    rate = ", ".join(f"{each:g}" for each in section.node_failures_per_1000_node_days)
-    own = bool(reliability.node_failures_per_1000_node_days) or found is None
+    rate = str(section.node_failures_per_1000_node_days)
+    own = reliability.node_failures_per_1000_node_days is not None or found is None
     inputs = [
         Input(
             "failures per 1,000 node-days",

@@ -7,15 +7,18 @@ a difference between two options is never luck (common random numbers; Law 2015,
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, bounds
+from sim.spec.quantiles import Quantiles
+from sim.statistics.streams import Streams
+
+WORLDS_STREAM = "worlds"
+"""Branch of the streams in which every assumption has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,10 @@ class Draws:
             return np.array(np.broadcast_to(np.asarray(self.pinned.get(name, 0.0), float), self.count))
         once = self.count // self.blocks
         half = -(-once // 2)
-        normal = np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(half)
+        normal = Streams(self.seed).generator(WORLDS_STREAM, name).standard_normal(half)
         return np.tile(np.concatenate([normal, -normal])[:once], self.blocks)
 
-    def of(self, name: str, value: Interval) -> NDArray[np.float64]:
+    def of(self, name: str, value: Quantiles) -> NDArray[np.float64]:
         """The assumption in every world, shape (count,)."""
         return value.at(self.z(name))
 

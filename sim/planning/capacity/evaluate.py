@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cost.money import carbon_kg
 from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.fleets import Fleet, Refusal, cut_frac, fleet, peak_power_w, refusals
@@ -134,7 +135,8 @@ def evaluate(
         for state, amount in power_states_kwh(f, used, world).items():
             kwh[state] = kwh.get(state, np.zeros(draws.count)) + amount.sum(axis=1)
     embodied = _embodied_kg(fleets, flow, world, draws.count)
-    carbon = sum(kwh.values(), start=np.zeros(draws.count)) * world["carbon_kg_per_kwh"] + embodied
+    used_kwh = sum(kwh.values(), start=np.zeros(draws.count))
+    carbon = carbon_kg(used_kwh, world["carbon_kg_per_kwh"]) + embodied
     short, shortage, late = _missed(demand, flow, draws, reference)
     return Evaluation(candidate, (), fleets, flow, books, shortage, late, short, kwh, np.asarray(carbon), embodied,
                       peak_w)  # fmt: skip

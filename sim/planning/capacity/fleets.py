@@ -74,7 +74,8 @@ def fleet(
     )  # a broken rented node is not paid for
     up = np.minimum((1 - down) * (1 + spares / nodes), 1.0) * (1 - cut)  # spares stand in for broken nodes
     available = owned * up[:, None]
-    scheduled = available * world["scheduling_frac"][:, None]
+    by_use = part.contract in PAID_FOR_USE
+    scheduled = available * world["rented_scheduling_frac" if by_use else "scheduling_frac"][:, None]
     keeps = world["runtime_frac"] * (1 - world["spot_loss_frac"] if part.contract == "spot" else 1.0)
     return Fleet(
         part,

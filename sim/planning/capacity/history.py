@@ -17,8 +17,8 @@ from sim.importers.job_table import read_jobs
 from sim.planning.capacity import months
 from sim.spec.demand import Demand, Programme
 from sim.spec.faults import Fault, ScenarioError
-from sim.spec.interval import Interval
 from sim.spec.job import Job
+from sim.spec.quantiles import Quantiles
 from sim.spec.scenario import Scenario
 
 WEEK_S, WEEK_HOURS = 7 * 86400.0, 168.0
@@ -81,7 +81,7 @@ def by_week(jobs: Sequence[Job]) -> list[float]:
     return [float(hours) for hours in found]
 
 
-def monthly(weeks: Sequence[float]) -> tuple[Interval, Interval]:
+def monthly(weeks: Sequence[float]) -> tuple[Quantiles, Quantiles]:
     """Device-hours of a mean month with the doubt about it, and a month over that mean; from hours by week."""
     past = np.asarray(weeks, float)
     rng = np.random.default_rng(len(past))
@@ -92,4 +92,4 @@ def monthly(weeks: Sequence[float]) -> tuple[Interval, Interval]:
     level = np.quantile(four_weeks.mean(axis=1), [0.1, 0.5, 0.9]) * months.HOURS / WEEK_HOURS
     mean = max(float(past.mean()), 1e-12)
     one = np.quantile(four_weeks[:, 0], [0.1, 0.5, 0.9]) / mean
-    return Interval(*map(float, level)), Interval(*map(float, one))
+    return Quantiles(*map(float, level)), Quantiles(*map(float, one))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cost import money
 from sim.planning.capacity import months
 from sim.planning.capacity.draws import Draws
 from sim.planning.capacity.fleets import OWNED, Fleet
@@ -104,14 +105,17 @@ def power_states_kwh(fleet: Fleet, used: Array, world: Mapping[str, Array]) -> d
     paid = paid_hours(fleet, used)
     share = np.divide(used, fleet.running, out=np.zeros_like(used), where=fleet.running > 0)
     busy = fleet.scheduled * share
-    rated_kw = (fleet.part.system.node_power_w or 0.0) / 1e3 / fleet.part.system.gpus_per_node
+    rated_w = (fleet.part.system.node_power_w or 0.0) / fleet.part.system.gpus_per_node
     hours = {
         "compute": used,
         "stall": busy - used,
         "idle": np.maximum(paid * (1 - fleet.cut_frac)[:, None] - busy, 0.0),
     }
     pue = world["pue"][:, None]
-    return {s: h * rated_kw * world[f"power_{s}_frac"][:, None] * pue for s, h in hours.items()}
+    return {
+        state: money.facility_energy_wh(hours_, rated_w, world[f"power_{state}_frac"][:, None], pue) / 1e3
+        for state, hours_ in hours.items()
+    }
 
 
 def ledger(fleet: Fleet, used: Array, world: Mapping[str, Array], draws: Draws) -> Ledger:
@@ -172,27 +176,18 @@ def _hardware(fleet: Fleet, world: Mapping[str, Array], draws: Draws) -> dict[st
 _BESIDE = {"network": "network_frac", "storage": "storage_frac", "installation": "install_frac"}
 
 
-def worth_frac(age_months: Array, world: Mapping[str, Array]) -> Array:
-    """What a machine would sell for over its price, shape of ``age_months`` (draws, months).
-
-    It loses the same share each month (declining balance) until the residual at the end of its life, and keeps that:
-    used accelerators lose most at first (25-35 % of the price after 36 months on price pages; a straight line to 12 %
-    after 60 months would say 47 %).
-    """
-    share = np.clip(age_months / (12 * world["life_years"])[:, None], 0.0, 1.0)
-    return np.asarray(world["residual_frac"][:, None] ** share)
+def worth(age_months: Array, world: Mapping[str, Array]) -> Array:
+    """What a machine would sell for over its price, shape of ``age_months`` (draws, months); see
+    :func:`sim.cost.money.worth_frac`."""
+    age_frac = age_months / (12 * world["life_years"])[:, None]
+    return money.worth_frac(age_frac, world["residual_frac"][:, None])
 
 
 def lease_share(length: int, world: Mapping[str, Array]) -> Array:
-    """Monthly payment of a lease of ``length`` months over the price, shape (draws,).
-
-    The annuity that pays price less discounted residual value (Brealey, Myers and Allen, Principles of Corporate
-    Finance, chapter on leasing); the residual is what the machine then sells for.
-    """
-    monthly = np.maximum(world["lease_rate_frac_per_year"], 1e-9) / 12
-    residual = worth_frac(np.full((len(monthly), 1), float(length)), world)[:, 0]
-    discount = (1 + monthly) ** -float(length)
-    return np.asarray((1 - residual * discount) * monthly / (1 - discount))
+    """Monthly payment of a lease of ``length`` months over the price, shape (draws,): an annuity whose residual is what
+    the machine then sells for."""
+    residual = worth(np.full((len(world["life_years"]), 1), float(length)), world)[:, 0]
+    return money.annuity_frac(world["lease_rate_frac_per_year"] / 12, length, residual)
 
 
 def _lease(
@@ -224,10 +219,10 @@ def _buy(
     for line, amount in hardware.items():
         lines[line][rows, bought[rows]] += amount[rows]
     total = sum(hardware.values())
-    worth = np.asarray(total) - hardware["installation"]
+    resold = np.asarray(total) - hardware["installation"]
     month = np.arange(length + 1, dtype=float)
     age = month[None, :] - fleet.delivered[:, None]
-    value = worth[:, None] * worth_frac(age, world)  # as of each month's start
+    value = resold[:, None] * worth(age, world)  # as of each month's start
     gone = np.minimum(np.ceil(fleet.retired), length).astype(int)
     lines["resale"][rows, gone[rows] - 1] -= value[rows, gone[rows]]
     held = (month[None, :length] >= bought[:, None]) & (month[None, :length] < gone[:, None])

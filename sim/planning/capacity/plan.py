@@ -7,26 +7,21 @@ rate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from sim.planning.capacity.draws import Draws
-from sim.planning.capacity.evaluate import Evaluation, candidates, evaluate, over_budget, remembered
+from sim.planning.capacity.evaluate import Evaluation, candidates, over_budget, remembered
 from sim.planning.capacity.fluid import Rate
 from sim.planning.capacity.money import NoPriceError, price_of
-from sim.planning.capacity.needs import Need, needs
-from sim.planning.capacity.rates import reference_rates
-from sim.planning.capacity.regret import Choice, least_regret
-from sim.planning.capacity.simulate import Played, play_option
+from sim.planning.capacity.needs import Need
+from sim.planning.capacity.race import Course, rank, run_race
+from sim.planning.capacity.regret import Choice
+from sim.planning.capacity.simulate import Played
 from sim.spec.demand import Demand
-from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, Prices, general
 from sim.spec.supply import Supply
 
 DRAWS = 400
-PLAYED = 4
-"""Options that are also simulated: those of least regret in the closed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,8 @@ class Plan:
     """The ranking before any option was played job by job."""
     played: Mapping[str, Played]
     """What the simulation of the best few found, by name."""
+    replications: int
+    """Simulated months of each option that raced to the end."""
     general: Mapping[str, Assumption]
     register: tuple[Assumption, ...]
     rate: Rate
@@ -53,29 +50,28 @@ class Plan:
         """The option of least regret."""
         return self.evaluations[self.choice.chosen]
 
+    @property
+    def worlds(self) -> int:
+        """Worlds that the options were ranked in at last."""
+        return len(self.chosen.loss_usd)
+
     def tried(self, draws: Draws) -> tuple[Evaluation, ...]:
         """Every option that can be had in other worlds, in the order of ``evaluations``; with the shares that the
         simulation measured."""
-        wanted = needs(self.demand, draws)
-        reference = reference_rates(self.demand.programmes, self.rate)
-        return tuple(
-            evaluate(
-                e.candidate, self.demand, self.supply, wanted, self.world_for(e), draws, self.rate, reference
-            )
-            for e in self.evaluations
-        )
+        candidates = [e.candidate for e in self.evaluations]
+        return tuple(self._course(self.supply).tried(candidates, draws, self.played)[1])
+
+    def choice_in(self, draws: Draws) -> Evaluation:
+        """The chosen option in other worlds."""
+        return self._course(self.supply).tried([self.chosen.candidate], draws, self.played)[1][0]
 
     def again(self, found: Evaluation, supply: Supply) -> Evaluation:
         """One option under another supply (site, estate), in the same worlds."""
-        draws = Draws(len(found.loss_usd), self.seed)
-        reference = reference_rates(self.demand.programmes, self.rate)
-        world = self.world_for(found)
-        return evaluate(found.candidate, self.demand, supply, self.needs, world, draws, self.rate, reference)
+        draws = Draws(self.worlds, self.seed)
+        return self._course(supply).tried([found.candidate], draws, self.played)[1][0]
 
-    def world_for(self, found: Evaluation) -> Mapping[str, Assumption]:
-        """The general assumptions as they hold for one option."""
-        played = self.played.get(found.candidate.name)
-        return self.general if played is None else {**self.general, **measured(self.general, played)}
+    def _course(self, supply: Supply) -> Course:
+        return Course(self.demand, supply, self.general, self.rate)
 
 
 def make_plan(
@@ -87,53 +83,23 @@ def make_plan(
     count: int = DRAWS,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Choose among doing nothing and every option of ``supply`` in every size; ``tell`` hears what is being done."""
-    general_, rate = general(prices), remembered(rate)
+    """Choose among doing nothing and every option of ``supply`` in every size; ``tell`` hears what is being done.
+
+    ``count``: worlds at first; a close race is run in more.
+    """
+    course = Course(demand, supply, general(prices), remembered(rate))
     draws = Draws(count, seed)
-    tell("training rates of the systems")
-    wanted = needs(demand, draws)
-    reference = reference_rates(demand.programmes, rate)
-    tried = []
-    for candidate in candidates(supply):
-        tell(f"trying {candidate.name}")
-        found = evaluate(candidate, demand, supply, wanted, general_, draws, rate, reference)
-        tried.append(over_budget(found, supply))
+    tell("training rates of the systems, and every option in the closed form")
+    wanted, all_tried = course.tried(candidates(supply), draws, {})
+    tried = [over_budget(found, supply) for found in all_tried]
     possible = [e for e in tried if not e.refused]
     first = rank(possible, seed)
-    played: dict[str, Played] = {}
-    final = list(possible)
-    for number in first.order[:PLAYED]:
-        candidate = possible[number].candidate
-        tell(f"simulating {candidate.name}")
-        shown = play_option(possible[number], wanted, rate, seed)
-        if shown is None:
-            continue
-        played[candidate.name] = shown
-        world = general_ | measured(general_, shown)
-        final[number] = evaluate(candidate, demand, supply, wanted, world, draws, rate, reference)
+    end = run_race(course, wanted, possible, first, seed, tell)
     return Plan(
-        demand, supply, wanted, tuple(final), tuple(e for e in tried if e.refused), rank(final, seed), first, played,
-        general_, _register(general_, demand, supply, wanted), rate, seed,
+        demand, supply, end.needs, end.evaluations, tuple(e for e in tried if e.refused), end.choice, first,
+        end.played, end.replications, course.general, _register(course.general, demand, supply, wanted),
+        course.rate, seed,
     )  # fmt: skip
-
-
-def rank(possible: Sequence[Evaluation], seed: int) -> Choice:
-    """Order by regret."""
-    loss, penalty = np.stack([e.loss_usd for e in possible]), np.stack([e.penalty_usd for e in possible])
-    return least_regret(loss, penalty, seed)
-
-
-def measured(world: Mapping[str, Assumption], found: Played) -> dict[str, Assumption]:
-    """The two shares that the simulation measured, with the doubt the catalogue has about them."""
-    source = "simulated: the busiest month of the option, job by job"
-    changed = {}
-    for name in ("scheduling_frac", "runtime_frac"):
-        old = world[name]
-        factor = getattr(found, name) / old.value.mid
-        low, high = (min(value * factor, 1.0) for value in (old.value.low, old.value.high))
-        mid = min(max(getattr(found, name), low), high)
-        changed[name] = replace(old, value=Interval(low, mid, high), source=source, kind="simulated")
-    return changed
 
 
 def _register(

@@ -54,13 +54,14 @@ def plan_document(plan: Plan, tornado: Tornado, risks: Sequence[Risk]) -> dict[s
         "risks": [_risk(risk) for risk in risks],
         "register": [_assumption(item) for item in plan.register],
         "seed": plan.seed,
-        "worlds": len(chosen.loss_usd),
+        "worlds": plan.worlds,
+        "replications": plan.replications,
     }
 
 
 def _needed(plan: Plan) -> list[dict[str, Any]]:
     """Devices of each kind of node that would meet every need in time alone, there from the first month on."""
-    draws = Draws(len(plan.chosen.loss_usd), plan.seed)
+    draws = Draws(plan.worlds, plan.seed)
     shares = world_of(plan.general, draws)
     running = (1 - shares["node_down_frac"]) * shares["scheduling_frac"] * shares["runtime_frac"]
     parts = [part for option in plan.supply.options for part in option.parts]
@@ -82,7 +83,11 @@ def _played(name: str, found: Played) -> dict[str, Any]:
         "option": name,
         "scheduling_frac": found.scheduling_frac,
         "runtime_frac": found.runtime_frac,
+        "spot_loss_frac": found.spot_loss_frac,
         "busy_frac": found.busy_frac,
+        "rented_fill_frac": found.rented and found.rented.fill_frac,
+        "rented_mean_nodes": found.rented and found.rented.mean_nodes,
+        "rented_peak_nodes": found.rented and found.rented.peak_nodes,
         "waits": [
             {"programme": w.programme, "jobs": w.jobs, "p50_s": w.p50_s, "p95_s": w.p95_s}
             for w in found.waits
@@ -112,7 +117,8 @@ def _unit_cost(found: Evaluation) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _need(need: Any, start: str) -> dict[str, Any]:
-    total = need.work.sum(axis=1)
+    work = need.work * need.mean_frac
+    total = work.sum(axis=1)
     return {
         "programme": need.programme.name,
         "kind": need.programme.kind,
@@ -120,7 +126,7 @@ def _need(need: Any, start: str) -> dict[str, Any]:
         "wait_months": need.wait_months,
         "work": spread(total),
         "deadline": None if need.deadline is None else months.name(need.deadline, start),
-        "by_month": [spread(column) for column in need.work.T],
+        "by_month": [spread(column) for column in work.T],
         "implied": [_assumption(item) for item in need.implied],
     }
 
@@ -200,7 +206,7 @@ def unit_costs(plan: Plan) -> list[dict[str, Any]]:
         need = served.need
         done, asked = served.done.sum(axis=1), need.work.sum(axis=1)
         if need.unit == "served tokens":
-            per, count = "a million tokens served", done / 1e6
+            per, count = "a million tokens served", done * need.mean_frac / 1e6
         elif need.runs is not None:
             per = "a trial" if need.programme.kind == "search" else "a run"
             count = need.runs.sum(axis=1) * np.divide(done, asked, out=np.zeros_like(done), where=asked > 0)

@@ -13,15 +13,12 @@ from sim.spec.catalog import load_catalog
 from sim.spec.demand import Programme
 from sim.spec.hardware import System
 from sim.spec.profile import Fit
-from sim.spec.scenario import Cluster, Fabric, Pool, Scenario, Tier
+from sim.spec.scenario import Cluster, Pool, Scenario
 from sim.spec.workload import Training
 from sim.training.shorter import quick_step_s
 
 TOKENS_A_STEP = 4_194_304
 """Global batch where a programme says none (GPT-3's and Llama's are 3 to 16 M tokens)."""
-
-LEAF_NODES = 32
-"""Nodes under one group of leaf switches (a scalable unit of NVIDIA's DGX SuperPOD reference architecture)."""
 
 
 def trained_by(fits: Sequence[Fit]) -> Trained:
@@ -38,7 +35,7 @@ def trained_by(fits: Sequence[Fit]) -> Trained:
                 model=programme.model, global_batch=batch, sequence=sequence, precision=programme.precision
             )
             pool = Pool(system, load_catalog().accelerator(system.accelerator), nodes)
-            asked = Scenario(programme.name, cluster=Cluster((pool,), _fabric(system)), training=training)
+            asked = Scenario(programme.name, cluster=Cluster((pool,)), training=training)
             try:
                 found = best_plan(asked, fits)
             except NoPlanError:
@@ -47,15 +44,6 @@ def trained_by(fits: Sequence[Fit]) -> Trained:
         return 0.0
 
     return rate
-
-
-def _fabric(system: System) -> Fabric:
-    """Leaves of :data:`LEAF_NODES` nodes under an oversubscribed spine; one switch where there is full bisection."""
-    if (system.oversubscription or 1.0) <= 1.0:
-        return Fabric()
-    return Fabric(
-        tiers=(Tier("leaf", LEAF_NODES), Tier("spine", oversubscription=system.oversubscription or 1.0))
-    )
 
 
 def _gangs(nodes: int, size: int, batch: int) -> list[int]:

@@ -16,8 +16,8 @@ from sim.planning.capacity.draws import Draws
 from sim.planning.capacity.evaluate import Evaluation
 from sim.planning.capacity.plan import Plan
 from sim.planning.capacity.regret import mean_regret
-from sim.spec.interval import Z90
 from sim.spec.prices import Assumption
+from sim.spec.quantiles import Z90
 
 WORST = 2.326
 """Standard normal quantile of 0.99: nothing beyond one chance in a hundred is called a risk."""

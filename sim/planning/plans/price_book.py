@@ -114,9 +114,9 @@ def _messages_s(pricer: ListPricer, lot: list[Ask]) -> Any:
     if pricer.ideal:
         return np.zeros(len(lot))
     groups = [group or Group(1, 1) for _, group in lot]
-    ranks, inside, concurrent = (
+    ranks, inside, concurrent, apart = (
         np.array([getattr(group, name) for group in groups], dtype=float)
-        for name in ("ranks", "ranks_per_domain", "concurrent")
+        for name in ("ranks", "ranks_per_domain", "concurrent", "nodes_apart")
     )
     first = lot[0][0]
     name = first.collective if isinstance(first, Message) else ""
@@ -128,5 +128,6 @@ def _messages_s(pricer: ListPricer, lot: list[Ask]) -> Any:
         ranks,
         ranks_per_domain=inside,
         concurrent_groups=concurrent,
+        nodes_apart=apart,
     )
     return np.where(ranks > 1, found.seconds, 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.planning.capacity.history import with_histories
-from sim.planning.capacity.plan import make_plan
+from sim.planning.capacity.plan import Plan, make_plan
 from sim.planning.capacity.rates import rates
 from sim.planning.capacity.tables import decision
 from sim.planning.capacity.trained import trained_by
@@ -32,13 +32,26 @@ PLAN_FIGURES = (
 WORLDS = 200
 
 
-def plan_figures(scenario: Scenario, folder: Path) -> dict[str, Any]:
-    """The row of a scenario with demand and supply; ``does not fit`` where nothing but doing nothing can be had."""
+def chosen_plan(scenario: Scenario, folder: Path, worlds: int = WORLDS) -> Plan:
+    """The plan of a scenario with demand and supply.
+
+    Raises:
+        ValueError: it has none.
+    """
     known = with_histories(scenario, folder)
     if known.demand is None or known.supply is None:
         raise ValueError("the scenario has no [demand] and [supply]")
     rate = rates(trained_by(fits_for(known.profile)))
-    made = make_plan(known.demand, known.supply, known.prices, rate, known.seed, WORLDS)
+    return make_plan(known.demand, known.supply, known.prices, rate, known.seed, worlds)
+
+
+def plan_figures(scenario: Scenario, folder: Path) -> dict[str, Any]:
+    """The row of a scenario; ``does not fit`` where nothing but doing nothing can be had."""
+    return figures_of(chosen_plan(scenario, folder))
+
+
+def figures_of(made: Plan) -> dict[str, Any]:
+    """The row of a plan."""
     found, order = decision(made), made.choice.order
     first = made.evaluations[order[0]]
     nothing = len(made.evaluations) == 1 and bool(made.refused)

@@ -19,20 +19,21 @@ from sim.planning.capacity.what_if import tornado
 from sim.planning.capacity.why import why_not
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Demand, Programme
-from sim.spec.interval import Interval
 from sim.spec.prices import Assumption, Prices, general
+from sim.spec.quantiles import Quantiles
 from sim.spec.supply import Option, Part, Site, Supply
 
 CATALOG = load_catalog()
 H100, B200 = CATALOG.system("dgx-h100"), CATALOG.system("dgx-b200")
-CERTAIN = Prices(**{f: Interval.exactly(v) for f, v in {
+CERTAIN = Prices(**{f: Quantiles.exactly(v) for f, v in {
     "spot_frac": 0.5, "lease_rate_frac_per_year": 0.12, "network_frac": 0.1, "storage_frac": 0.05, "install_frac": 0.03,
     "spares_frac": 0.0, "support_frac_per_year": 0.05, "facility_usd_per_kw_month": 200.0, "energy_usd_per_kwh": 0.1,
     "pue": 1.2, "power_compute_frac": 0.75, "power_stall_frac": 0.5, "power_idle_frac": 0.2,
     "hosted_staff_frac": 0.25, "staff_usd_per_year": 200e3,
     "nodes_per_engineer": 100.0, "cost_of_capital_frac_per_year": 0.12, "life_years": 5.0,
     "residual_frac": 0.1, "carbon_kg_per_kwh": 0.4, "embodied_kg_per_node": 3000.0, "spot_loss_frac": 0.1,
-    "node_down_frac": 0.0, "scheduling_frac": 1.0, "runtime_frac": 1.0}.items()})  # fmt: skip
+    "node_down_frac": 0.0, "scheduling_frac": 1.0, "rented_scheduling_frac": 1.0,
+    "runtime_frac": 1.0}.items()})  # fmt: skip
 """A world without failures, idle gaps and doubt."""
 
 
@@ -43,7 +44,7 @@ def rate(programme, system, devices):
 
 
 def hours(amount, **more):
-    return Programme("work", "device-hours", device_hours=Interval.exactly(amount), **more)
+    return Programme("work", "device-hours", device_hours=Quantiles.exactly(amount), **more)
 
 
 def demand(*programmes, length=12, **more):
@@ -51,7 +52,7 @@ def demand(*programmes, length=12, **more):
 
 
 def buy(nodes, system=H100, name="buy", **more):
-    return Option(name, (Part(system, nodes, "buy", node_usd=Interval.exactly(300e3), **more),))
+    return Option(name, (Part(system, nodes, "buy", node_usd=Quantiles.exactly(300e3), **more),))
 
 
 def one(asked, option, prices=CERTAIN, count=2, **supply):
@@ -96,7 +97,7 @@ def test_without_doubt_and_failures_the_closed_form_comes_out():
 def test_rented_hours_are_paid_as_used_and_reserved_ones_always():
     asked = demand(hours(100.0))
     for contract, usd in (("rent", 2.0 * 100 * 12), ("reserve", 2.0 * 8 * months.HOURS * 12)):
-        part = Part(H100, 1, contract, price_usd_per_gpu_hour=Interval.exactly(2.0))
+        part = Part(H100, 1, contract, price_usd_per_gpu_hour=Quantiles.exactly(2.0))
         found = one(asked, Option("hours", (part,)))
         line = "rented hours" if contract == "rent" else "reserved hours"
         assert found.ledger.line_usd(line)[0] == pytest.approx(usd, abs=0.1)
@@ -105,7 +106,7 @@ def test_rented_hours_are_paid_as_used_and_reserved_ones_always():
 def test_a_lease_pays_back_its_price_with_interest():
     """The payments and the residual, discounted at the lease's own rate, are worth the price."""
     asked = demand(hours(1.0), length=24)
-    lease = Part(H100, 3, "lease", months=24, node_usd=Interval.exactly(300e3))
+    lease = Part(H100, 3, "lease", months=24, node_usd=Quantiles.exactly(300e3))
     monthly = one(asked, Option("lease", (lease,))).ledger.cents["lease"][0] / 100
     price = 3 * 300e3 * 1.15
     residual = price * 0.1 ** (24 / 60)
@@ -114,10 +115,10 @@ def test_a_lease_pays_back_its_price_with_interest():
 
 
 def test_a_training_run_ends_when_its_work_is_done_and_is_late_after_its_deadline():
-    tokens = Interval.exactly(16 * months.HOURS * 3.6e6 * 3.5)  # 3.5 months of two nodes
+    tokens = Quantiles.exactly(16 * months.HOURS * 3.6e6 * 3.5)  # 3.5 months of two nodes
     asked = demand(Programme("run", "model", deadline="2027-03",
                              model=CATALOG.model("llama-3-8b"), tokens=tokens),
-                   month_late_usd=Interval.exactly(1e6))  # fmt: skip
+                   month_late_usd=Quantiles.exactly(1e6))  # fmt: skip
     found = one(asked, buy(2))
     assert found.flow.served[0].finished[0] == pytest.approx(3.5)
     assert found.lateness_usd[0] == pytest.approx(0.5e6)
@@ -128,7 +129,7 @@ def test_a_training_run_ends_when_its_work_is_done_and_is_late_after_its_deadlin
 @given(st.floats(1, 1e5), st.floats(0.05, 5), st.integers(1, 24), st.integers(1, 4))
 def test_cents_add_up_and_cash_with_financing_is_the_cost(amount, delay, length, nodes):
     asked = demand(hours(amount), length=length)
-    found = one(asked, buy(nodes, delay_months=Interval(0.0, delay, 2 * delay)), Prices(), count=16)
+    found = one(asked, buy(nodes, delay_months=Quantiles(0.0, delay, 2 * delay)), Prices(), count=16)
     lines = sum(entry.sum(axis=1) for entry in found.ledger.cents.values())
     assert np.array_equal(lines, np.rint(found.cost_usd * 100).astype(np.int64))
     assert found.ledger.cash_usd.sum(axis=1) + found.ledger.line_usd("financing") == pytest.approx(
@@ -147,7 +148,7 @@ def test_more_demand_never_needs_fewer_devices(amount, factor, seed):
     shares = np.full(8, 0.8)
 
     def devices(scale):
-        asked = demand(replace(hours(1.0), device_hours=Interval(amount / 2, amount, amount * 3) * scale))
+        asked = demand(replace(hours(1.0), device_hours=Quantiles(amount / 2, amount, amount * 3) * scale))
         return needed_devices(needs(asked, Draws(8, seed)), H100, rate, shares, 64)
 
     assert (devices(factor) >= devices(1.0) - 1e-9).all()
@@ -164,15 +165,15 @@ def test_the_need_of_a_flat_demand_is_its_hours_over_the_running_hours():
 @given(st.floats(0.3, 0.999), st.integers(0, 5))
 def test_a_cheaper_identical_option_always_wins(discount, seed):
     asked = demand(hours(8 * months.HOURS))
-    dear = Option("dear", (Part(H100, 2, "buy", node_usd=Interval(2e5, 3e5, 4e5)),))
-    cheap = Option("cheap", (Part(H100, 2, "buy", node_usd=Interval(2e5, 3e5, 4e5) * discount),))
+    dear = Option("dear", (Part(H100, 2, "buy", node_usd=Quantiles(2e5, 3e5, 4e5)),))
+    cheap = Option("cheap", (Part(H100, 2, "buy", node_usd=Quantiles(2e5, 3e5, 4e5) * discount),))
     plan = make_plan(asked, Supply((dear, cheap)), None, rate, seed=seed, count=32)
     names = [plan.evaluations[i].candidate.name for i in plan.choice.order]
     assert names.index("cheap") < names.index("dear")
 
 
 def test_doing_nothing_costs_nothing_and_leaves_everything_undone():
-    asked = demand(hours(50.0), value_usd_per_gpu_hour=Interval.exactly(4.0))
+    asked = demand(hours(50.0), value_usd_per_gpu_hour=Quantiles.exactly(4.0))
     plan = make_plan(asked, Supply((buy(1),)), CERTAIN, rate, count=4)
     nothing = next(e for e in plan.evaluations if e.candidate.name == "do nothing")
     assert nothing.cost_usd == pytest.approx(0)
@@ -199,21 +200,21 @@ def test_a_power_cut_of_the_utility_takes_useful_hours():
 
 
 def test_people_words_become_numbers_that_are_shown():
-    asked = demand(Programme("us", "team", people=Interval.exactly(40)),
-                   Programme("bot", "chat", people=Interval.exactly(5000)),
+    asked = demand(Programme("us", "team", people=Quantiles.exactly(40)),
+                   Programme("bot", "chat", people=Quantiles.exactly(5000)),
                    Programme("llm", "model", model=CATALOG.model("llama-3-70b"), deadline="2027-03"))  # fmt: skip
     found = {need.programme.name: need for need in needs(asked, Draws(2))}
     assert [a.name for a in found["us"].implied] == ["us.device_hours"]
     assert [a.name for a in found["bot"].implied] == ["bot.tokens_per_s_per_user"]
     assert found["llm"].implied[0].value.mid == pytest.approx(20 * 70.55e9, rel=0.01)
     assert found["us"].work[0, 0] == pytest.approx(
-        40 * Interval(60.0, 200.0, 600.0).at(Draws(2).z("us.device_hours"))[0]
+        40 * Quantiles(60.0, 200.0, 600.0).at(Draws(2).z("us.device_hours"))[0]
     )
     assert found["llm"].deadline == 2
 
 
 def test_every_drawn_assumption_is_in_the_register_and_moves_the_answer_only_by_name():
-    asked = demand(hours(8 * months.HOURS, growth_frac_per_year=Interval(0.0, 0.2, 0.5)))
+    asked = demand(hours(8 * months.HOURS, growth_frac_per_year=Quantiles(0.0, 0.2, 0.5)))
     supply = Supply((buy(1), Option("rent", (Part(H100, 2, "rent"),))))
     plan = make_plan(asked, supply, None, rate, count=8)
     names = {a.name for a in plan.register}

@@ -13,8 +13,8 @@ from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.fleets import fleet
 from sim.planning.capacity.money import ledger, power_states_kwh
 from sim.spec.catalog import load_catalog
-from sim.spec.interval import Interval
 from sim.spec.prices import Prices, general, node_price
+from sim.spec.quantiles import Quantiles
 from sim.spec.supply import Part
 
 CATALOG, DRAWS = load_catalog(), Draws(4000)
@@ -54,7 +54,7 @@ def test_price_of_a_useful_hour():
     }
     one = Draws(1, median=True)
     part = Part(
-        CATALOG.system("dgx-h100"), 1, "reserve", months=1, price_usd_per_gpu_hour=Interval.exactly(3.0)
+        CATALOG.system("dgx-h100"), 1, "reserve", months=1, price_usd_per_gpu_hour=Quantiles.exactly(3.0)
     )
     had = fleet(part, 1, "2027-01", 1, world, one)
     paid = ledger(had, had.running, world, one).line_usd("reserved hours")
@@ -67,7 +67,7 @@ def test_deepseek_v3_training_cost():
     one = Draws(1, median=True)
     system = CATALOG.system("dgx-h100")
     nodes = 256
-    part = Part(system, nodes, "rent", price_usd_per_gpu_hour=Interval.exactly(2.0))
+    part = Part(system, nodes, "rent", price_usd_per_gpu_hour=Quantiles.exactly(2.0))
     length = 3
     had = fleet(part, 1, "2027-01", length, world, one)
     share = 2.788e6 / had.owned.sum()
@@ -94,8 +94,8 @@ def test_bloom_energy():
 def test_gpt3_energy():
     """GPT-3: 1,287 MWh (Patterson et al. 2021: 3.55 million V100 hours, 330 W a device with its share of the node),
     with the PUE of 1.10 that they give; the run's own hours, none idle."""
-    one = Interval.exactly(1.0)
-    found = energy_kwh("dgx-1v", 3.55e6, pue=Interval.exactly(1.10), scheduling_frac=one, runtime_frac=one)
+    one = Quantiles.exactly(1.0)
+    found = energy_kwh("dgx-1v", 3.55e6, pue=Quantiles.exactly(1.10), scheduling_frac=one, runtime_frac=one)
     assert np.median(found) == pytest.approx(1_287e3, rel=0.05)
 
 

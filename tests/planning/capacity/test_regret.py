@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim.planning.capacity.regret import least_regret, spend_regret
-from sim.spec.interval import Z90, Interval
+from sim.spec.quantiles import Z90, Quantiles
 
 
 def test_netflix_example_of_interval_planning():
@@ -15,7 +15,7 @@ def test_netflix_example_of_interval_planning():
     z95 = 1.6448536269514722
     wider = Z90 / z95
     low, mid, high = 6.3, 17.9, 72.2
-    needed = Interval(mid * (low / mid) ** wider, mid, mid * (high / mid) ** wider).at(
+    needed = Quantiles(mid * (low / mid) ** wider, mid, mid * (high / mid) ** wider).at(
         np.random.default_rng(1).standard_normal(100_000)
     )
     assert np.quantile(needed, [0.05, 0.5, 0.95]) == pytest.approx([low, mid, high], rel=0.02)

@@ -12,25 +12,26 @@ from sim.planning.capacity.draws import Draws, world_of
 from sim.planning.capacity.evaluate import Candidate, evaluate
 from sim.planning.capacity.fleets import cut_frac, fleet, refusals
 from sim.planning.capacity.history import by_week, monthly
-from sim.planning.capacity.money import ledger, worth_frac
+from sim.planning.capacity.money import ledger, worth
 from sim.planning.capacity.needs import needs
 from sim.planning.capacity.plan import make_plan
 from sim.planning.capacity.rates import reference_rates
-from sim.planning.capacity.simulate import play_option
+from sim.planning.capacity.simulate import mean_of, play_option
 from sim.planning.capacity.trained import trained_by
 from sim.planning.capacity.what_if import risks, tornado
 from sim.planning.capacity.why import first_if_cheaper_usd, near_misses
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Demand, Programme
-from sim.spec.interval import Interval
 from sim.spec.job import Job
 from sim.spec.prices import Prices, general
 from sim.spec.profiles import fits_for
+from sim.spec.quantiles import Quantiles
 from sim.spec.supply import Option, Part, Site, Supply
+from sim.statistics.streams import Streams
 
 CATALOG = load_catalog()
 H100, B200 = CATALOG.system("dgx-h100"), CATALOG.system("dgx-b200")
-SURE = Interval.exactly
+SURE = Quantiles.exactly
 MEDIAN = Draws(1, median=True)
 
 
@@ -81,7 +82,7 @@ def test_a_lease_pays_for_its_spares_and_its_installation():
 
 def test_machines_lose_value_like_used_ones():
     known = world(residual_frac=0.12, life_years=5.0)
-    value = worth_frac(np.array([[0.0, 36.0, 60.0, 90.0]]), known)[0]
+    value = worth(np.array([[0.0, 36.0, 60.0, 90.0]]), known)[0]
     assert value[0] == 1
     assert 0.25 < value[1] < 0.35  # price pages: 25-35 % after 36 months
     assert value[2] == pytest.approx(0.12)
@@ -96,7 +97,7 @@ def test_capital_charges_discount_to_what_was_paid():
     install = cents["installation"][0, 0]
     resale = -cents["resale"][0, -1]
     known = world(cost_of_capital_frac_per_year=0.12)
-    value = paid * worth_frac(np.arange(25.0)[None, :], known)[0]
+    value = paid * worth(np.arange(25.0)[None, :], known)[0]
     loss = -np.diff(value) + cents["financing"][0] - np.where(np.arange(24) == 0, install * 0.01, 0)
     discount = 1.01 ** -np.arange(1.0, 25.0)
     assert (loss * discount).sum() == pytest.approx(paid - resale * discount[-1], rel=1e-6)
@@ -111,7 +112,8 @@ def test_written_off_is_not_switched_off():
 
 def test_hosted_nodes_need_fewer_people_and_broken_rented_ones_are_not_paid_for():
     asked = demand(hours(8 * months.HOURS))
-    rented = one(asked, Part(H100, 9, "rent"), hosted_staff_frac=0.25, scheduling_frac=1.0, runtime_frac=1.0)
+    rented = one(asked, Part(H100, 9, "rent"), hosted_staff_frac=0.25, rented_scheduling_frac=1.0,
+                 runtime_frac=1.0)  # fmt: skip
     own = one(asked, Part(H100, 1, "buy"), scheduling_frac=1.0, runtime_frac=1.0)
     assert rented.ledger.line_usd("people")[0] == pytest.approx(
         0.25 * own.ledger.line_usd("people")[0], rel=1e-3
@@ -202,7 +204,7 @@ def test_the_scheduling_rule_of_an_option_is_what_is_simulated():
         draws = Draws(16)
         found = evaluate(Candidate(option, 1), asked, Supply((option,)), needs(asked, draws), general(), draws, rate,
                          reference_rates(asked.programmes, rate))  # fmt: skip
-        played = play_option(found, needs(asked, draws), rate, 0)
+        played = play_option(found, needs(asked, draws), rate, Streams(0))
         waits[policy] = next(w.p50_s for w in played.waits if w.programme == "people")
     assert waits["easy"] < waits["fifo"]
 
@@ -232,9 +234,9 @@ def test_a_steady_history_is_demand_without_doubt():
 
 
 def two_options(gap, seed=0):
-    asked = demand(hours(8 * months.HOURS), value_usd_per_gpu_hour=Interval(4.0, 6.0, 9.0))
+    asked = demand(hours(8 * months.HOURS), value_usd_per_gpu_hour=Quantiles(4.0, 6.0, 9.0))
     options = tuple(
-        Option(name, (Part(H100, 2, "buy", node_usd=Interval(2.5e5, 3e5, 3.6e5) * factor),))
+        Option(name, (Part(H100, 2, "buy", node_usd=Quantiles(2.5e5, 3e5, 3.6e5) * factor),))
         for name, factor in (("cheap", 1.0), ("dear", gap))
     )
     return make_plan(asked, Supply(options, site=Site(racks=10)), None, rate, seed=seed, count=64)
@@ -260,7 +262,7 @@ def test_a_tornado_is_what_one_world_at_a_time_would_say():
 
 
 def test_the_choice_turns_at_the_trigger_of_a_risk():
-    asked = demand(hours(5 * months.HOURS), value_usd_per_gpu_hour=Interval(2.0, 4.0, 9.0), length=24)
+    asked = demand(hours(5 * months.HOURS), value_usd_per_gpu_hour=Quantiles(2.0, 4.0, 9.0), length=24)
     supply = Supply((Option("buy", (Part(H100, 1, "buy"),)), Option("rent", (Part(H100, 3, "rent"),))))
     plan = make_plan(asked, supply, None, rate, count=64)
     found = risks(plan, tornado(plan).swings)
@@ -278,6 +280,19 @@ def test_over_twenty_seeds_the_choice_stays_or_is_called_close(seeds):
     assert names == {"cheap"} or all(plan.choice.too_close for plan in plans)
 
 
+def test_a_close_race_is_run_in_more_worlds_and_a_clear_one_is_not():
+    clear = two_options(1.5)
+    late = Quantiles(0.0, 2.0, 6.0)  # of each its own
+    twins = tuple(Option(name, (Part(H100, 2, "buy", delay_months=late),)) for name in ("one", "two"))
+    close = make_plan(clear.demand, Supply(twins), None, rate, count=64)
+    assert close.choice.too_close
+    assert (clear.worlds, clear.replications) == (64, 3)
+    assert (close.worlds, close.replications) == (64 * 4, 12)
+    # the first worlds stay what they were: more of them can only sharpen the answer
+    few, many = needs(close.demand, Draws(64, 3))[0].work, needs(close.demand, Draws(256, 3))[0].work
+    assert many[:32] == pytest.approx(few[:32])
+
+
 def test_a_rule_of_priorities_lets_the_urgent_programme_pass():
     asked = demand(hours(5000, name="scans", priority=10.0), hours(5000, name="tests"))
     waits = {}
@@ -286,6 +301,7 @@ def test_a_rule_of_priorities_lets_the_urgent_programme_pass():
         wanted = needs(asked, Draws(16))
         found = evaluate(Candidate(option, 1), asked, Supply((option,)), wanted, general(), Draws(16), rate,
                          reference_rates(asked.programmes, rate))  # fmt: skip
-        waits[policy] = {w.programme: w.p95_s for w in play_option(found, wanted, rate, 0).waits}
+        played = mean_of([play_option(found, wanted, rate, Streams(seed)) for seed in range(6)])
+        waits[policy] = {w.programme: w.p95_s for w in played.waits}
     assert waits["priority"]["scans"] < waits["fifo"]["scans"]
     assert waits["priority"]["scans"] < waits["priority"]["tests"]

@@ -1,7 +1,7 @@
 """A number nobody knows exactly: one in ten below ``low``, one in two below ``mid``, nine in ten below ``high``.
 
-Like a weather forecast it is a range with a middle. A value known exactly is an interval of no width, so what uses
-intervals never asks which of the two it has.
+Like a weather forecast it is a range with a middle. A value known exactly is a range of no width, so what uses it
+never asks which of the two it has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Z90 = 1.2815515655446004
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Quantiles:
     """P10, P50 and P90 of a quantity.
 
     Raises:
@@ -32,7 +32,7 @@ class Interval:
             raise ValueError(f"expected low <= mid <= high, all finite, not {self}")
 
     @classmethod
-    def exactly(cls, value: float) -> Interval:
+    def exactly(cls, value: float) -> Quantiles:
         """A value without doubt."""
         return cls(value, value, value)
 
@@ -58,9 +58,9 @@ class Interval:
         value = self.mid + np.where(share < 0, share * (self.mid - self.low), share * (self.high - self.mid))
         return np.maximum(value, 0.0) if self.low >= 0 else value
 
-    def __mul__(self, factor: float) -> Interval:
+    def __mul__(self, factor: float) -> Quantiles:
         """The same doubt about a multiple (``factor`` is not negative)."""
-        return Interval(self.low * factor, self.mid * factor, self.high * factor)
+        return Quantiles(self.low * factor, self.mid * factor, self.high * factor)
 
     def __str__(self) -> str:
         """``12 (8 - 20)``, or ``12`` where it has no width."""
