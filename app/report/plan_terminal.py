@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.report.console import screen
+from app.report.console import plain_table, screen
 from app.report.plan_words import (
     PLAYED_HEAD,
     cut_words,
@@ -56,9 +56,8 @@ def print_plan(document: dict[str, Any], console: Console | None = None) -> None
 
 
 def _options(document: dict[str, Any]) -> Table:
-    table = Table(
-        "option", "cost", "short and late, priced", "regret", "why not", title="Options", title_justify="left"
-    )
+    columns = ("option", "cost", "short and late, priced", "regret index", "why not")
+    table = plain_table(*columns, text=columns[-1:], title="Options")
     for row in document["options"]:
         cells = (
             row["name"],
@@ -73,7 +72,7 @@ def _options(document: dict[str, Any]) -> Table:
 
 
 def _waterfall(document: dict[str, Any]) -> Table:
-    table = Table("step", "device-hours", title="From bought to useful", title_justify="left")
+    table = plain_table("step", "device-hours", title="From bought to useful")
     if document["waterfall"][0]["device_hours"]["p50"]:
         for row in document["waterfall"]:
             table.add_row(row["step"], spread_count(row["device_hours"]))
@@ -81,7 +80,7 @@ def _waterfall(document: dict[str, Any]) -> Table:
 
 
 def _milestones(document: dict[str, Any]) -> Table:
-    table = Table("option", "programme", "deadline", "in time", title="Milestones", title_justify="left")
+    table = plain_table("option", "programme", "deadline", "in time", text=("programme",), title="Milestones")
     for row in document["milestones"]:
         table.add_row(row["option"], row["programme"], row["deadline"], f"{row['in_time']:.0%}")
     return table
@@ -89,7 +88,7 @@ def _milestones(document: dict[str, Any]) -> Table:
 
 def _waits(document: dict[str, Any]) -> Table:
     head = ("option", "programme", "median wait", "95 % wait")
-    table = Table(*head, title="How long jobs wait in the busiest month", title_justify="left")
+    table = plain_table(*head, text=("programme",), title="How long jobs wait in the busiest month")
     for row in document["simulated"]:
         for number, wait in enumerate(row["waits"]):
             waits = (units.format_seconds(wait["p50_s"]), units.format_seconds(wait["p95_s"]))
@@ -98,23 +97,21 @@ def _waits(document: dict[str, Any]) -> Table:
 
 
 def _played(document: dict[str, Any]) -> Table:
-    table = Table(*PLAYED_HEAD, title="Busiest month, job by job", title_justify="left")
+    table = plain_table(*PLAYED_HEAD, title="Busiest month, job by job")
     for row in played_rows(document):
         table.add_row(*row)
     return table
 
 
 def _unit_costs(document: dict[str, Any]) -> Table:
-    table = Table("programme", "for", "USD", title="What one of each costs", title_justify="left")
+    table = plain_table("programme", "for", "USD", text=("for",), title="What one of each costs")
     for row in document["unit_costs"]:
         table.add_row(row["programme"], row["per"], spread_usd(row["usd"]))
     return table
 
 
 def _tornado(document: dict[str, Any]) -> Table:
-    table = Table(
-        "assumption", "at its P10", "at its P90", title="What moves the answer", title_justify="left"
-    )
+    table = plain_table("assumption", "at its P10", "at its P90", title="What moves the answer")
     for row in document["tornado"][:8]:
         table.add_row(row["name"], usd(row["low_usd"]), usd(row["high_usd"]))
     return table
