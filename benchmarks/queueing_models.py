@@ -26,6 +26,7 @@ from sim.cluster.run import simulate
 from sim.cluster.sharing import EqualTurns
 from sim.results.cluster_log import ClusterLog, account
 from sim.spec.job import Job
+from sim.spec.quantiles import Quantiles
 from sim.spec.reliability import Cause, Delay, Reliability, Spares
 from sim.statistics.streams import Streams
 
@@ -214,7 +215,8 @@ def repairs(p: dict[str, Any], seed: Iterable[int], batches: int) -> Floats:
     """Mean number of machines away in each of ``batches`` stretches of a run, the first tenth left out."""
     machines, mean_s = int(p["machines"]), 1 / p["repair_rate"]
     section = Reliability(
-        (p["failure_rate"] * 86400 * 1000,), causes=(Cause("node", repair=Delay(mean_s, "exponential")),)
+        Quantiles.exactly(p["failure_rate"] * 86400 * 1000),
+        causes=(Cause("node", repair=Delay(mean_s, "exponential")),),
     )
     failing = outages(section, machines, Streams(0, tuple(map(str, seed))))
     log = simulate(

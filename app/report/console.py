@@ -14,9 +14,10 @@ PIPED_COLUMNS = 120
 
 
 def screen(columns: int = PIPED_COLUMNS) -> Console:
-    """Standard output; ``columns`` wide where it is not a terminal and COLUMNS is not set."""
-    own = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if own else columns)
+    """Standard output; where it is not a terminal ``columns`` wide, or as wide as COLUMNS says if that is more."""
+    said = os.environ.get("COLUMNS", "")
+    wide = max(columns, int(said) if said.isdigit() else 0)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else wide)
 
 
 def plain_table(*columns: str, text: Collection[str] = (), title: str = "") -> Table:
