@@ -14,7 +14,8 @@ from benchmarks import cluster
 from sim.results.timeline import account
 from sim.training.closed_form import Plans, holds, step_s
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:

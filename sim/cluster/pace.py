@@ -8,28 +8,9 @@ because checkpoints count in them.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from sim.cluster.recovery import Recovery
-from sim.cluster.state import JobState
-
-
-class Piece(NamedTuple):
-    """A part of a stretch at one speed, until the next piece begins."""
-
-    begin_s: float
-    """Useful seconds of the stretch when it begins."""
-    done: float
-    """Work done by then, as seconds on the devices asked for."""
-    rate: float
-    """Work a second from then on."""
-    links_s: float = 0.0
-    """Of the useful seconds until then, those that shared links cost."""
-    devices_s: float = 0.0
-    """Those that neighbours on the same devices cost."""
-    links_frac: float = 0.0
-    """Share of each useful second from then on that links cost."""
-    devices_frac: float = 0.0
+from sim.cluster.state import JobState, Piece
 
 
 def _piece_at(state: JobState, useful_s: float) -> Piece | None:

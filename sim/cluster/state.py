@@ -8,13 +8,29 @@ since when. Policies read cards and never write on them; only the engine does.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from sim.results.cluster_log import Placed
+from sim.spec.job import Job
 
-if TYPE_CHECKING:
-    from sim.cluster.pace import Piece
-    from sim.spec.job import Job
+
+class Piece(NamedTuple):
+    """A part of a stretch at one speed, until the next piece begins."""
+
+    begin_s: float
+    """Useful seconds of the stretch when it begins."""
+    done: float
+    """Work done by then, as seconds on the devices asked for."""
+    rate: float
+    """Work a second from then on."""
+    links_s: float = 0.0
+    """Of the useful seconds until then, those that shared links cost."""
+    devices_s: float = 0.0
+    """Those that neighbours on the same devices cost."""
+    links_frac: float = 0.0
+    """Share of each useful second from then on that links cost."""
+    devices_frac: float = 0.0
+
 
 NOWHERE = Placed(-1, (), ())
 """The place of a job that holds nothing."""

@@ -18,7 +18,7 @@ from sim.training.data_parallel import Exchange, exchange
 from sim.training.layers import Network, dealt_layers
 from sim.training.overheads import Overheads
 from sim.training.pricing import Group, Pricer
-from sim.training.program import ChunkCost, StepCost
+from sim.training.program_parts import ChunkCost, StepCost
 from sim.training.roofline import roof
 from sim.training.update import host_copies_bytes_per_s, optimizer_s
 from sim.training.weights import held_parameters

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from sim.training.program_parts import COMPUTE, TENSOR, WEIGHTS, ChunkCost, Program
 from sim.training.schedules import FORWARD, Pass
-
-if TYPE_CHECKING:
-    from sim.training.program import ChunkCost, Program
-
-COMPUTE, TENSOR, WEIGHTS = "compute", "tensor", "weights"
 
 
 @dataclass(slots=True)

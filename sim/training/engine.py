@@ -13,7 +13,7 @@ import simpy
 
 from sim.results.timeline import Task, Timeline
 from sim.training.contention import Board, Contention
-from sim.training.program import Program
+from sim.training.program_parts import Program
 
 
 def play(program: Program) -> Timeline:

@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sim.training.cut_pass import Gathers
-
-if TYPE_CHECKING:
-    from sim.training.program import Options, Program, StepCost
-
-COMPUTE, GRADIENTS = "compute", "gradients"
+from sim.training.program_parts import COMPUTE, GRADIENTS, Options, Program, StepCost
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from sim.spec.profile import Fit
 from sim.spec.scenario import Cluster
 from sim.spec.workload import Loader, Training
 from sim.training.node_rates import NodeRates, node_rates
-from sim.training.program import Options, StepCost
+from sim.training.program_parts import Options, StepCost
 
 Floats = NDArray[np.float64]
 UNMEASURED = NodeRates()

@@ -21,7 +21,7 @@ from sim.training.memory import most_layers
 from sim.training.overheads import Overheads, mlp_kind, overheads
 from sim.training.placement import groups
 from sim.training.pricing import Pricer, Prices
-from sim.training.program import StepCost
+from sim.training.program_parts import StepCost
 from sim.training.system_links import system_links
 from sim.training.uneven import pool_split, split_layers
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from sim.results.timeline import Skipped, Task, Timeline, walk
 from sim.training.engine import play
-from sim.training.program import COMPUTE, Options, StepCost, build_together
+from sim.training.program import build_together
+from sim.training.program_parts import COMPUTE, Options, StepCost
 
 SETTLED = 2
 """Rounds after which the two that are compared begin: by then most pipelines of unlike stages run steadily."""

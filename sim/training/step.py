@@ -28,7 +28,8 @@ from sim.training.memory import memory_use
 from sim.training.mixed import Share, dealt, in_step, places, shares
 from sim.training.node_rates import NodeRates, as_measured, node_rates, used
 from sim.training.pricing import Group, Prices
-from sim.training.program import Options, StepCost, build_together
+from sim.training.program import build_together
+from sim.training.program_parts import Options, StepCost
 from sim.training.rounds import play_rounds
 from sim.training.run_phases import run_result
 from sim.training.stragglers import straggler_wait_s

@@ -11,7 +11,7 @@ from sim.spec.workload import Training
 from sim.training.copy_cost import Place, copy_cost
 from sim.training.layers import network
 from sim.training.memory import memory_use
-from sim.training.program import ChunkCost, StepCost
+from sim.training.program_parts import ChunkCost, StepCost
 
 STATE = (
     "weights",

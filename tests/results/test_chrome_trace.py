@@ -13,7 +13,8 @@ from app.cli import app
 from sim.results.chrome_trace import chrome_trace
 from sim.results.timeline import Timeline
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 SCENARIO = Path(__file__).resolve().parents[2] / "scenarios" / "llama-3.1-8b-64-h100.toml"
 

@@ -12,7 +12,8 @@ from sim.results.timeline import Task, account
 from sim.spec.loader import loads
 from sim.training.contention import MESSAGES, NETWORK, Contention
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, Program, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, Program, StepCost
 
 
 def times(contention: Contention, *tasks: Task) -> list[tuple[float, float]]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sim.results.timeline import account
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 from sim.training.schedules import (
     BACKWARD,
     FORWARD,

@@ -13,7 +13,8 @@ import sim
 from sim.results.timeline import account, account_ranks
 from sim.spec.loader import loads
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 from sim.training.stragglers import expected_maximum, straggler_wait_s
 
 

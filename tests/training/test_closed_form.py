@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sim.training.closed_form import Plans, holds, passes_s, step_s
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 
 def engine_s(plan: Plans, schedule: str, tensor_frac: float = 0.0) -> float:

@@ -29,7 +29,8 @@ from sim.training.data_parallel import (
 )
 from sim.training.engine import play
 from sim.training.pricing import Group
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 ETHERNET = """
 name = "copies on 10 Gbit/s Ethernet"

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.training.engine import play, play_events
-from sim.training.program import ChunkCost, Options, StepCost, build_together
+from sim.training.program import build_together
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 SECONDS = st.floats(0, 3, allow_subnormal=False)
 

@@ -15,7 +15,8 @@ from sim.results.step_tables import step_document
 from sim.spec.faults import ScenarioError
 from sim.spec.loader import loads
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build, build_together
+from sim.training.program import build, build_together
+from sim.training.program_parts import ChunkCost, Options, StepCost
 from sim.training.uneven import pool_split
 
 FAST, SLOW = "2 GFLOP/s", "1 GFLOP/s"

@@ -13,7 +13,8 @@ from sim.results.timeline import account
 from sim.spec.faults import ScenarioError
 from sim.spec.loader import loads
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build
+from sim.training.program import build
+from sim.training.program_parts import ChunkCost, Options, StepCost
 
 JOB = """
 name = "small"

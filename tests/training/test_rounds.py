@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sim.results.timeline import Timeline, account_ranks
 from sim.training.engine import play
-from sim.training.program import ChunkCost, Options, StepCost, build_together
+from sim.training.program import build_together
+from sim.training.program_parts import ChunkCost, Options, StepCost
 from sim.training.rounds import LONG, PLAYED, play_rounds
 
 SECONDS = st.floats(0.1, 3.0)
