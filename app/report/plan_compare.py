@@ -13,18 +13,6 @@ from app.report.plan_figures import BLUE, GREY, MILLION, ORANGE
 from app.report.plan_words import confidence_words, spread_count, spread_usd, usd
 from sim.spec.quantiles import Quantiles
 
-WORDS = {
-    "option": "the choice",
-    "confidence_frac": "confidence",
-    "cost_usd": "cost",
-    "cost_low_usd": "cost, P10",
-    "cost_high_usd": "cost, P90",
-    "short_and_late_usd": "short and late, priced",
-    "usd_per_useful_hour": "a useful device-hour",
-    "regret": "regret",
-    "runner_up": "runner-up",
-    "too_close": "too close to call",
-}
 PAIRED = "Differences are taken world by world: both choices meet the same demand, prices and failures."
 UNPAIRED = "The scenarios have different seeds, so their worlds are not the same: the intervals are wider than need be."
 

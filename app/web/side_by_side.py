@@ -10,11 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from app.report import cluster_compare, figures
+from app.report import cluster_compare, figures, plan_compare
 from app.report.compare import comparison_report, difference_words
 from app.report.compare import rows as step_rows
-from app.report.plan_compare import WORDS
-from app.report.plan_words import usd
 from app.web import shell
 from app.web.state import plain
 
@@ -110,35 +108,33 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def plans(document: dict[str, Any], names: Sequence[str]) -> None:
-    """Capacity plans: the choice of each, inputs, figures."""
-    known = {row["figure"]: row["values"] for row in document["figures"]}
-    for place, (name, outcome) in enumerate(zip(names, document["outcomes"], strict=True)):
+    """Capacity plans: the choice of each, cost and shortage, inputs, answers with differences world by world."""
+    told = zip(names, document["outcomes"], plan_compare.choice_words(document), strict=True)
+    for name, outcome, words in told:
         if outcome["outcome"] == "does not fit":
-            st.error(f"{name}: nothing can be had: {plain(outcome['reason'])}")
-            continue
-        low, high = (usd(known[figure][place]) for figure in ("cost_low_usd", "cost_high_usd"))
-        cost = f"{usd(known['cost_usd'][place])} (P10 to P90: {low} to {high})"
-        st.markdown(f"**{name}**: {plain(known['option'][place])}, {plain(cost)}.")
+            st.error(f"{name}: {plain(words)}")
+        else:
+            st.markdown(f"**{name}**: {plain(words)}")
+    known = {row["name"]: row["values"] for row in document["answers"]}
+    costs = [
+        {"scenario": name, "cost, USD": cost["p50"], "short and late, USD": late["p50"]}
+        for name, cost, late in zip(names, known["cost_usd"], known["penalty_usd"], strict=True)
+    ]
+    shell.chart(
+        plan_compare.costs(document), costs, "costs",
+        alt="Cost of each scenario's choice, and what is short and late, a bar each",
+    )  # fmt: skip
     inputs(document, names)
-    st.markdown("**Figures**")
+    st.markdown("**Over the plan** (P50, P10 to P90; differences on average with 95 % intervals)")
     table = []
-    for row in document["figures"]:
-        cells = {"figure": WORDS.get(row["figure"], row["figure"])}
-        for name, value, change in zip(names, row["values"], row["change_frac"], strict=True):
-            moved = f" ({change:+.1%})" if change and "usd" in row["figure"] else ""
-            cells[name] = _written(row["figure"], value) + moved
+    for row in plan_compare.rows(document):
+        cells = {"answer": row["words"], names[0]: row["values"][0]}
+        for name, value, moved in zip(names[1:], row["values"][1:], row["differences"][1:], strict=True):
+            cells |= {name: value, f"{name} - {names[0]}": moved}
         table.append(cells)
     st.dataframe(table, hide_index=True)
-    st.caption("The same drawn worlds for all where the seeds are the same.")
-
-
-def _written(figure: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if "usd" in figure:
-        return usd(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.0%}" if figure.endswith("_frac") else f"{value:.3g}"
-    return str(value)
+    st.caption(plan_compare.PAIRED if document["paired"] else plan_compare.UNPAIRED)
+    st.download_button(
+        "Download report", lambda: plan_compare.plan_comparison_report(document), "comparison.html", "text/html",
+        on_click="ignore", key="download_report",
+    )  # fmt: skip

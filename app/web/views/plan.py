@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.report import plan_figures, plan_html, plan_markdown
 from app.report.plan_words import (
+    confidence_words,
     decision_words,
     risk_words,
     simulated_words,
@@ -24,7 +25,7 @@ from app.web.state import Case, plain
 def show(document: dict, case: Case) -> None:
     """The decision, its cost and its risk; the rest one click away."""
     decision = document["decision"]
-    sure = "too close to call" if decision["too_close"] else f"{decision['confidence']:.0%}"
+    sure = "too close to call" if decision["too_close"] else confidence_words(decision["confidence"])
     shell.metrics(
         [
             ("Choice", plain(decision["option"]), "", "The least regretted option over the drawn worlds."),
