@@ -90,7 +90,7 @@ def _network_cost(
         ]
         agreed = agreed.plus(_exchange(experts, layers, apart, among, passes_s, still))
     if any(experts):
-        shared = _optimizer(experts, layers, apart, places, plan.expert_replicas(data))
+        shared = _optimizer(experts, layers, apart, places, plan.expert_replicas(data), experts=True)
         update = [a + b for a, b in zip(update, shared, strict=True)]
     return StepCost(
         chunks,
@@ -216,11 +216,13 @@ def _optimizer(
     training: Training,
     places: Sequence[Place],
     data: int,
+    *,
+    experts: bool = False,
 ) -> list[float]:
     seconds = []
     for own, counts, place in zip(held, layers, places, strict=True):
         share = place.pricer.stated_frac or place.extra.optimizer_bandwidth_frac
-        seconds += optimizer_s([own], [sum(counts)], training, place.pricer, share, data)
+        seconds += optimizer_s([own], [sum(counts)], training, place.pricer, share, data, experts=experts)
     return seconds
 
 

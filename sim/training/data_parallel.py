@@ -184,9 +184,11 @@ def _reduce_s(
     values: float, shard: int, pieces: int, training: Training, pricer: Pricer, compute_s: float
 ) -> float:
     plan = training.plan
+    if values == 0:
+        return 0.0
     if plan.parameter_server is not None:
         return _server_s(values, training, pricer, compute_s)
-    if pricer.groups["data"].ranks == 1 or pricer.ideal or values == 0:
+    if pricer.groups["data"].ranks == 1 or pricer.ideal:
         return 0.0
     method = plan.compression.method
     if method == "none":
@@ -322,7 +324,8 @@ def state_bytes(parameters: float, layers: int, training: Training, data: int) -
     }
     if training.autocast:  # the fp32 copy is the weight; its cast lies beside it until backward is done
         split = shard if plan.zero_stage >= 3 else 1
-        parts["optimizer state"] -= MASTER_BYTES * parameters / split
+        if plan.parameter_server is None:
+            parts["optimizer state"] -= MASTER_BYTES * parameters / split
         parts["cast weights"] = parts["weights"]
         parts["weights"] = MASTER_BYTES * parameters / split
     if plan.zero_stage >= 3 and shard > 1:

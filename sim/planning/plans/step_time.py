@@ -236,5 +236,7 @@ class _Cut:
         seconds = optimizer_s([self.held.dense], [self.layers], job, self.pricer, share, self.copies)[0]
         if self.held.experts:
             apart = job.plan.expert_replicas(self.copies)
-            seconds += optimizer_s([self.held.experts], [self.layers], job, self.pricer, share, apart)[0]
+            seconds += optimizer_s(
+                [self.held.experts], [self.layers], job, self.pricer, share, apart, experts=True
+            )[0]
         return seconds
