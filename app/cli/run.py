@@ -63,6 +63,8 @@ def run(
     if resolved.jobs is not None:
         _cluster(resolved, scenario, json, report, trace, jobs, log)
     elif resolved.training is not None:
+        if log is not None:
+            refuse("--log: the event log is that of a cluster ([jobs]); a step has --trace")
         _step(resolved, json, report, trace, suggestions)
     else:
         refuse(f"{scenario}: has neither [training] nor [jobs]; rackcast plan answers [demand]")

@@ -150,9 +150,14 @@ def _shape_faults(training: Training, model: Model, where: str) -> Iterator[Faul
         if training.plan.model_ranks > 1 or training.plan.sequence_parallel:
             wanted = "a conformer is not cut: tensor = pipeline = context = 1, no sequence_parallel"
             yield Fault(where, "training.plan", training.plan.model_ranks, wanted)
-        if training.source_tokens < 2:
+        if training.source_tokens < 2 or training.sequence < 2:
             wanted = "expected the tokens of a sample (40 ms of sound each), 2 or more"
             yield Fault(where, "training.sequence", training.sequence, wanted)
+        if not training.target_tokens:
+            wanted = (
+                "expected the word pieces of a sample's text: the transducer scores each with every token"
+            )
+            yield Fault(where, "training.target_sequence", training.target_sequence, wanted)
         if training.plan.expert > 1:
             yield Fault(where, "training.plan.expert", training.plan.expert, "expected 1: it has no experts")
         return

@@ -21,7 +21,7 @@ INLINE: Mapping[str, Mapping[str, Any]] = {
         "vendor": "",
         "generation": "unknown",
         "year": 0,
-        "sm_count": 1.0,
+        "sm_count": 100.0,
         "scale_up_fabric": "pcie",
         "scale_up_domain_size": 1,
         "host_link_bytes_per_s": 16e9,
@@ -47,7 +47,11 @@ INLINE: Mapping[str, Mapping[str, Any]] = {
         "params_kind": "derived",
     },
 }
-"""What a table written out in a scenario may leave unsaid, and then is marked ``assumed``."""
+"""What a table written out in a scenario may leave unsaid, and then is marked ``assumed``.
+
+The cores of a device set how many thread blocks run at once: 100 is between a V100's 80 and a B200's 148, and between
+them kernels of training sizes hardly differ; with too few of them no small device could keep its memory busy.
+"""
 
 
 def catalogue_entry(kind: str, value: Any) -> Any:
@@ -66,8 +70,18 @@ def catalogue_entry(kind: str, value: Any) -> Any:
         changes = {key: item for key, item in value.items() if key != "base"}
         return _spread(lookup, value["base"], changes)
     if isinstance(value, Mapping):
-        return {**INLINE[kind], **value}
+        return _written_out(kind, value)
     raise ValueError(f"expected the name of a catalogue {kind} or a table")
+
+
+def _written_out(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole entry with what it leaves unsaid; links with a rate of their own are no PCIe, but as NVLink."""
+    entry = {**INLINE[kind], **value}
+    if kind == "accelerator" and "scale_up_bytes_per_s" in value:
+        entry["scale_up_fabric"] = value.get("scale_up_fabric", "nvlink")
+    if "assumed" in entry and "assumed" not in value:
+        entry["assumed"] = [name for name in entry["assumed"] if name not in value]
+    return entry
 
 
 def own_accelerator(pool: Any) -> Any:

@@ -294,6 +294,13 @@ def _fault(item: Any, where: str) -> Fault:
         return Fault(
             where, path, value, unknown_key(str(item["loc"][-1]), siblings(item["loc"]), str(item["loc"][0]))
         )
-    text = str(item.get("ctx", {}).get("error", "")) if kind == "value_error" else item["msg"]
+    words = {
+        "model_type": "expected a table",
+        "dict_type": "expected a table",
+        "list_type": "expected a list",
+    }
+    text = (
+        str(item.get("ctx", {}).get("error", "")) if kind == "value_error" else words.get(kind, item["msg"])
+    )
     text = text.removeprefix(repr(value)).lstrip(" :;")  # the fault shows the value itself
     return Fault(where, path, value, text.replace("Input should be", "expected").replace("Input", "input"))

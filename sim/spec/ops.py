@@ -133,10 +133,12 @@ class Block:
     expert_parameters: float = 0.0
     """Trained weights of routed experts on this device: held by the ranks of one expert group once together."""
     frozen_parameters: float = 0.0
-    """Weights without gradient and optimizer state (LoRA)."""
+    """Weights without gradient and optimizer state (LoRA), those of routed experts apart."""
     table_bytes: float = 0.0
     """Embedding rows on this device with their state, updated in place where touched: no dense gradient."""
     activation_bytes: float = 0.0
     """All that backward needs of one micro-batch: held while the block is recomputed."""
     kept_bytes: float = 0.0
     """What stays between forward and backward of a micro-batch under the plan's recomputation."""
+    frozen_expert_parameters: float = 0.0
+    """Weights of routed experts without gradient and optimizer state."""

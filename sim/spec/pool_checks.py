@@ -105,6 +105,9 @@ def _copy_faults(cluster: Cluster, training: Training, where: str) -> Iterator[F
         text = "serves workers of one pool: expected none, or one pool"
         yield Fault(where, "training.plan.parameter_server", plan.parameter_server.servers, text)
     if not shares:
+        if plan.schedule == "dualpipe":
+            text = "needs even numbers of micro-batches in every pool: expected training.shares that say so, or 1f1b"
+            yield Fault(where, "training.plan.schedule", plan.schedule, text)
         return
     if len(shares) != len(cluster.pools):
         text = f"expected one number for each of the {len(cluster.pools)} pools"
@@ -117,4 +120,7 @@ def _copy_faults(cluster: Cluster, training: Training, where: str) -> Iterator[F
         each = max(pool.devices // plan.model_ranks, 1) * plan.micro_batch
         if share % each:
             text = f"expected a multiple of the copies in {pool.name} x micro_batch ({each:,})"
+            yield Fault(where, "training.shares", share, text)
+        elif plan.schedule == "dualpipe" and (share // each % 2 or share // each < 2 * plan.pipeline):
+            text = f"DualPipe needs an even number of micro-batches a copy, at least 2 x pipeline x {each:,} samples"
             yield Fault(where, "training.shares", share, text)

@@ -175,7 +175,7 @@ class Training:
         """Tokens of a sample in the second stack."""
         if isinstance(self.model, Model) and self.model.kind == "speech":
             return self.target_sequence or self.model.max_positions
-        return self.target_sequence or self.sequence
+        return self.target_sequence or self.source_tokens
 
     @property
     def scored_tokens(self) -> int:

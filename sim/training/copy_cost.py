@@ -79,16 +79,18 @@ def _network_cost(
         chunks, layers = _mirrored(chunks), _mirrored(layers)
         dense, experts = _mirrored(dense), _mirrored(experts)
     passes_s = count * max(sum(map(pass_s, costs)) for costs in chunks)
-    agreed = _exchange(dense, layers, training, places, passes_s)
+    agreed = _exchange(dense, layers, training, places, passes_s, [one.frozen for one in held])
     update = _optimizer(dense, layers, training, places, data)
-    if any(experts):
+    still = [one.frozen_experts for one in held]
+    if any(experts) or any(still):
         apart = replace(training, plan=replace(plan, shard_ranks=0))
         among = [
             replace(place, pricer=replace(place.pricer, groups=_among_experts(place.pricer)))
             for place in places
         ]
-        agreed = agreed.plus(_exchange(experts, layers, apart, among, passes_s))
-        shared = _optimizer(experts, layers, apart, places, plan.expert_replicas(data))
+        agreed = agreed.plus(_exchange(experts, layers, apart, among, passes_s, still))
+    if any(experts):
+        shared = _optimizer(experts, layers, apart, places, plan.expert_replicas(data), experts=True)
         update = [a + b for a, b in zip(update, shared, strict=True)]
     return StepCost(
         chunks,
@@ -184,11 +186,12 @@ def _exchange(
     training: Training,
     places: Sequence[Place],
     compute_s: float,
+    frozen: Sequence[float],
 ) -> Exchange:
     """The exchange of every rank at the prices of its own pool."""
     ranks = [
-        exchange([own], [counts], training, place.pricer, compute_s)
-        for own, counts, place in zip(held, layers, places, strict=True)
+        exchange([own], [counts], training, place.pricer, compute_s, [still])
+        for own, still, counts, place in zip(held, frozen, layers, places, strict=True)
     ]
     return Exchange(
         [times for rank in ranks for times in rank.reduce_s],
@@ -213,11 +216,13 @@ def _optimizer(
     training: Training,
     places: Sequence[Place],
     data: int,
+    *,
+    experts: bool = False,
 ) -> list[float]:
     seconds = []
     for own, counts, place in zip(held, layers, places, strict=True):
         share = place.pricer.stated_frac or place.extra.optimizer_bandwidth_frac
-        seconds += optimizer_s([own], [sum(counts)], training, place.pricer, share, data)
+        seconds += optimizer_s([own], [sum(counts)], training, place.pricer, share, data, experts=experts)
     return seconds
 
 

@@ -144,13 +144,15 @@ def exchange(
     training: Training,
     pricer: Pricer,
     compute_s: float = 0.0,
+    frozen: Sequence[float] = (),
 ) -> Exchange:
     """Price the exchange of one step.
 
     Args:
-        held: parameters of a device, by pipeline rank.
+        held: trained parameters of a device, by pipeline rank.
         layers: layers by rank and chunk.
         compute_s: forward and backward of one step (asynchronous servers work meanwhile).
+        frozen: parameters without gradient, by pipeline rank: gathered with the others under ZeRO 3.
     """
     plan = training.plan
     groups = dict(pricer.groups)
@@ -158,7 +160,7 @@ def exchange(
     pricer = replace(pricer, groups=groups)
     shard, ahead = groups["shard"].ranks, gathers_once(plan)
     reduce_s, parameters_s, weights_s = [], [], []
-    for parameters, counts in zip(held, layers, strict=True):
+    for parameters, still, counts in zip(held, frozen or [0.0] * len(held), layers, strict=True):
         shares = [parameters * count / sum(counts) for count in counts]
         reduce_s.append(
             [
@@ -166,7 +168,11 @@ def exchange(
                 for values, count in zip(shares, counts, strict=True)
             ]
         )
-        gathers = [Message("all_gather", WEIGHT_BYTES * values, "shard", "weights") for values in shares]
+        sent = [
+            values + (still * count / sum(counts) if plan.zero_stage == 3 else 0.0)
+            for values, count in zip(shares, counts, strict=True)
+        ]
+        gathers = [Message("all_gather", WEIGHT_BYTES * values, "shard", "weights") for values in sent]
         whole = Message("all_gather", WEIGHT_BYTES * parameters, "shard", "weights")
         parameters_s.append(pricer.seconds([whole]) if plan.zero_stage in (1, 2) and not ahead else 0.0)
         if plan.zero_stage == 3 or ahead:
@@ -178,6 +184,8 @@ def _reduce_s(
     values: float, shard: int, pieces: int, training: Training, pricer: Pricer, compute_s: float
 ) -> float:
     plan = training.plan
+    if values == 0:
+        return 0.0
     if plan.parameter_server is not None:
         return _server_s(values, training, pricer, compute_s)
     if pricer.groups["data"].ranks == 1 or pricer.ideal:
@@ -316,7 +324,8 @@ def state_bytes(parameters: float, layers: int, training: Training, data: int) -
     }
     if training.autocast:  # the fp32 copy is the weight; its cast lies beside it until backward is done
         split = shard if plan.zero_stage >= 3 else 1
-        parts["optimizer state"] -= MASTER_BYTES * parameters / split
+        if plan.parameter_server is None:
+            parts["optimizer state"] -= MASTER_BYTES * parameters / split
         parts["cast weights"] = parts["weights"]
         parts["weights"] = MASTER_BYTES * parameters / split
     if plan.zero_stage >= 3 and shard > 1:

@@ -271,6 +271,11 @@ def _plan_changes(training: Training) -> Iterator[tuple[str, Change]]:
             yield from differing("exchange", context_exchange=exchange)
     if plan.offload_optimizer:
         yield from differing("offload", offload_optimizer=False)
+    if plan.expert > 1:
+        for ranks in (plan.expert // 2, plan.expert // 4, plan.expert * 2):
+            yield from differing("experts", expert=max(ranks, 1))
+        yield from differing("dispatch", dispatch_once=True)
+        yield from differing("beside", overlap_experts=True)
 
 
 def _pipeline_changes(plan: Plan, layers: int, differing: Any) -> Iterator[tuple[str, Change]]:

@@ -112,5 +112,11 @@ def state_parts(held: Held, layers: int, training: Training, data: int) -> dict[
         more = state_bytes(held.experts, layers, apart, plan.expert_replicas(data))
         parts = {name: parts.get(name, 0.0) + more.get(name, 0.0) for name in parts | more}
     shard = (plan.shard_ranks or data) if plan.zero_stage >= 3 else 1
-    parts["weights"] += WEIGHT_BYTES * held.frozen / shard
+    apart_shard = plan.expert_replicas(data) if plan.zero_stage >= 3 else 1
+    for frozen, ranks in ((held.frozen, shard), (held.frozen_experts, apart_shard)):
+        parts["weights"] += WEIGHT_BYTES * frozen / ranks
+        if ranks > 1 and frozen:  # two layers gathered at a time, as of trained weights; nothing is reduced
+            parts["unsharded layers"] = parts.get("unsharded layers", 0.0) + 2 * WEIGHT_BYTES * frozen / max(
+                layers, 1
+            )
     return parts

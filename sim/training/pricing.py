@@ -21,6 +21,7 @@ from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.kernels.sustained import SUSTAINED_ENGINES
 from sim.cost.links import Links
+from sim.spec.copies import WIDER
 from sim.spec.device import Device
 from sim.spec.ops import Attention, Conv, Gemm, Kernel, Lookup, Message, Op
 from sim.spec.profile import Fit, find
@@ -102,7 +103,7 @@ class Pricer:
             )
             return self._sustained(product)
         if isinstance(op, Attention):
-            dtype = "bf16" if self.dtype in ("fp8", "fp4") else self.dtype
+            dtype = self._attention_format()
             found = attention(
                 self.fits,
                 self.device,
@@ -139,6 +140,12 @@ class Pricer:
             return self._lookup(op)
         engine = self.engines.get("memory_bound", "")
         return memory_bound(self.fits, self.device, op.op, op.rows, op.cols, op.dtype, engine)
+
+    def _attention_format(self) -> str:
+        """Attention under fp8 or fp4 products stays in 16 bit, or in what wider format the device has."""
+        if self.dtype not in ("fp8", "fp4"):
+            return self.dtype
+        return next((name for name in WIDER if name in self.device.flop_per_s), self.dtype)
 
     def _sustained(self, found: Estimate) -> Estimate:
         """Seconds at the clock of a long run, where the table was timed at that of a burst."""

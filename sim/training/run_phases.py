@@ -22,6 +22,7 @@ from sim.cost.security import (
 )
 from sim.cost.storage import write_s
 from sim.results.step import RunResult
+from sim.spec.copies import computes_in
 from sim.spec.model import Model
 from sim.spec.parameter_count import NotCountable, weights
 from sim.spec.profile import Fit
@@ -227,7 +228,8 @@ def protection_s(
         extra = watermark_trigger_s(step_s, wanted.watermark_samples, training.global_batch)
         parts["watermark: trigger samples"] = float(extra)
     if wanted.watermark_weights > 0:
-        rate, bits = device.peak(training.precision), wanted.watermark_bits
+        rate = device.peak(computes_in(cluster.pools[0], training.precision) or training.precision)
+        bits = wanted.watermark_bits
         marked = watermark_regulariser_s(wanted.watermark_weights, bits, device.memory_bytes_per_s, rate)
         parts["watermark: marked weights"] = float(marked)
     return parts

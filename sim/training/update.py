@@ -18,6 +18,7 @@ from sim.cost.parameters import complete
 from sim.spec.model import Model
 from sim.spec.ops import Gemm
 from sim.spec.workload import Training
+from sim.training.data_parallel import SIDE
 from sim.training.node_rates import node_rates
 from sim.training.pricing import Pricer
 
@@ -29,6 +30,8 @@ def optimizer_s(
     pricer: Pricer,
     bandwidth_frac: float,
     data: int,
+    *,
+    experts: bool = False,
 ) -> list[float]:
     """Seconds of the update, by pipeline rank.
 
@@ -37,6 +40,7 @@ def optimizer_s(
         layers: layers of each rank.
         bandwidth_frac: share of memory bandwidth that a fused update reaches.
         data: data-parallel copies.
+        experts: the parameters are those of routed experts.
     """
     plan, rule = training.plan, RULES[training.optimizer]
     if plan.parameter_server is not None:  # the servers update, at the pace of what comes in
@@ -49,10 +53,16 @@ def optimizer_s(
         return [float(offloaded_update_s(n / shard, rule, link, memory)) for n in held]
     share = 1.0 if pricer.ideal else bandwidth_frac
     seconds = [float(update_s(n / shard, rule, device.memory_bytes_per_s, share)) for n in held]
-    if rule.orthogonalised and isinstance(training.model, Model):
-        one = pricer.seconds(orthogonalise_layer(training.model)) / (plan.tensor * shard)
-        seconds = [total + one * count for total, count in zip(seconds, layers, strict=True)]
-    return seconds
+    model = training.model
+    if not rule.orthogonalised or not isinstance(model, Model):
+        return seconds
+    if model.hidden and not experts:
+        one = pricer.seconds(orthogonalise_layer(model)) / (plan.tensor * shard)
+        return [total + one * count for total, count in zip(seconds, layers, strict=True)]
+    # as many matrices as the parameters make: an expert's, or squares where the model's shape is not known
+    sides = (model.hidden, model.moe_ffn_hidden) if experts and model.hidden else (int(SIDE), int(SIDE))
+    one = pricer.seconds(orthogonalise(*sides)) / (sides[0] * sides[1] * shard)
+    return [total + one * n for total, n in zip(seconds, held, strict=True)]
 
 
 def host_copies_bytes_per_s(pricer: Pricer) -> tuple[float, float]:
@@ -67,15 +77,14 @@ def host_copies_bytes_per_s(pricer: Pricer) -> tuple[float, float]:
 
 
 def orthogonalise_layer(model: Model) -> list[Gemm]:
-    """Muon's products for the matrices of one dense layer, each whole on one of the ranks that share the layer.
-
-    X X^T, its square and their product with X, five times (see :func:`sim.cost.optimizer.muon_flop`).
-    """
+    """Muon's products for the dense matrices of one layer, each whole on one of the ranks that share the layer."""
     h, query, value = model.hidden, model.heads * model.head_dim, model.kv_heads * model.head_dim
     shapes = [(h, query), (h, value), (h, value), (query, h)]
     shapes += [(h, model.ffn_hidden)] * (3 if model.gated_ffn else 2)
-    ops = []
-    for rows, columns in shapes:
-        a, b = min(rows, columns), max(rows, columns)
-        ops += [Gemm(a, a, b), Gemm(a, a, a), Gemm(a, b, a)] * NEWTON_SCHULZ_ITERATIONS
-    return ops
+    return [op for rows, columns in shapes if rows and columns for op in orthogonalise(rows, columns)]
+
+
+def orthogonalise(rows: int, columns: int) -> list[Gemm]:
+    """X X^T, its square and their product with X, five times (see :func:`sim.cost.optimizer.muon_flop`)."""
+    a, b = min(rows, columns), max(rows, columns)
+    return [Gemm(a, a, b), Gemm(a, a, a), Gemm(a, b, a)] * NEWTON_SCHULZ_ITERATIONS

@@ -17,7 +17,9 @@ class Held:
     experts: float
     """Trained weights of routed experts: the same on every rank of the data group over the expert degree."""
     frozen: float
-    """Without gradient and optimizer state."""
+    """Without gradient and optimizer state, the same on every data-parallel rank."""
+    frozen_experts: float
+    """The same of routed experts."""
 
     @property
     def trained(self) -> float:
@@ -27,7 +29,7 @@ class Held:
     @property
     def total(self) -> float:
         """All parameters on the device."""
-        return self.trained + self.frozen
+        return self.trained + self.frozen + self.frozen_experts
 
 
 def held_parameters(blocks: Iterable[Block]) -> Held:
@@ -37,4 +39,5 @@ def held_parameters(blocks: Iterable[Block]) -> Held:
         sum(block.parameters for block in every),
         sum(block.expert_parameters for block in every),
         sum(block.frozen_parameters for block in every),
+        sum(block.frozen_expert_parameters for block in every),
     )

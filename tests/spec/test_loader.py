@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sim.cost.kernels.memory_bound import memory_bound
 from sim.spec.faults import ScenarioError
 from sim.spec.loader import MAX_FILE_BYTES, load, loads
+from sim.spec.profiles import fits_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
@@ -92,6 +94,35 @@ def test_all_faults_are_told_at_once_with_key_value_expectation_and_nearest_name
 def test_a_key_in_the_wrong_table_is_told_where_it_belongs(small: str, override: str, message: str) -> None:
     (told,) = faults_of(small, (override,))
     assert message in told
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training=1", "training = 1: expected a table"),
+        ("cluster.pools=3", "cluster.pools = 3: expected a list"),
+        ("training.plan.compression=fp16", "training.plan.compression = 'fp16': expected a table"),
+    ],
+)
+def test_a_value_in_place_of_a_table_or_a_list(small: str, override: str, message: str) -> None:
+    with pytest.raises(ScenarioError) as error:
+        loads(small, "small.toml", [override])
+    assert message in str(error.value)
+
+
+def test_a_device_written_out_keeps_its_memory_busy_and_its_links_are_its_own(small: str) -> None:
+    rates = 'flop_per_s = { fp16 = "800 TFLOP/s" }, memory_bytes = "96 GB", memory_bytes_per_s = "4 TB/s"'
+    plain = loads(small, overrides=[f"cluster.pools.0.accelerator={{ {rates} }}"])
+    linked = loads(
+        small, overrides=[f'cluster.pools.0.accelerator={{ {rates}, scale_up_bytes_per_s = "450 GB/s" }}']
+    )
+    bare, own = plain.cluster.pools[0].accelerator, linked.cluster.pools[0].accelerator
+    assert bare.scale_up_fabric == "pcie"
+    assert own.scale_up_fabric == "nvlink"
+    assert "scale_up_fabric" in own.assumed
+    # a pass over 1 GB: within twice the bound, not the hundred times that a device of one core would take
+    estimate = memory_bound(fits_for("shipped"), bare.device(), "rms_norm", 65536, 4096, "fp16")
+    assert 0.5 < estimate.seconds / estimate.lower_bound_s < 2
 
 
 def test_faults_between_sections_are_told_too(small: str) -> None:

@@ -224,3 +224,27 @@ def test_two_short_steps_tell_a_long_one(schedule: str, virtual: int, rounds: in
 
 def test_the_same_scenario_is_explained_in_the_same_words(small: str) -> None:
     assert explain(run(small), FITS) == explain(run(small), FITS)
+
+
+def test_experts_spread_over_nodes_are_told_to_stay_together() -> None:
+    """32 expert ranks cross four nodes with every token; eight stay inside one: the suggestion says so and holds."""
+    text = """
+    name = "experts"
+    [[cluster.pools]]
+    system = "dgx-h100"
+    nodes = 8
+    [training]
+    model = "deepseek-v2-lite"
+    sequence = 4096
+    global_batch = 128
+    [training.plan]
+    expert = 32
+    zero_stage = 1
+    recompute = "full"
+    """
+    result = sim.run(loads(text))
+    told = explain(result, fits_for("shipped"))["suggestions"]
+    row = next(row for row in told if "training.plan.expert=" in row["set"])
+    assert row["gain_frac"] > 0.05
+    again = sim.run(loads(text, overrides=[row["set"].removeprefix("--set ")]))
+    assert again.step_s == pytest.approx(row["step_time_s"], rel=1e-6)

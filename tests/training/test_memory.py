@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sim.spec.catalog import load_catalog
 from sim.spec.loader import loads
-from sim.spec.parallelism import Plan
+from sim.spec.parallelism import ParameterServer, Plan
 from sim.spec.parameter_count import weights
 from sim.spec.workload import Training
 from sim.training.layers import layers_by_rank, network, transformer_layer
@@ -88,3 +88,34 @@ def test_less_memory_with_more_sharding(small: str) -> None:
     jobs = [replace(training, plan=replace(training.plan, zero_stage=stage)) for stage in (0, 1)]
     totals = [memory_use(network(one.model, one), one, 8, 2, 80e9)[0].total_bytes for one in jobs]  # type: ignore[arg-type]
     assert totals[1] < totals[0]
+
+
+@pytest.mark.parametrize("key", ["llama-3-70b", "mixtral-8x7b"])
+def test_frozen_weights_are_shared_out_and_gathered_as_trained_ones(key: str) -> None:
+    """ZeRO 3 over 8 ranks holds an eighth of all 16-bit weights, and two whole layers at a time (FSDP's limit)."""
+    model = load_catalog().model(key)
+    one = Training(model=model, global_batch=8, sequence=128, lora_rank=16, plan=Plan(zero_stage=3))
+    parts = memory_use(network(model, one), one, 1, 8, 80e9)[0].parts_bytes
+    every = weights(model).total
+    assert parts["weights"] == pytest.approx(2 * every / 8, rel=0.02)
+    assert parts["unsharded layers"] == pytest.approx(2 * 2 * every / model.layers, rel=0.05)
+
+
+def test_experts_that_are_spread_are_not_shared_out_again() -> None:
+    """With expert parallel 8 over 8 ranks each expert lies once: ZeRO 3 has nothing to share out of it."""
+    model = load_catalog().model("mixtral-8x7b")
+    jobs = [
+        Training(model=model, global_batch=8, sequence=128, lora_rank=rank, plan=Plan(zero_stage=3, expert=8))
+        for rank in (0, 1)
+    ]
+    held = [memory_use(network(model, one), one, 1, 8, 80e9)[0].parts_bytes["weights"] for one in jobs]
+    assert held[1] == pytest.approx(held[0], rel=0.01)
+
+
+def test_servers_keep_the_state_of_fp32_weights_too() -> None:
+    model = load_catalog().model("gpt2")
+    served = Plan(parameter_server=ParameterServer())
+    one = Training(model=model, global_batch=8, sequence=128, precision="bf16", autocast=True, plan=served)
+    parts = memory_use(network(model, one), one, 1, 8, 80e9)[0].parts_bytes
+    assert parts["optimizer state"] == 0.0
+    assert parts["weights"] == 2 * parts["cast weights"]

@@ -223,6 +223,7 @@ def test_no_deal_of_micro_batches_is_faster(pools: list[tuple[int, float, float]
         ('pipeline = 4\nstages = ["a", "a", "a", "h"]', "", "3 of 4 stages are here"),
         ('pipeline = 2\nstages = ["a", "a"]', "", "leaves the pool h idle"),
         ('pipeline = 2\nschedule = "dualpipe"\nstages = ["a", "h"]', "", "DualPipe"),
+        ('pipeline = 2\nschedule = "dualpipe"', "", "training.shares"),
         ('pipeline = 2\nstages = ["a", "h"]\nlayers_per_stage = [1, 2]', "", "adds up to 3"),
         ("pipeline = 2\nlayers_per_stage = [24]", "", "one number for each of the 2"),
         ("", "shares = [30, 3]", "adds up to 33"),

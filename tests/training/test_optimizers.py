@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sim
 from sim.cost.optimizer import GRADIENT_BYTES, RULES, WEIGHT_BYTES, muon_flop, offloaded_update_s, update_s
+from sim.results.step_tables import step_document
+from sim.spec.catalog import load_catalog
+from sim.spec.loader import loads
 from sim.spec.workload import OPTIMIZERS
 
 
@@ -84,3 +88,38 @@ def test_time_grows_with_parameters_and_broadcasts(name: str, parameters: float)
     one, two = (float(update_s(n * parameters, RULES[name], 2e12, 0.85)) for n in (1, 2))
     assert two == pytest.approx(2 * one)
     np.testing.assert_allclose(update_s([parameters, 2 * parameters], RULES[name], 2e12, 0.85), [one, two])
+
+
+def test_muon_works_on_every_expert_a_rank_holds() -> None:
+    """At the bound: two layers more are two times the three matrices of the one expert that lies on each of 8 ranks."""
+    text = """
+    name = "muon"
+    profile = "ideal"
+    [[cluster.pools]]
+    system = "dgx-h100"
+    nodes = 1
+    [training]
+    model = "mixtral-8x7b"
+    sequence = 128
+    global_batch = 8
+    optimizer = "muon"
+    [training.plan]
+    expert = 8
+    """
+    model = load_catalog().model("mixtral-8x7b")
+    times = []
+    for count in (1, 3):
+        told = step_document(sim.run(loads(text, overrides=[f"training.model.layers={count}"])))
+        times.append(next(part["seconds"] for part in told["parts"] if part["cause"] == "optimizer"))
+    matrices = 3 * float(muon_flop(model.hidden, model.moe_ffn_hidden)) / 989.4e12
+    assert times[1] - times[0] > 2 * 0.99 * matrices
+
+
+@pytest.mark.parametrize("key", ["resnet-50", "dlrm-dcnv2"])
+def test_muon_on_a_model_without_a_width_is_finite(key: str) -> None:
+    text = 'name="m"\n[[cluster.pools]]\nsystem="dgx-h100"\nnodes=1\n[training]\noptimizer="muon"\nglobal_batch=64\n'
+    step_s = [
+        sim.run(loads(f'{text}model="{key}"', overrides=[f"training.optimizer={o}"])).step_s
+        for o in ("sgd", "muon")
+    ]
+    assert step_s[0] < step_s[1] < 100 * step_s[0]

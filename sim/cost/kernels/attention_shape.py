@@ -94,7 +94,7 @@ def shape_of(
 
     Raises:
         ValueError: unknown phase, sizes below 1, more key-value heads than heads, or more queries than keys
-            (all faults are listed).
+            under a causal mask (all faults are listed).
     """
     faults = [] if phase in PHASES else [f"phase {phase!r} is not one of {', '.join(PHASES)}"]
     queries = q_len if q_len is not None else (1.0 if phase == "decode" else seq_len)
@@ -111,8 +111,8 @@ def shape_of(
         faults.append(f"window must be 0 (none) or more, found {np.min(win):g}")
     if np.any(sizes[2] > sizes[1]):
         faults.append("kv_heads must not exceed heads")
-    if np.any(sizes[5] > sizes[6]):
-        faults.append("q_len must not exceed seq_len")
+    if np.any((sizes[5] > sizes[6]) & ca):
+        faults.append("q_len must not exceed seq_len under a causal mask")
     if faults:
         raise ValueError("attention: " + "; ".join(faults))
     b, h, hk, d, dv, q, kv = sizes

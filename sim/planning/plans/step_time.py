@@ -220,9 +220,11 @@ class _Cut:
         """Gradients of a chunk, parameters, weights of a chunk; messages of a chunk."""
         job, v = self.bench.job(self.one, stage), self.one.virtual_stages
         chunks = [[1] * v]
-        agreed = exchange([self.held.dense], chunks, job, self.pricer)
-        if self.held.experts:
-            agreed = agreed.plus(exchange([self.held.experts], chunks, job, self.among))
+        held = self.held
+        agreed = exchange([held.dense], chunks, job, self.pricer, frozen=[held.frozen])
+        if held.experts or held.frozen_experts:
+            among = exchange([held.experts], chunks, job, self.among, frozen=[held.frozen_experts])
+            agreed = agreed.plus(among)
         layers = job.model.layers if isinstance(job.model, Model) else 1
         pieces = buckets(job.plan, layers // (self.one.pipeline * v))
         weights_s = agreed.weights_s[0][0] if agreed.weights_s else 0.0
@@ -234,5 +236,7 @@ class _Cut:
         seconds = optimizer_s([self.held.dense], [self.layers], job, self.pricer, share, self.copies)[0]
         if self.held.experts:
             apart = job.plan.expert_replicas(self.copies)
-            seconds += optimizer_s([self.held.experts], [self.layers], job, self.pricer, share, apart)[0]
+            seconds += optimizer_s(
+                [self.held.experts], [self.layers], job, self.pricer, share, apart, experts=True
+            )[0]
         return seconds

@@ -6,7 +6,7 @@ Like a tailor's pattern book: sleeves, backs and collars are drawn once each, an
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from sim.spec.parallelism import RECOMPUTE
 from sim.spec.parameter_count import NotCountable, weights
 from sim.spec.workload import Training
 from sim.training.layers import Network, layers_by_rank, network
-from sim.training.weights import Held
+from sim.training.weights import Held, held_parameters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,7 +35,7 @@ class Shape:
     """By recomputation (as in :data:`RECOMPUTE`), then kind: kinds of layers, the first block, the last block."""
     boundary_bytes: float
     parameters: Floats
-    """Kinds x (dense, of experts, frozen)."""
+    """Kinds x (dense, of experts, frozen, of experts frozen)."""
 
     def held(self, counts: Ints) -> Held:
         """What a rank with so many blocks of each kind holds."""
@@ -135,7 +135,7 @@ def _shape(space: Space, skeleton: Skeleton) -> tuple[Shape, Network]:
         for part in parts
     ]
     kinds = tuple(tuple(blocks[place] for place in order) for blocks in (none, *partly, full))
-    held = np.array([[b.parameters, b.expert_parameters, b.frozen_parameters] for b in kinds[0]], dtype=float)
+    held = np.array([astuple(held_parameters([block])) for block in kinds[0]], dtype=float)
     return Shape(job, kinds, found[-1].boundary_bytes, held), found[-1]
 
 

@@ -97,6 +97,7 @@ def joined(name: str, blocks: Sequence[Block]) -> Block:
         sum(block.table_bytes for block in blocks),
         sum(block.activation_bytes for block in blocks),
         sum(block.kept_bytes for block in blocks),
+        sum(block.frozen_expert_parameters for block in blocks),
     )
 
 

@@ -164,7 +164,8 @@ def block(
         again,
         parameters=adapters if frozen else parameters,
         expert_parameters=0.0 if frozen else expert_parameters,
-        frozen_parameters=parameters + expert_parameters if frozen else 0.0,
+        frozen_parameters=parameters if frozen else 0.0,
+        frozen_expert_parameters=expert_parameters if frozen else 0.0,
         activation_bytes=sum(part.kept_bytes for part in every) if recompute == "operators" else kept,
         kept_bytes=input_bytes if recompute == "full" else kept,
     )
