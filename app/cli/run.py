@@ -60,6 +60,8 @@ def run(
 ) -> None:
     """Predict a training step ([training]) or simulate a cluster of many jobs ([jobs])."""
     resolved = load_scenario(scenario, set_, seed)
+    if log is not None and log.suffix not in (".parquet", ".csv", ".swf"):
+        refuse(f"--log {log}: expected a name that ends in .parquet, .csv, .swf")
     if resolved.jobs is not None:
         _cluster(resolved, scenario, json, report, trace, jobs, log)
     elif resolved.training is not None:
@@ -135,10 +137,7 @@ def _cluster(
     if trace is not None:
         write_text(trace, dumps(chrome_trace(study.log, resolved.name)), "" if json else "trace")
     if log is not None:
-        try:
-            write_text(log, event_log(study.log, log.suffix), "" if json else "log")
-        except ValueError as error:
-            refuse(f"--log {log}: {error}")
+        write_text(log, event_log(study.log, log.suffix), "" if json else "log")
 
 
 def write_text(file: Path, content: str | bytes, label: str) -> None:

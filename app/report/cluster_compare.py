@@ -24,12 +24,15 @@ def difference_words(row: dict[str, Any], unit: str) -> str:
     low, mid, high = (_signed(row[key], unit) for key in ("low", "mean", "high"))
     if row["low"] == row["high"] == 0:
         return "none"
+    if row["low"] == row["high"]:  # nothing is left to chance
+        return mid
     return f"{mid} ({low} to {high})" + ("" if row["sure"] else ", may be none")
 
 
 def _signed(value: float, unit: str) -> str:
     if unit == "share":
-        return f"{100 * value:+.{1 if abs(value) >= 0.01 else 2}f} points"
+        text = f"{100 * value:+.{1 if abs(value) >= 0.01 else 2}f} points"
+        return text if text.strip("+-0. points") else "0 points"
     return ("+" if value > 0 else "") + value_words(value, unit)
 
 

@@ -18,6 +18,7 @@ from app.report.cluster_words import (
     warm_up_words,
 )
 from app.report.console import plain_table, screen
+from sim.units import format_seconds
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
@@ -30,8 +31,11 @@ def print_cluster(document: dict[str, Any], console: Console | None = None) -> N
     pools = ", ".join(f"{p['nodes']:,} x {p['system']}" for p in document["cluster"]["pools"])
     policy = document["policy"]
     out.print(
-        f"{document['cluster']['devices']:,} devices ({pools}); {policy['name']}, {policy['placement']}"
+        f"{document['cluster']['devices']:,} devices ({pools}); {policy['name']}, {policy['placement']}; "
+        f"{document['jobs']:,} jobs in {format_seconds(document['span_s'])}"
     )
+    if document["jobs_left_out"]:
+        out.print(f"{document['jobs_left_out']:,} jobs come after that span and are left out (study.span_s)")
     out.print()
     out.print(
         verdict_words(document),

@@ -9,6 +9,7 @@ from app.report.plan_words import (
     PLAYED_HEAD,
     cut_words,
     decision_words,
+    implied_words,
     instead_words,
     number_words,
     played_rows,
@@ -73,12 +74,7 @@ def _demand(document: dict[str, Any]) -> list[str]:
         for row in document["demand"]
     ]  # fmt: skip
     lines = _table(("programme", "kind", "work over the plan", "deadline", "unmet work waits"), rows)
-    lines += [
-        f"- implied: {item['name']} = {item['mid']:.3g} ({item['low']:.3g} to {item['high']:.3g}) {item['unit']}; "
-        f"{item['source']}"
-        for row in document["demand"]
-        for item in row["implied"]
-    ]
+    lines += [f"- implied: {implied_words(item)}" for row in document["demand"] for item in row["implied"]]
     needed = [(row["name"], spread_count(row["devices"])) for row in document["needed_devices"]]
     return [*lines, "", *_table(("all of it in time on", "devices"), needed)]
 

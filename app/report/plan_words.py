@@ -222,3 +222,9 @@ def played_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
+
+
+def implied_words(item: dict[str, Any]) -> str:
+    """``our 70B.tokens = 1.41T (1.41T to 4.23T) tokens; where that comes from``."""
+    spread = {"p10": item["low"], "p50": item["mid"], "p90": item["high"]}
+    return f"{item['name']} = {spread_count(spread, item['unit'])}; {item['source']}"

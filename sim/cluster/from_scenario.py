@@ -50,7 +50,8 @@ class Stage:
 
 
 def stage(scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = ()) -> Stage:
-    """Prepare ``scenario``; ``trace`` are the jobs of its ``jobs.trace``."""
+    """Prepare ``scenario``; ``trace`` are the jobs of its ``jobs.trace``. Its span is known from here on."""
+    scenario = replace(scenario, study=replace(scenario.study, span_s=span_s(scenario, trace)))
     runs = scenario.jobs.runs if scenario.jobs else ()
     steps = {run.name: step_of(scenario, run, fits) for run in runs}
     size = scenario.cluster.pools[0].system.gpus_per_node
@@ -60,6 +61,25 @@ def stage(scenario: Scenario, trace: Sequence[Job] = (), fits: Sequence[Fit] = (
         {name: step.step_s for name, step in steps.items()},
         {name: network_frac(step, size) for name, step in steps.items()},
     )
+
+
+DEFAULT_SPAN_S = 30 * 86400.0
+"""What is watched of jobs that come without end: a month (a choice)."""
+
+
+def span_s(scenario: Scenario, trace: Sequence[Job]) -> float:
+    """Seconds that are simulated: as asked for; else 30 days, or as long as the trace lasts where it stands alone.
+
+    A trace lasts until its last submission, and until nine tenths of its jobs could be over had nobody waited, so that
+    a burst has time to run and one long job does not stretch it.
+    """
+    asked = scenario.jobs
+    if scenario.study.span_s:
+        return scenario.study.span_s
+    if not trace or (asked and any((asked.mixes, asked.searches, asked.cycles, asked.runs))):
+        return DEFAULT_SPAN_S
+    ends = sorted(job.submit_s + min(job.duration_s, job.limit_s or math.inf) for job in trace)
+    return max(max(job.submit_s for job in trace), ends[int(0.9 * (len(ends) - 1))]) or DEFAULT_SPAN_S
 
 
 def step_of(scenario: Scenario, run: TrainingRun, fits: Sequence[Fit]) -> StepResult:

@@ -83,6 +83,8 @@ def cluster_document(study: ClusterStudy) -> dict[str, Any]:
             "placement": scenario.policy.placement,
         },
         "span_s": log.span_s,
+        "jobs": sum(job.submit_s <= log.span_s for job in study.jobs),
+        "jobs_left_out": sum(job.submit_s > log.span_s for job in study.jobs),
         "verdict": {
             "word": study.verdict.word,
             "offered_frac": study.verdict.offered_frac,

@@ -34,6 +34,7 @@ def plan_faults(demand: Demand | None, supply: Supply | None, where: str) -> Ite
             if names.index(programme.name) != number:
                 yield Fault(where, f"{path}.name", programme.name, "stands twice: expected names that differ")
             yield from _programme(programme, path, where)
+            yield from _order(demand, programme, path, where)
     if supply is not None:
         parts = [
             (f"supply.options.{o}.parts.{p}", part)
@@ -43,6 +44,9 @@ def plan_faults(demand: Demand | None, supply: Supply | None, where: str) -> Ite
         parts += [(f"supply.estate.{p}", part) for p, part in enumerate(supply.estate)]
         for path, part in parts:
             yield from _month(part.delivery, f"{path}.delivery", where)
+            if demand is not None and _MONTH.fullmatch(demand.start) and part.delivery > last_month(demand):
+                wanted = f"expected a month of the plan, {demand.start} to {last_month(demand)}"
+                yield Fault(where, f"{path}.delivery", part.delivery, wanted)
             if part.contract == "reserve" and part.months == 0:
                 yield Fault(where, f"{path}.months", 0, "a reservation has a length: expected at least 1")
         for number, option in enumerate(supply.options):
@@ -75,6 +79,28 @@ def _programme(programme: Programme, path: str, where: str) -> Iterator[Fault]:
     if programme.deadline and programme.kind != "model":
         wanted = f"only a model has one, not {programme.kind!r}"
         yield Fault(where, f"{path}.deadline", programme.deadline, wanted)
+
+
+def _order(demand: Demand, programme: Programme, path: str, where: str) -> Iterator[Fault]:
+    """Months that cannot be: a programme after the plan, an end or a deadline before the start."""
+    months = (demand.start, programme.start or demand.start, programme.end, programme.deadline)
+    if not all(_MONTH.fullmatch(month) for month in months if month):
+        return  # told already
+    begin = max(months[0], months[1])
+    if begin > (last := last_month(demand)):
+        wanted = f"expected a month of the plan, {demand.start} to {last}"
+        yield Fault(where, f"{path}.start", programme.start, wanted)
+    for name in ("end", "deadline"):
+        value = getattr(programme, name)
+        if value and value < begin:
+            yield Fault(where, f"{path}.{name}", value, f"expected {begin} (its start) or later")
+
+
+def last_month(demand: Demand) -> str:
+    """Last month of the plan, YYYY-MM."""
+    year, month = map(int, demand.start.split("-"))
+    years, number = divmod(month - 1 + demand.months - 1, 12)
+    return f"{year + years:04d}-{number + 1:02d}"
 
 
 def _month(value: str, path: str, where: str) -> Iterator[Fault]:

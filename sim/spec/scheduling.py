@@ -193,7 +193,9 @@ class Scheduling:
 class Study:
     """How long to watch and how sure to be."""
 
-    span_s: float = quantity("time that is simulated", 30 * 86400.0, above=True)
+    span_s: float = quantity(
+        "time that is simulated; 0 = 30 d, or where jobs come from a trace alone, as long as it lasts", 0.0
+    )
     warm_up_s: float = quantity("time at the start that the statistics of jobs leave out", 0.0)
     warm_up: str = choice(("given", "auto"), "auto = found by MSER-5 instead", "given")
     precision_frac: float = quantity(

@@ -73,3 +73,9 @@ def test_a_trace_is_replayed_once_for_nothing_is_left_to_chance(tmp_path) -> Non
     assert document["not_converged"] == []
     wait = next(row for row in document["answers"] if row["name"] == "mean_wait_s")
     assert (wait["mean"], wait["low"], wait["high"]) == (300.0, 300.0, 300.0)
+
+
+def test_a_log_of_an_unknown_kind_is_refused_before_anything_runs(tmp_path) -> None:
+    done = rackcast("run", "scenarios/cluster-university.toml", "--log", str(tmp_path / "log.xyz"))
+    assert done.returncode == 2
+    assert "expected a name that ends in .parquet, .csv, .swf" in done.stderr

@@ -232,3 +232,39 @@ def test_every_cluster_scenario_that_ships_loads():
     assert len(names) >= 5
     for name in names:
         assert sim.load(name).jobs is not None
+
+
+TRACE = """
+name = "a trace"
+[[cluster.pools]]
+system = "dgx-a100-80gb"
+nodes = 1
+[jobs]
+trace = "jobs.csv"
+"""
+
+
+def test_a_trace_alone_is_watched_for_as_long_as_it_lasts():
+    """Jobs of half the node, one an hour, each an hour long: the load is a half, whatever the trace's length."""
+    scenario = loads(TRACE)
+    for count in (100, 1000):  # four days, and more than a month
+        trace = [Job(str(i), 3600.0 * i, 4, 3600.0) for i in range(count)]
+        found = study(scenario, trace)
+        assert found.log.span_s == pytest.approx(3600.0 * (count - 1))
+        assert found.verdict.offered_frac == pytest.approx(0.5, rel=1e-9)
+        assert cluster_document(found)["jobs_left_out"] == 0
+    burst = [Job(str(i), 0.0, 1, 60.0) for i in range(9)] + [Job("long", 0.0, 1, 1e9)]
+    assert stage(scenario, burst).scenario.study.span_s == 60.0
+    asked = study(loads(TRACE, overrides=["study.span_s=10 h"]), trace)
+    assert cluster_document(asked)["jobs_left_out"] == 1000 - 11  # hours 0 to 10 are in it
+
+
+def test_what_was_done_can_be_carried():
+    """A small cluster with a wide gang: the tail of a drained backlog says less than the run itself has shown."""
+    text = SCENARIO.replace(
+        'weight = 0.4, median_s = "90 min" }',
+        'weight = 0.4, median_s = "90 min" }, { gpus = 32, weight = 0.01, median_s = "1 d" }',
+    )
+    found = study(loads(text, overrides=["policy.name=easy", "jobs.mixes.0.arrivals.rate_per_s=600 /day"]))
+    assert found.verdict.word == "overloaded"
+    assert found.verdict.turns_frac >= found.replications.interval("goodput_frac").estimate

@@ -148,7 +148,7 @@ def _training_run(asked: _Asked) -> Need:
     if programme.model is None:  # the boundary refuses this
         raise ValueError(f"programme {programme.name!r} trains no model")
     size = _size(programme.model)
-    source = f"{size:.3g} parameters times {TOKENS_PER_PARAMETER} tokens (Hoffmann et al. 2022)"
+    source = f"{size / 1e9:,.3g}B parameters times {TOKENS_PER_PARAMETER} tokens (Hoffmann et al. 2022)"
     tokens = asked.said("tokens", programme.tokens, TOKENS_PER_PARAMETER * size, "tokens", source)
     work, runs = np.zeros((2, asked.draws.count, asked.demand.months))
     start = max(asked.first, 0)

@@ -62,7 +62,7 @@ class Risk:
 
 
 def tornado(plan: Plan) -> Tornado:
-    """One assumption at a time at its P10 and P90, the others at their middle."""
+    """One assumption at a time at its P10 and P90, the others at their middle; those that move nothing are left out."""
     items = [item for item in plan.register if not item.value.certain]
     count = 2 * len(items) + 1  # the last world has everything at its middle
     pinned = {}
@@ -81,7 +81,13 @@ def tornado(plan: Plan) -> Tornado:
         )
         for n, item in enumerate(items)
     ]
-    return Tornado(float(chosen[-1]), tuple(sorted(swings, key=lambda s: -abs(s.high_usd - s.low_usd))))
+    middle = float(chosen[-1])
+    moving = (s for s in swings if max(abs(s.low_usd - middle), abs(s.high_usd - middle)) >= LEAST_SWING_USD)
+    return Tornado(middle, tuple(sorted(moving, key=lambda s: -abs(s.high_usd - s.low_usd))))
+
+
+LEAST_SWING_USD = 1.0
+"""What a plan's cost is told to, at the finest."""
 
 
 def risks(plan: Plan, swings: Sequence[Swing], most: int = 6) -> tuple[Risk, ...]:

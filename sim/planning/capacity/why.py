@@ -57,6 +57,8 @@ def why_not(plan: Plan, other: Evaluation) -> str:
     if more > 0:
         return f"costs {_usd(more)} more"
     p90 = float(np.quantile(other.loss_usd - chosen.loss_usd, 0.9))
+    if np.array_equal(other.loss_usd, chosen.loss_usd):
+        return "comes to the same in every world"
     return f"regretted more when demand is high: {_usd(p90)} worse in one world of ten"
 
 
