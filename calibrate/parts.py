@@ -15,7 +15,8 @@ TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
 """Table of a part that does not have its name."""
 BY_POINT = (
     "matmul", "memory", "attention", "launch", "convolution", "embedding", "optimizer", "copies", "compression",
+    "collective",
 )  # fmt: skip
-"""Parts that a killed run takes up in the middle, point by point; the others begin again."""
+"""Parts that a killed run takes up in the middle, point by point (``collective`` where it starts the ranks itself); the others begin again."""
 WITH_RANKS = ("layer", "collective", "overlap")
 """Parts that start ranks."""
