@@ -17,6 +17,7 @@ BY_POINT = (
     "matmul", "memory", "attention", "launch", "convolution", "embedding", "optimizer", "copies", "compression",
     "collective",
 )  # fmt: skip
-"""Parts that a killed run takes up in the middle, point by point (``collective`` where it starts the ranks itself); the others begin again."""
+"""Parts that a killed run takes up in the middle, point by point; the others begin again, and so does
+``collective`` where others started its ranks."""
 WITH_RANKS = ("layer", "collective", "overlap")
 """Parts that start ranks."""
