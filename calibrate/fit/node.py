@@ -137,13 +137,15 @@ def fit_embedding(
 
         wanted = [p for p in embedding.PARAMETERS if p.name != "access_bytes"]
         wanted = [_wider(p, 1e-3, 1e3) if p.name in EAGER else p for p in wanted]
-        constants = fit_parameters(wanted, predict, seconds(some), source)
+        constants = fit_parameters(wanted, predict, seconds(some), source, start=VISIBLE)
         values = {name: constant.value for name, constant in constants.items()}
         error = errors(predict(values), seconds(some), "on the fitted rows")
         fits.append(Fit("embedding", own_key(device) | {"engine": engine}, constants, error=error))
     return fits
 
 
+VISIBLE = {"page_s": 1e-8}
+"""Where the fit of look-ups starts: at the assumed value a first visit is too small to have a slope (assumed)."""
 EAGER = ("random_eff_frac", "sort_passes")
 """Parameters with wider bounds than a fused kernel's."""
 

@@ -42,7 +42,9 @@ PARAMETERS = (
         "two 32-byte sectors, the burst of HBM and of GDDR6",
     ),
     Parameter("sort_passes", "1", "times the indices cross memory to find equal rows", 8.0, 0.5, 40.0),
-    Parameter("page_s", "s", "first visit of a call to a page of a table", 1e-11, 1e-12, 1e-6, PAGE_SOURCE),
+    Parameter(
+        "page_s", "s", "first visit of a call to a page of a table", 1e-13, 1e-13 / 2, 1e-6, PAGE_SOURCE
+    ),
     Parameter(
         "update_ratio",
         "1",
