@@ -25,6 +25,7 @@ PARTS = {
     "embedding": "embedding",
     "optimizer": "optimizer",
     "launch": "launch",
+    "collective": "collectives",
 }
 FIXED = ("embedding", "optimizer", "launch")
 """Tables whose grid follows from the budget alone, not from what was found out on the way."""

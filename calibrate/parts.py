@@ -15,7 +15,9 @@ TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
 """Table of a part that does not have its name."""
 BY_POINT = (
     "matmul", "memory", "attention", "launch", "convolution", "embedding", "optimizer", "copies", "compression",
+    "collective",
 )  # fmt: skip
-"""Parts that a killed run takes up in the middle, point by point; the others begin again."""
+"""Parts that a killed run takes up in the middle, point by point; the others begin again, and so does
+``collective`` where others started its ranks."""
 WITH_RANKS = ("layer", "collective", "overlap")
 """Parts that start ranks."""

@@ -206,7 +206,11 @@ def _rows(
     table = TABLE_OF.get(part, part)
     if part == "collective":
         rows = collective.measure(
-            *given, processes=options.processes, system=options.system, fabric=options.fabric
+            *given,
+            processes=options.processes,
+            system=options.system,
+            fabric=options.fabric,
+            earlier=earlier,
         )
     elif part == "overlap":
         rows = overlap.measure(*given, processes=options.processes)

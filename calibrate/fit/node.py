@@ -123,7 +123,7 @@ def _convolution_s(fits: Sequence[Fit], device: Device, row: Row, engine: str) -
 def fit_embedding(
     rows: Sequence[Row], devices: Mapping[str, Device], source: str, known: Sequence[Fit]
 ) -> list[Fit]:
-    """Share of the bandwidth that random rows reach and the passes of the sparse update, by device."""
+    """Share of the bandwidth that random rows reach, first visits of pages, and the sparse update, by device."""
     del known
     fits = []
     for (gpu, engine), some in grouped(rows, "gpu", "engine").items():
@@ -136,12 +136,18 @@ def fit_embedding(
             return np.array([_embedding_s(device, row, values) for row in some])
 
         wanted = [p for p in embedding.PARAMETERS if p.name != "access_bytes"]
-        wanted = [_wider(p, 1e-3, 1e3) if p.name != "launch_s" else p for p in wanted]
-        constants = fit_parameters(wanted, predict, seconds(some), source)
+        wanted = [_wider(p, 1e-3, 1e3) if p.name in EAGER else p for p in wanted]
+        constants = fit_parameters(wanted, predict, seconds(some), source, start=VISIBLE)
         values = {name: constant.value for name, constant in constants.items()}
         error = errors(predict(values), seconds(some), "on the fitted rows")
         fits.append(Fit("embedding", own_key(device) | {"engine": engine}, constants, error=error))
     return fits
+
+
+VISIBLE = {"page_s": 1e-8}
+"""Where the fit of look-ups starts: at the assumed value a first visit is too small to have a slope (assumed)."""
+EAGER = ("random_eff_frac", "sort_passes")
+"""Parameters with wider bounds than a fused kernel's."""
 
 
 def _wider(parameter: Parameter, low: float, high: float) -> Parameter:
@@ -153,10 +159,10 @@ def _wider(parameter: Parameter, low: float, high: float) -> Parameter:
 
 def _embedding_s(device: Device, row: Row, values: Mapping[str, float]) -> float:
     sizes = [float(row[name]) for name in ("lookups", "bags", "dim", "table_rows")]
-    known = {name: values[name] for name in ("launch_s", "random_eff_frac")}
     if row["phase"] == "fwd":
+        known = {name: value for name, value in values.items() if name not in embedding.UPDATE_ONLY}
         return float(embedding.lookup_s(device, *sizes, **known))
-    return float(embedding.gradient_s(device, *sizes, **known, sort_passes=values["sort_passes"]))
+    return float(embedding.gradient_s(device, *sizes, **values))
 
 
 def fit_optimizer(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from calibrate.driver import nvlink_active
 from calibrate.environment import Machine, import_torch, nccl_version
 from calibrate.measure import Point, StopRule, Timing, Warn, sweep
+from calibrate.microbenchmarks.common import Earlier
 from calibrate.microbenchmarks.group import Group, first_only, launched_rank, meet
 from calibrate.microbenchmarks.ranks import RankError, first_line, spawn
 from calibrate.roll_call import account, join
@@ -29,6 +30,8 @@ PROBE_BYTES = 2**22
 SECONDS_PER_POINT = 0.2
 FEWEST = 6
 """Points of a group that are measured however short the budget: fewer cannot be fitted."""
+LAID_OUT = "laid_out"
+"""Sole column of what rank 0 tells before the rows of a group: how its points were chosen, for a later sitting."""
 RULE = StopRule(block_s=0.005, max_blocks=60, max_calls=400, warm_up_blocks=6)
 
 
@@ -45,6 +48,8 @@ class Plan:
     seed: int
     system: str
     fabric: str
+    earlier: Earlier = field(default_factory=Earlier)
+    """What an interrupted sitting has read."""
 
 
 def measure(
@@ -56,6 +61,7 @@ def measure(
     processes: int = 0,
     system: str = "",
     fabric: str = "",
+    earlier: Earlier | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of table ``collectives``, for every group size that is a power of two and for all ranks.
 
@@ -67,11 +73,13 @@ def measure(
         processes: ranks to start; 0 = one a CUDA device, else two.
         system: name of the node or cluster for the rows.
         fabric: link kind for the rows; "" = found out.
+        earlier: what an interrupted sitting has read; only where this process starts the ranks, since those that
+            others started do not know of it.
 
     Raises:
         RankError: a rank died, failed or fell silent.
     """
-    launched = launched_rank() is not None
+    launched, earlier = launched_rank() is not None, earlier or Earlier()
     ranks = processes or (machine.devices if machine.is_cuda else 2)
     if launched:
         ranks = int(os.environ["WORLD_SIZE"])
@@ -89,21 +97,32 @@ def measure(
         seed,
         system or f"{machine.gpu}, {-(-ranks // local)} x {local}",
         fabric or find_fabric(machine, backend, ranks, local),
+        Earlier() if launched else earlier,
     )
-    if launched:
-        rank = int(os.environ["RANK"])
-        roll = join(import_torch())
-        try:
-            yield from rank_rows(plan, rank, "env://", warn)
-        except RuntimeError as fault:
-            if rank and roll:
-                roll.leave()  # another rank fell, this one goes of its own will
-            fallen = account(roll) if rank == 0 else ""
-            raise RankError(f"rank {rank} failed: {first_line(fault)}{fallen}") from None
-        if roll:
-            roll.leave()
-    else:
-        yield from spawn(ranks, rank_rows, plan, warn)
+    for row in _launched(plan, warn) if launched else spawn(ranks, rank_rows, plan, warn):
+        if LAID_OUT in row:
+            earlier.rates.update(row[LAID_OUT])
+        else:
+            yield row
+
+
+def _launched(plan: Plan, warn: Warn) -> Iterator[dict[str, Any]]:
+    """As one of the ranks that ``torchrun`` or ``srun`` started.
+
+    Raises:
+        RankError: this rank failed; rank 0 names those that have fallen.
+    """
+    rank = int(os.environ["RANK"])
+    roll = join(import_torch())
+    try:
+        yield from rank_rows(plan, rank, "env://", warn)
+    except RuntimeError as fault:
+        if rank and roll:
+            roll.leave()  # another rank fell, this one goes of its own will
+        fallen = account(roll) if rank == 0 else ""
+        raise RankError(f"rank {rank} failed: {first_line(fault)}{fallen}") from None
+    if roll:
+        roll.leave()
 
 
 def own_device(machine: Machine, variables: Mapping[str, str] = os.environ) -> bool:
@@ -165,12 +184,24 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
     names = [name for name in COLLECTIVES if _works(group, name, warn)]
     if not names:
         return
-    per_s = _probe_bytes_per_s(group, names[0])
-    budget_s -= group.clock() - begin_s
-    each = max(2, int(budget_s / len(names) / SECONDS_PER_POINT))
-    cap_bytes = per_s * budget_s / (each * len(names)) / 8  # warm-up and six blocks must fit a point's share
-    sizes = message_sizes(each, min(cap_bytes, TOP_BYTES[plan.backend], plan.machine.memory_bytes / 8))
-    points = [_point(group, name, size) for name in names for size in sizes]
+    earlier = replace(plan.earlier, rows=[row for row in plan.earlier.rows if row["gpus"] == group.size])
+    each_name, top_name = f"sizes of {group.size} ranks", f"largest bytes of {group.size} ranks"
+    rates = dict(earlier.rates)
+    if not {each_name, top_name} <= rates.keys():
+        per_s = _probe_bytes_per_s(group, names[0])
+        left_s = budget_s - (group.clock() - begin_s)
+        each = max(2, int(left_s / len(names) / SECONDS_PER_POINT))
+        # warm-up and six blocks must fit a point's share
+        cap_bytes = per_s * left_s / (each * len(names)) / 8
+        top_bytes = min(cap_bytes, TOP_BYTES[plan.backend], plan.machine.memory_bytes / 8)
+        rates = {each_name: each, top_name: top_bytes}
+        yield {LAID_OUT: rates}
+    sizes = message_sizes(int(rates[each_name]), rates[top_name])
+    every = [_point(group, name, size) for name in names for size in sizes]
+    points = [one for one in every if not earlier.has(one)]
+    if not points:
+        return
+    budget_s = (budget_s - (group.clock() - begin_s)) * len(points) / len(every)
     sentinel = _point(group, names[0], sizes[len(sizes) // 2])
     for point, timing in sweep(
         points,
@@ -181,7 +212,7 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
         rule=RULE,
         clock=group.clock,
         sentinel_visits=3,
-        least=FEWEST,
+        least=max(0, FEWEST - (len(every) - len(points))),
     ):
         yield _row(plan, group, point, timing)
 

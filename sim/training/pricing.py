@@ -16,7 +16,7 @@ from sim.cost.estimate import Estimate
 from sim.cost.kernels.attention import attention
 from sim.cost.kernels.attention_kernels import slowdown
 from sim.cost.kernels.convolution import Convolution, convolution
-from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
+from sim.cost.kernels.embedding import UPDATE_ONLY, gradient_s, lookup_s, row_bytes, touched_rows
 from sim.cost.kernels.gemm import gemm
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.cost.kernels.sustained import SUSTAINED_ENGINES
@@ -163,7 +163,7 @@ class Pricer:
         known = fit.values() if fit else {}
         values = (op.lookups, op.bags, op.dim, op.table_rows)
         if op.phase == "fwd":
-            known = {name: value for name, value in known.items() if name != "sort_passes"}
+            known = {name: value for name, value in known.items() if name not in UPDATE_ONLY}
             seconds = lookup_s(self.device, *values, bytes_per_value=op.bytes_per_value, **known)
         else:
             seconds = gradient_s(self.device, *values, bytes_per_value=op.bytes_per_value, **known)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from calibrate.environment import Machine
 from calibrate.measurements import table_faults
 from calibrate.microbenchmarks import collective, ranks
+from calibrate.microbenchmarks.common import Earlier
 
 CPU = Machine("Example CPU", "cpu", "cpu", 2, 4e9, 3e7, 1, "torch")
 
@@ -149,3 +150,18 @@ def test_two_real_processes_over_gloo():
             "2 (n - 1) / n = 1 for two ranks"
         )
         assert row["algbw_gbps"] == pytest.approx(row["size_bytes"] / row["time_us"] / 1e3, abs=2e-4)
+
+
+@pytest.mark.torch
+def test_a_later_sitting_measures_only_what_an_earlier_one_left():
+    pytest.importorskip("torch", reason="collectives need torch (extra: calibrate)")
+    rates = {"sizes of 2 ranks": 2.0, "largest bytes of 2 ranks": 2.0**20}
+    first = list(collective.measure(CPU, 8.0, 0, lambda text: None, earlier=Earlier((), dict(rates))))
+    kept = first[::2]
+    later = list(collective.measure(CPU, 8.0, 0, lambda text: None, earlier=Earlier(kept, dict(rates))))
+
+    def points(rows):
+        return sorted((row["collective"], row["size_bytes"]) for row in rows)
+
+    assert points(later) == points(first[1::2])
+    assert {size for _, size in points(first)} == {2**10, 2**20}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_rows
+from sim.cost.kernels.embedding import gradient_s, lookup_s, row_bytes, touched_pages, touched_rows
 from sim.spec.device import Device
 
 A100 = Device("a100", "ampere", {"fp32": 19.5e12}, 80e9, 2.0e12, 108, 40e6)
@@ -70,3 +70,31 @@ def test_arrays_agree_with_scalars():
     dims = np.array([16, 64, 256])
     together = gradient_s(A100, 4096, 1024, dims, 10**6)
     np.testing.assert_allclose(together, [gradient_s(A100, 4096, 1024, d, 10**6) for d in dims])
+
+
+def test_touched_pages_agree_with_a_simulation():
+    random = np.random.default_rng(3)
+    counted = np.mean([len(np.unique(random.integers(16 * 400, size=300) // 16)) for _ in range(300)])
+    assert float(touched_pages(300, 16 * 400, 256)) == pytest.approx(counted, rel=0.01)
+
+
+@given(st.integers(1, 2**18), st.integers(1, 10**7), st.floats(0, 1e-7))
+def test_first_visits_cost_more_for_more_lookups_but_less_for_each(lookups, rows, page_s):
+    def start_s(count):
+        known = {"launch_s": 1e-6}
+        return float(
+            lookup_s(A100, count, count, 64, rows, page_s=page_s, **known)
+            - lookup_s(A100, count, count, 64, rows, page_s=0.0, **known)
+        )
+
+    once, twice = start_s(lookups), start_s(2 * lookups)
+    assert -1e-15 <= once <= twice + 1e-15
+    assert twice <= 2 * once + 1e-12
+
+
+def test_an_update_starts_and_first_visits_by_its_ratio():
+    plain, longer = (float(gradient_s(A100, 64, 64, 64, 10**6, page_s=1e-8, update_ratio=r)) for r in (1, 4))
+    first = float(lookup_s(A100, 64, 64, 64, 10**6, page_s=1e-8)) - float(
+        lookup_s(A100, 64, 64, 64, 10**6, page_s=0.0, launch_s=0.0)
+    )
+    assert longer - plain == pytest.approx(3 * first, rel=1e-6)
