@@ -10,11 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from app.report import cluster_compare, figures
+from app.report import cluster_compare, figures, plan_compare
 from app.report.compare import comparison_report, difference_words
 from app.report.compare import rows as step_rows
-from app.report.plan_compare import WORDS
-from app.report.plan_words import usd
 from app.web import shell
 from app.web.state import plain
 
@@ -35,20 +33,11 @@ def inputs(document: dict[str, Any], names: Sequence[str]) -> None:
         return
     table = []
     for row in document["changed"]:
-        written = [_told(value) for value in row["values"]]
+        written = [plan_compare.input_words(value) for value in row["values"]]
         marked = [f"{OTHER if text != written[0] else ''}{text}" for text in written]
         table.append({"input": row["path"]} | dict(zip(names, marked, strict=True)))
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.caption(f"{OTHER.strip()} marks what is not as in {names[0]}.")
-
-
-def _told(value: Any) -> str:
-    """An input in words; of a group what is set."""
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{key} {_told(item)}" for key, item in value.items() if item not in (None, [], {}, "")
-        )
-    return "" if value is None else str(value)
 
 
 def steps(document: dict[str, Any], names: Sequence[str]) -> None:
@@ -74,7 +63,7 @@ def steps(document: dict[str, Any], names: Sequence[str]) -> None:
         for name, value, change in zip(names, row["values"], row["changes"], strict=True):
             cells[name] = f"{value} ({change})" if change and change != "+0.0 %" else value
         table.append(cells)
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.download_button(
         "Download report", lambda: comparison_report(document), "comparison.html", "text/html",
         on_click="ignore", key="download_report",
@@ -101,7 +90,7 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
         for name, value, moved in zip(names[1:], row["values"][1:], row["differences"][1:], strict=True):
             cells |= {name: value, f"{name} - {names[0]}": moved}
         table.append(cells)
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.caption(cluster_compare.PAIRED)
     st.download_button(
         "Download report", lambda: cluster_compare.cluster_comparison_report(document), "comparison.html",
@@ -110,35 +99,30 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def plans(document: dict[str, Any], names: Sequence[str]) -> None:
-    """Capacity plans: the choice of each, inputs, figures."""
-    known = {row["figure"]: row["values"] for row in document["figures"]}
-    for place, (name, outcome) in enumerate(zip(names, document["outcomes"], strict=True)):
-        if outcome["outcome"] == "does not fit":
-            st.error(f"{name}: nothing can be had: {plain(outcome['reason'])}")
-            continue
-        low, high = (usd(known[figure][place]) for figure in ("cost_low_usd", "cost_high_usd"))
-        cost = f"{usd(known['cost_usd'][place])} (P10 to P90: {low} to {high})"
-        st.markdown(f"**{name}**: {plain(known['option'][place])}, {plain(cost)}.")
+    """Capacity plans: the choice of each, costs, differences world by world, inputs."""
+    for name, words in zip(names, plan_compare.choice_words(document), strict=True):
+        st.markdown(f"**{name}**: {plain(words)}.")
+    answers = plan_compare.rows(document)
+    for place, name in enumerate(names[1:], 1):
+        for row in answers[:1]:
+            st.markdown(f"**{name}** against {names[0]}: {row['words']} {plain(row['differences'][place])}.")
+    shell.chart(
+        plan_compare.costs(document),
+        [{"answer": row["words"], **dict(zip(names, row["values"], strict=True))} for row in answers],
+        "costs",
+        alt="Cost of each scenario's choice, and what is short and late: "
+        + "; ".join(f"{name} {value}" for name, value in zip(names, answers[0]["values"], strict=True)),
+    )
     inputs(document, names)
-    st.markdown("**Figures**")
-    table = []
-    for row in document["figures"]:
-        cells = {"figure": WORDS.get(row["figure"], row["figure"])}
-        for name, value, change in zip(names, row["values"], row["change_frac"], strict=True):
-            moved = f" ({change:+.1%})" if change and "usd" in row["figure"] else ""
-            cells[name] = _written(row["figure"], value) + moved
-        table.append(cells)
-    st.dataframe(table, hide_index=True)
-    st.caption("The same drawn worlds for all where the seeds are the same.")
-
-
-def _written(figure: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if "usd" in figure:
-        return usd(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.0%}" if figure.endswith("_frac") else f"{value:.3g}"
-    return str(value)
+    st.markdown("**Over the plan** (P50, P10 to P90)")
+    shell.table([{"answer": row["words"], **dict(zip(names, row["values"], strict=True))} for row in answers])
+    st.markdown("**Differences on average** (95 % intervals)")
+    apart = [f"{name} - {names[0]}" for name in names[1:]]
+    shell.table(
+        [{"answer": row["words"], **dict(zip(apart, row["differences"][1:], strict=True))} for row in answers]
+    )
+    st.caption(plan_compare.PAIRED if document["paired"] else plan_compare.UNPAIRED)
+    st.download_button(
+        "Download report", lambda: plan_compare.plan_comparison_report(document), "comparison.html", "text/html",
+        on_click="ignore", key="download_report",
+    )  # fmt: skip

@@ -24,7 +24,9 @@ from app.web.state import Case, plain
 def show(document: dict, case: Case) -> None:
     """The decision, its cost and its risk; the rest one click away."""
     decision = document["decision"]
-    sure = "too close to call" if decision["too_close"] else f"{decision['confidence']:.0%}"
+    share = decision["confidence"]
+    confidence = "> 99%" if share > 0.99 else f"{share:.0%}"
+    sure = "too close to call" if decision["too_close"] else confidence
     shell.metrics(
         [
             ("Choice", plain(decision["option"]), "", "The least regretted option over the drawn worlds."),
@@ -58,7 +60,7 @@ def show(document: dict, case: Case) -> None:
         with st.expander("Risks"):
             st.markdown("\n".join(f"- {plain(risk_words(risk))}" for risk in document["risks"]))
     with st.expander("Demand"):
-        st.dataframe(
+        shell.table(
             [
                 {
                     "programme": row["programme"],
@@ -66,19 +68,23 @@ def show(document: dict, case: Case) -> None:
                     "deadline": row["deadline"] or "",
                 }
                 for row in document["demand"]
-            ],
-            hide_index=True,
+            ]
         )
     with st.expander("Every assumption with its source"):
-        st.dataframe(document["register"], hide_index=True)
+        shell.table(document["register"])
     if document["simulated"]:
         st.caption(plain(simulated_words(document)))
-    left, right = st.columns(2)
-    left.download_button(
+    with st.container(horizontal=True):
+        downloads(document, case)
+
+
+def downloads(document: dict, case: Case) -> None:
+    """The report as a page and as text."""
+    st.download_button(
         "Download report", partial(plan_html.plan_report, document), f"{case.name}.html", "text/html",
         on_click="ignore", key="download_report",
     )  # fmt: skip
-    right.download_button(
+    st.download_button(
         "Download as Markdown", partial(plan_markdown.markdown, document), f"{case.name}.md", "text/markdown",
         on_click="ignore", key="download_markdown",
     )  # fmt: skip
@@ -86,7 +92,7 @@ def show(document: dict, case: Case) -> None:
 
 def others(document: dict) -> None:
     """Each option with what it costs and why it is not the choice."""
-    st.dataframe(
+    shell.table(
         [
             {
                 "option": row["name"],
@@ -97,8 +103,7 @@ def others(document: dict) -> None:
             }
             for row in document["options"]
         ]
-        + [{"option": row["name"], "why not": "; ".join(row["why"])} for row in document["refused"]],
-        hide_index=True,
+        + [{"option": row["name"], "why not": "; ".join(row["why"])} for row in document["refused"]]
     )
 
 
@@ -108,7 +113,7 @@ def page() -> None:
     if found is None:
         return
     case, scenario = found
-    shell.title(scenario)
+    shell.title(scenario, "Buy, rent, lease or reserve: which capacity for this demand?")
     waiting.answer(case, "plan", partial(show, case=case))
     shell.foot(case, "plan", "--out plan")
 
