@@ -2,7 +2,8 @@
 
 Figures, each beside what it should be: server time of a closed-form change (300 ms; as processor time too, which does
 not grow with the machine's other work), memory after many interactions (steady: no more than a tenth above what it was
-after the first fifth), first answer of a fresh visitor's browser (3 s), and twenty visitors at once (no error, each
+after the first fifth), first answer of a fresh visitor's browser (3 s; beside it that of a bare Streamlit page with one
+number and one chart, the least that any such app takes on this machine), and twenty visitors at once (no error, each
 sees its own scenario): these speak the browser's protocol, as twenty browsers would be most of what is measured.
 The browser parts need Playwright and Debian's Chromium, the visitors ``websockets``, which Streamlit brings.
 """
@@ -16,9 +17,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,15 +77,35 @@ def interactions(name: str, count: int) -> None:
     )
 
 
+BARE = """import plotly.graph_objects as go
+import streamlit as st
+st.metric("one", "1 s")
+st.plotly_chart(go.Figure(go.Bar(x=[1], y=["a"])))
+"""
+
+
+def bare_server(folder: Path) -> AbstractContextManager[str]:
+    """A Streamlit page with one number and one chart: what the browser takes for any such app."""
+    page = folder / "bare.py"
+    page.write_text(BARE, encoding="utf-8")
+    told = "'--server.headless=true', '--browser.gatherUsageStats=false', '--server.fileWatcherType=none'"
+    return server(
+        "import plotly.graph_objects, pandas; from streamlit.web import cli; "
+        f"cli.main(['run', {str(page)!r}, '--server.address=127.0.0.1', '--server.port={{port}}', {told}])"
+    )
+
+
+OURS = "import sys; sys.argv = ['rackcast', 'app', '--port', '{port}']; from app.cli import main; main()"
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of a server of our own."""
+def server(code: str = OURS) -> Iterator[str]:
+    """The address of a server of our own; ``code`` starts it on a port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"import sys; sys.argv = ['rackcast', 'app', '--port', '{port}']; from app.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code.format(port=port)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     try:
         while True:
@@ -99,19 +121,30 @@ def server() -> Iterator[str]:
 
 
 def first_answers() -> None:
-    """How long a fresh visitor's browser waits: at a server that has just said that it is ready, and once more."""
+    """How long a fresh visitor's browser waits for a number and for its chart: at a server that has just said that it
+    is ready, and once more; then the same of a bare page."""
     from playwright.sync_api import sync_playwright
 
-    with server() as address, sync_playwright() as started:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for words in ("cold server", *["warm server"] * 4):
-            visitor = browser.new_context()
-            page = visitor.new_page()
-            begun = time.perf_counter()
-            page.goto(address)
-            page.get_by_test_id("stMetricValue").first.wait_for(timeout=120_000)
-            print(f"first answer, {words}: {time.perf_counter() - begun:.1f} s (target 3 s)", flush=True)
-            visitor.close()  # the page goes on drawing: the next visitor has a machine of their own
+        browser.new_context().new_page().goto("about:blank")  # its own start is nobody's
+        for what, opened in (("rackcast", server()), ("bare page", bare_server(Path(folder)))):
+            with opened as address:
+                for words in ("cold server", "warm server"):
+                    visitor = browser.new_context()
+                    page = visitor.new_page()
+                    begun = time.perf_counter()
+                    page.goto(address)
+                    page.get_by_test_id("stMetricValue").first.wait_for(timeout=120_000)
+                    number_s = time.perf_counter() - begun
+                    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=120_000)
+                    chart_s = time.perf_counter() - begun
+                    goal = " (target 3 s)" if what == "rackcast" else ""
+                    print(
+                        f"first answer, {what}, {words}: {number_s:.1f} s{goal}, chart {chart_s:.1f} s",
+                        flush=True,
+                    )
+                    visitor.close()  # its page goes on drawing: the next has a machine of its own
         browser.close()
 
 

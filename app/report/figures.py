@@ -46,6 +46,7 @@ def breakdown(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
             text=f"{part['share_frac']:.0%}" if part["share_frac"] > 0.04 else "",
             textposition="inside",
             insidetextanchor="middle",
+            textangle=0,
             hovertemplate=f"{label}<br>%{{x:.4g}} s<extra></extra>",
         )
     figure.update_layout(barmode="stack", height=280, xaxis_title="seconds of one step", yaxis_visible=False)

@@ -11,6 +11,7 @@ from app.report.figures import styled
 from app.report.html import page
 from app.report.plan_figures import BLUE, GREY, MILLION, ORANGE
 from app.report.plan_words import confidence_words, spread_count, spread_usd, usd
+from sim import units
 from sim.spec.quantiles import Quantiles
 
 PAIRED = "Differences are taken world by world: both choices meet the same demand, prices and failures."
@@ -80,7 +81,7 @@ def input_words(value: Any) -> str:
 
 def _signed(value: float, unit: str) -> str:
     sign = "+" if value > 0 else "-" if value < 0 else ""
-    return sign + (usd(abs(value)) if unit == "USD" else f"{abs(value):,.3g} {unit}")
+    return sign + (usd(abs(value)) if unit == "USD" else f"{units.format_count(abs(value))} {unit}")
 
 
 def print_plans(document: dict[str, Any]) -> None:

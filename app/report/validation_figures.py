@@ -45,8 +45,9 @@ def against(table: pd.DataFrame, predicted: str, group: str) -> go.Figure:
             hovertemplate="%{text}<br>measured %{x:.4g} s, predicted %{y:.4g} s<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=440)
-    figure.update_xaxes(type="log", dtick=1, title="measured, seconds", exponentformat="SI")
-    figure.update_yaxes(type="log", dtick=1, title="predicted, seconds", exponentformat="SI")
+    clock = {"exponentformat": "SI", "minexponent": 0, "ticksuffix": "s"}  # 10 ms, not 0.01
+    figure.update_xaxes(type="log", dtick=1, title="measured", **clock)
+    figure.update_yaxes(type="log", dtick=1, title="predicted", **clock)
     return styled(figure)
 
 

@@ -20,6 +20,8 @@ from sim.spec.scenario import Scenario
 
 MOST_UPLOAD_MB = 64
 """What the browser may send; the loader's own limit is far lower, and refuses in words."""
+MOST_ROWS = 40
+"""Of a table that is written out, so that its words wrap and a screen reader finds them; a longer one scrolls."""
 TRAY = 9
 """Scenarios that are kept to compare: as many columns as the command line takes."""
 
@@ -44,8 +46,10 @@ class Knob:
     """The scenario's own value where it is not simply at ``path``; None = the knob is not offered."""
 
 
-def title(scenario: Scenario) -> None:
-    """Name and sentence of the scenario."""
+def title(scenario: Scenario, question: str = "") -> None:
+    """What the page answers, name and sentence of the scenario."""
+    if question:
+        st.caption(f"**{question}** The inputs are in the sidebar: change one and see the answer move.")
     st.title(plain(scenario.name))
     if scenario.shows:
         st.caption(plain(scenario.shows))
@@ -109,6 +113,7 @@ def _address() -> dict[str, list[str]]:
 def _picked(section: str) -> Case | None:
     names = state.worked_examples(section)
     wanted = st.query_params.get("scenario", state.FIRST[section])
+    above = st.sidebar.container()  # the picker; it needs what is uploaded below it
     _upload(section)
     own: Case | None = st.session_state.get("upload")
     if own is not None and section not in state.sections(own):
@@ -128,7 +133,7 @@ def _picked(section: str) -> Case | None:
         wanted = state.FIRST[section]
         st.query_params.clear()
     label = {state.UPLOADED: f"Uploaded: {own.name}" if own else ""}
-    name = st.sidebar.selectbox(
+    name = above.selectbox(
         "Scenario",
         names,
         index=names.index(wanted),
@@ -297,6 +302,22 @@ def chart(
             on_click="ignore",
             key=f"csv:{name}",
         )
+
+
+def table(rows: Sequence[dict[str, Any]]) -> None:
+    """A table: written out where it is short, the first column as the head of each row."""
+    if len(rows) > MOST_ROWS:
+        st.dataframe(rows, hide_index=True)
+    elif rows:
+        written = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows])
+        st.table(written.fillna("").set_index(written.columns[0]))
+
+
+def _cell(value: Any) -> str:
+    """A value as text that no Markdown is made of."""
+    if value is None:
+        return ""
+    return plain(f"{value:.4g}" if isinstance(value, float) else value)
 
 
 def metrics(cards: Sequence[tuple[str, str, str, str | None]]) -> None:

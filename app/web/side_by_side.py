@@ -33,20 +33,11 @@ def inputs(document: dict[str, Any], names: Sequence[str]) -> None:
         return
     table = []
     for row in document["changed"]:
-        written = [_told(value) for value in row["values"]]
+        written = [plan_compare.input_words(value) for value in row["values"]]
         marked = [f"{OTHER if text != written[0] else ''}{text}" for text in written]
         table.append({"input": row["path"]} | dict(zip(names, marked, strict=True)))
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.caption(f"{OTHER.strip()} marks what is not as in {names[0]}.")
-
-
-def _told(value: Any) -> str:
-    """An input in words; of a group what is set."""
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{key} {_told(item)}" for key, item in value.items() if item not in (None, [], {}, "")
-        )
-    return "" if value is None else str(value)
 
 
 def steps(document: dict[str, Any], names: Sequence[str]) -> None:
@@ -72,7 +63,7 @@ def steps(document: dict[str, Any], names: Sequence[str]) -> None:
         for name, value, change in zip(names, row["values"], row["changes"], strict=True):
             cells[name] = f"{value} ({change})" if change and change != "+0.0 %" else value
         table.append(cells)
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.download_button(
         "Download report", lambda: comparison_report(document), "comparison.html", "text/html",
         on_click="ignore", key="download_report",
@@ -99,7 +90,7 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
         for name, value, moved in zip(names[1:], row["values"][1:], row["differences"][1:], strict=True):
             cells |= {name: value, f"{name} - {names[0]}": moved}
         table.append(cells)
-    st.dataframe(table, hide_index=True)
+    shell.table(table)
     st.caption(cluster_compare.PAIRED)
     st.download_button(
         "Download report", lambda: cluster_compare.cluster_comparison_report(document), "comparison.html",
@@ -108,31 +99,28 @@ def clusters(document: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def plans(document: dict[str, Any], names: Sequence[str]) -> None:
-    """Capacity plans: the choice of each, cost and shortage, inputs, answers with differences world by world."""
-    told = zip(names, document["outcomes"], plan_compare.choice_words(document), strict=True)
-    for name, outcome, words in told:
-        if outcome["outcome"] == "does not fit":
-            st.error(f"{name}: {plain(words)}")
-        else:
-            st.markdown(f"**{name}**: {plain(words)}")
-    known = {row["name"]: row["values"] for row in document["answers"]}
-    costs = [
-        {"scenario": name, "cost, USD": cost["p50"], "short and late, USD": late["p50"]}
-        for name, cost, late in zip(names, known["cost_usd"], known["penalty_usd"], strict=True)
-    ]
+    """Capacity plans: the choice of each, costs, differences world by world, inputs."""
+    for name, words in zip(names, plan_compare.choice_words(document), strict=True):
+        st.markdown(f"**{name}**: {plain(words)}.")
+    answers = plan_compare.rows(document)
+    for place, name in enumerate(names[1:], 1):
+        for row in answers[:1]:
+            st.markdown(f"**{name}** against {names[0]}: {row['words']} {plain(row['differences'][place])}.")
     shell.chart(
-        plan_compare.costs(document), costs, "costs",
-        alt="Cost of each scenario's choice, and what is short and late, a bar each",
-    )  # fmt: skip
+        plan_compare.costs(document),
+        [{"answer": row["words"], **dict(zip(names, row["values"], strict=True))} for row in answers],
+        "costs",
+        alt="Cost of each scenario's choice, and what is short and late: "
+        + "; ".join(f"{name} {value}" for name, value in zip(names, answers[0]["values"], strict=True)),
+    )
     inputs(document, names)
-    st.markdown("**Over the plan** (P50, P10 to P90; differences on average with 95 % intervals)")
-    table = []
-    for row in plan_compare.rows(document):
-        cells = {"answer": row["words"], names[0]: row["values"][0]}
-        for name, value, moved in zip(names[1:], row["values"][1:], row["differences"][1:], strict=True):
-            cells |= {name: value, f"{name} - {names[0]}": moved}
-        table.append(cells)
-    st.dataframe(table, hide_index=True)
+    st.markdown("**Over the plan** (P50, P10 to P90)")
+    shell.table([{"answer": row["words"], **dict(zip(names, row["values"], strict=True))} for row in answers])
+    st.markdown("**Differences on average** (95 % intervals)")
+    apart = [f"{name} - {names[0]}" for name in names[1:]]
+    shell.table(
+        [{"answer": row["words"], **dict(zip(apart, row["differences"][1:], strict=True))} for row in answers]
+    )
     st.caption(plan_compare.PAIRED if document["paired"] else plan_compare.UNPAIRED)
     st.download_button(
         "Download report", lambda: plan_compare.plan_comparison_report(document), "comparison.html", "text/html",

@@ -6,7 +6,7 @@ cause, like a ledger that must close to the cent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
@@ -92,9 +92,10 @@ class Timeline:
     def busy_s(self) -> dict[tuple[int, str], float]:
         """Busy seconds of each (rank, stream); waiting for stragglers is not work."""
         busy: dict[tuple[int, str], float] = {}
-        for task, seconds in zip(self.tasks, (self.end_s - self.start_s).tolist(), strict=True):
-            if task[2] != "stragglers":
-                busy[task[:2]] = busy.get(task[:2], 0.0) + seconds
+        lasting = (self.end_s - self.start_s).tolist()
+        for (rank, stream, kind, *_), seconds in zip(self.tasks, lasting, strict=True):
+            if kind != "stragglers":
+                busy[rank, stream] = busy.get((rank, stream), 0.0) + seconds
         if self.skipped:
             for key, seconds in self.skipped.busy_s.items():
                 busy[key] += self.skipped.rounds * seconds
@@ -121,7 +122,7 @@ def account(timeline: Timeline, devices: Sequence[int] | None = None) -> dict[st
 
 def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
     """Seconds by cause of each pipeline rank; see :func:`account`."""
-    books, now, _ = walk(timeline)
+    books, now = walk(timeline)
     for rank, parts in enumerate(books):
         parts["bubble"] += timeline.played_s - now[rank]
         if timeline.skipped:
@@ -131,32 +132,37 @@ def account_ranks(timeline: Timeline) -> list[dict[str, float]]:
 
 
 def walk(
-    timeline: Timeline, marks: Collection[int] = ()
-) -> tuple[list[dict[str, float]], list[float], dict[int, dict[str, float]]]:
-    """Books of each rank until its last task, when that ended (s), and what its books said after each task of
-    ``marks`` (on a compute stream)."""
-    seen: dict[int, dict[str, float]] = {}
-    books = [dict.fromkeys(CAUSES, 0.0) for _ in range(timeline.ranks)]
-    now = [0.0] * len(books)
+    timeline: Timeline, between: Sequence[tuple[int, int]] | None = None
+) -> tuple[list[dict[str, float]], list[float]]:
+    """Books of each rank until its last task, and when that ended (s).
+
+    ``between`` leaves only what lies after one task of each rank's compute stream and up to another, a pair a rank.
+    """
+    tasks, ranks = timeline.tasks, timeline.ranks
+    books = [dict.fromkeys(CAUSES, 0.0) for _ in range(ranks)]
     start, end = timeline.start_s.tolist(), timeline.end_s.tolist()
+    if between is None:
+        first, last, now = [-1] * ranks, [len(tasks)] * ranks, [0.0] * ranks
+    else:
+        first, last, now = [a for a, _ in between], [b for _, b in between], [end[a] for a, _ in between]
     reductions: dict[int, int] = {}
     queue: dict[int, int] = {}  # reduction -> the one before it on its rank
-    for number, (task, begin, stop) in enumerate(zip(timeline.tasks, start, end, strict=True)):
+    begun = min(first) + 1
+    for number, task in enumerate(tasks[begun : max(last) + 1], begun):
         rank, stream, kind = task[:3]
         if kind == "gradients":
             if rank in reductions:
                 queue[number] = reductions[rank]
             reductions[rank] = number
-        if stream != "compute":
+        if stream != "compute" or not first[rank] < number <= last[rank]:
             continue
+        begin, stop = start[number], end[number]
         if begin > now[rank]:
-            _book_gap(books[rank], timeline.tasks, start, end, queue, task, now[rank], begin)
+            _book_gap(books[rank], tasks, start, end, queue, task, now[rank], begin)
         if stop > begin:
             books[rank]["backward" if kind == "weight" else kind] += stop - begin
         now[rank] = stop
-        if number in marks:
-            seen[number] = dict(books[rank])
-    return books, now, seen
+    return books, now
 
 
 def _book_gap(
@@ -170,7 +176,7 @@ def _book_gap(
     gap_end: float,
 ) -> None:
     until = gap_end
-    blocker = max(task.after, key=end.__getitem__, default=None)
+    blocker = task.after[0] if len(task.after) == 1 else max(task.after, key=end.__getitem__, default=None)
     while blocker is not None and until > gap_start:
         kind = tasks[blocker].kind
         cause = _WAIT.get(kind)

@@ -69,11 +69,10 @@ def _repeated(timeline: Timeline, stages: int, count: int) -> Skipped | None:
     if max(shifts_s) - min(shifts_s) > SAME_FRAC * timeline.played_s:
         return None
     edges = [(early[rank, COMPUTE][-1], late[rank, COMPUTE][-1]) for rank in range(stages)]
-    _, _, seen = walk(timeline, frozenset(number for pair in edges for number in pair))
     return Skipped(
         count,
         float(np.mean(shifts_s)),
-        tuple({cause: seen[b][cause] - seen[a][cause] for cause in seen[b]} for a, b in edges),
+        tuple(walk(timeline, edges)[0]),
         {stream: sum(timeline.tasks[n].duration_s for n in numbers) for stream, numbers in late.items()},
     )
 

@@ -137,6 +137,46 @@ def test_every_page_opens_from_the_bar(page: Any, address: str) -> None:
     page.wait_for_url("**scenario=article-eight-devices**")
 
 
+@pytest.mark.parametrize("name", ["", "compare", "calibration", "validation"])
+def test_every_chart_has_words_and_every_control_a_name(page: Any, address: str, name: str) -> None:
+    page.goto(address + name)
+    page.get_by_test_id("stPlotlyChart").first.wait_for()
+    settled(page)
+    charts = page.get_by_test_id("stPlotlyChart").all()
+    for chart in charts:
+        words = chart.evaluate(
+            "one => [one, ...one.querySelectorAll('*')].map("
+            "e => e.getAttribute('aria-label') || e.getAttribute('alt') || '').join(' ')"
+        )
+        assert len(words.split()) >= 4, "a chart without a text alternative"
+    unnamed = page.evaluate(
+        "() => [...document.querySelectorAll('[data-testid=stSidebar] input, [data-testid=stMain] input,"
+        " [data-testid=stMain] button')].filter(e => e.offsetParent && !e.getAttribute('aria-label')"
+        " && !e.getAttribute('aria-labelledby') && !(e.labels && e.labels.length)"
+        " && !e.innerText.trim() && !e.title && e.type !== 'file').map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert unnamed == []
+
+
+def test_the_inputs_are_reached_and_changed_by_keyboard_alone(page: Any, address: str) -> None:
+    page.goto(address + "?scenario=article-eight-devices")
+    page.get_by_test_id("stMetricValue").first.wait_for()
+    settled(page)
+    before, seen = step_time(page), []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("() => document.activeElement.getAttribute('aria-label') || ''"))
+        if seen[-1] == "Global batch (sequences)":
+            break
+    assert seen[-1] == "Global batch (sequences)", seen
+    page.keyboard.press("Control+a")
+    page.keyboard.type("1024")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "old => document.querySelector('[data-testid=stMetricValue]').innerText !== old", arg=before
+    )
+
+
 def test_an_uploaded_file_is_refused_in_words_and_a_good_one_is_opened(page: Any, address: str) -> None:
     page.goto(address)
     page.get_by_test_id("stMetricValue").first.wait_for()

@@ -174,7 +174,7 @@ def test_what_a_worker_answers_is_shown_whole(
     assert any(plain(told) in text.value for text in page.markdown)
     assert page.code[0].value.startswith(f"rackcast {name} scenarios/")
     if query:
-        changed = next(table.value for table in page.dataframe if "input" in table.value)
+        changed = next(table.value for table in page.table if table.value.index.name == "input")
         assert changed["B"].str.startswith("◆").all()
         assert not changed["A"].str.startswith("◆").any()
 

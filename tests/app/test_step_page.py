@@ -27,7 +27,7 @@ def test_it_opens_on_a_real_scenario_with_its_answer() -> None:
     page = opened()
     assert not page.exception
     assert page.title[0].value == "GPT-3 175B on 1,024 A100"
-    assert set(values(page)) == {"Step time", "Bound by", "MFU", "Tokens/s"}
+    assert set(values(page)) == {"Step time", "Bound by", "Peak used (MFU)", "Tokens/s"}
     assert any("Measured 32 s" in caption.value for caption in page.caption)
     assert "rackcast run scenarios/gpt3-175b-1024-a100.toml" in page.code[0].value
 

@@ -38,7 +38,7 @@ def profile_view(name: str) -> None:
     cards = [
         ("Fits", f"{len(rows):,}", "", None),
         ("Constants", f"{sum(row['constants'] for row in rows):,}", "", None),
-        ("of them assumed", f"{sum(row['assumed'] for row in rows):,}", "", "Starting values, not measured yet."),
+        ("Assumed constants", f"{sum(row['assumed'] for row in rows):,}", "", "Starting values, not measured yet."),
     ]  # fmt: skip
     if known:
         middle = sorted(known)[len(known) // 2]
@@ -49,9 +49,9 @@ def profile_view(name: str) -> None:
     st.caption(plain(calibration.age_words(profile)))
     against_points(name)
     with st.expander("Every fit with its error"):
-        st.dataframe(rows, hide_index=True)
+        shell.table(rows)
     with st.expander("Every constant with its interval and source"):
-        st.dataframe(calibration.constant_rows(profile), hide_index=True)
+        shell.table(calibration.constant_rows(profile))
 
 
 def against_points(name: str) -> None:
@@ -115,9 +115,9 @@ def own_profile(text: str, name: str) -> None:
     """Each constant beside its kind's."""
     profile = calibration.uploaded_profile(text, name)
     st.write(f"**{plain(profile.name)}**: {len(profile.fits)} fits. {plain(calibration.age_words(profile))}")
-    st.dataframe(calibration.beside_shipped(profile), hide_index=True)
+    shell.table(calibration.beside_shipped(profile))
     with st.expander("Every fit with its error"):
-        st.dataframe(calibration.fit_rows(profile), hide_index=True)
+        shell.table(calibration.fit_rows(profile))
 
 
 def own_nodes(given: list[tuple[str, str]]) -> None:
@@ -127,10 +127,7 @@ def own_nodes(given: list[tuple[str, str]]) -> None:
     for row in document["nodes"]:
         if not row["passes"]:
             st.error(f"{plain(row['node'])}: {plain('; '.join(row['reasons']))}")
-    st.dataframe(
-        [dict(zip(COLUMNS, quantity_words(row), strict=True)) for row in document["quantities"]],
-        hide_index=True,
-    )
+    shell.table([dict(zip(COLUMNS, quantity_words(row), strict=True)) for row in document["quantities"]])
 
 
 def page() -> None:

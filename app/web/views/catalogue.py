@@ -17,6 +17,9 @@ COMMANDS = {
     "prices": "rackcast plan scenarios/plan-university.toml --json",
     "failure rates": "rackcast run scenarios/cluster-university.toml --json",
 }
+# What tells a constant comes first: a phone shows these three.
+ORDER = ("entry", "constant", "value", "unit", "kind", "source", "name")
+WIDTHS = {"entry": 130, "constant": 130, "value": 90}
 
 
 @st.cache_data(show_spinner=False)
@@ -78,7 +81,13 @@ def page() -> None:
     else:
         entries = found["entry"].nunique()
         st.caption(f"{len(found):,} constants of {entries:,} entries")
-        st.dataframe(found, hide_index=True, height=520)
+        st.dataframe(
+            found,
+            hide_index=True,
+            height=520,
+            column_order=ORDER,
+            column_config={name: st.column_config.Column(width=width) for name, width in WIDTHS.items()},
+        )
     st.download_button(
         "Download CSV", lambda: found.to_csv(index=False), f"{part}.csv", "text/csv", on_click="ignore", key="csv"
     )  # fmt: skip

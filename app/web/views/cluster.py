@@ -38,12 +38,11 @@ def show(document: dict, case: Case) -> None:
         + ", ".join(f"{row['words']} {row['share_frac']:.1%}" for row in document["books"]),
     )  # fmt: skip
     with st.expander("All answers with their intervals"):
-        st.dataframe(
+        shell.table(
             [
                 {"answer": row["words"], "mean (95 % interval)": answer_words(row)}
                 for row in document["answers"]
-            ],
-            hide_index=True,
+            ]
         )
     with st.expander("Over time"):
         shell.chart(
@@ -57,7 +56,7 @@ def show(document: dict, case: Case) -> None:
                 alt="Mean and 95 % wait by the devices of a gang",
             )  # fmt: skip
             for title, rows in (("queue", document["by_queue"]), ("user", document["by_user"])):
-                st.dataframe([_group(title, row) for row in rows], hide_index=True)
+                shell.table([_group(title, row) for row in rows])
     with st.expander("Node by time"):
         nodes = document["nodes"]
         rows = [
@@ -73,7 +72,7 @@ def show(document: dict, case: Case) -> None:
     with st.expander(f"Failure log ({document['outages_total']:,} outages)"):
         failures(document)
     with st.expander("What it rests on"):
-        st.dataframe(document["inputs"], hide_index=True)
+        shell.table(document["inputs"])
     st.download_button(
         "Download report", partial(cluster_html.cluster_report, document), f"{case.name}.html", "text/html",
         on_click="ignore", key="download_report",
@@ -92,7 +91,7 @@ def failures(document: dict) -> None:
     if not document["outages"]:
         st.write("No node went out of service in the first replication.")
         return
-    st.dataframe(
+    shell.table(
         [
             {
                 "day": round(row["start_s"] / 86400, 2),
@@ -101,8 +100,7 @@ def failures(document: dict) -> None:
                 "hours": round(row["hours"], 2),
             }
             for row in document["outages"]
-        ],
-        hide_index=True,
+        ]
     )
     if len(document["outages"]) < document["outages_total"]:
         st.caption(f"The first {len(document['outages'])} of {document['outages_total']:,}.")
@@ -114,7 +112,7 @@ def page() -> None:
     if found is None:
         return
     case, scenario = found
-    shell.title(scenario)
+    shell.title(scenario, "What do users of this cluster wait for, and where do its device-hours go?")
     waiting.answer(case, "cluster", partial(show, case=case))
     shell.foot(case)
 

@@ -59,7 +59,7 @@ def show(document: dict, case: Case) -> None:
         with st.expander("Risks"):
             st.markdown("\n".join(f"- {plain(risk_words(risk))}" for risk in document["risks"]))
     with st.expander("Demand"):
-        st.dataframe(
+        shell.table(
             [
                 {
                     "programme": row["programme"],
@@ -67,19 +67,23 @@ def show(document: dict, case: Case) -> None:
                     "deadline": row["deadline"] or "",
                 }
                 for row in document["demand"]
-            ],
-            hide_index=True,
+            ]
         )
     with st.expander("Every assumption with its source"):
-        st.dataframe(document["register"], hide_index=True)
+        shell.table(document["register"])
     if document["simulated"]:
         st.caption(plain(simulated_words(document)))
-    left, right = st.columns(2)
-    left.download_button(
+    with st.container(horizontal=True):
+        downloads(document, case)
+
+
+def downloads(document: dict, case: Case) -> None:
+    """The report as a page and as text."""
+    st.download_button(
         "Download report", partial(plan_html.plan_report, document), f"{case.name}.html", "text/html",
         on_click="ignore", key="download_report",
     )  # fmt: skip
-    right.download_button(
+    st.download_button(
         "Download as Markdown", partial(plan_markdown.markdown, document), f"{case.name}.md", "text/markdown",
         on_click="ignore", key="download_markdown",
     )  # fmt: skip
@@ -87,7 +91,7 @@ def show(document: dict, case: Case) -> None:
 
 def others(document: dict) -> None:
     """Each option with what it costs and why it is not the choice."""
-    st.dataframe(
+    shell.table(
         [
             {
                 "option": row["name"],
@@ -98,8 +102,7 @@ def others(document: dict) -> None:
             }
             for row in document["options"]
         ]
-        + [{"option": row["name"], "why not": "; ".join(row["why"])} for row in document["refused"]],
-        hide_index=True,
+        + [{"option": row["name"], "why not": "; ".join(row["why"])} for row in document["refused"]]
     )
 
 
@@ -109,7 +112,7 @@ def page() -> None:
     if found is None:
         return
     case, scenario = found
-    shell.title(scenario)
+    shell.title(scenario, "Buy, rent, lease or reserve: which capacity for this demand?")
     waiting.answer(case, "plan", partial(show, case=case))
     shell.foot(case, "plan", "--out plan")
 

@@ -109,9 +109,9 @@ def headline(document: dict, before: dict | None) -> None:
     ]  # fmt: skip
     if document["utilisation"]:
         used = document["utilisation"][0]
-        cards.append(("MFU", f"{used['frac']:.1%}", "", used["convention"]))
+        cards.append(("Peak used (MFU)", f"{used['frac']:.1%}", "", used["convention"]))
     unit = "tokens" if has_tokens(document) else "samples"
-    rate = units.format_count(document[f"{unit}_per_s"])
+    rate = units.format_count(document[f"{unit}_per_s"], 4)
     cards.append((f"{unit.capitalize()}/s", rate, _moved(document, before, f"{unit}_per_s"), None))
     shell.metrics(cards)
 
@@ -139,7 +139,7 @@ def moved(document: dict, before: dict) -> None:
     rows = sorted(
         ((new.get(name, 0.0) - old.get(name, 0.0), name) for name in old | new), key=lambda row: -abs(row[0])
     )
-    st.dataframe(
+    shell.table(
         [
             {
                 "part of the step": name,
@@ -148,8 +148,7 @@ def moved(document: dict, before: dict) -> None:
                 "difference, s": round(change, 4),
             }
             for change, name in rows
-        ],
-        hide_index=True,
+        ]
     )
 
 
@@ -178,14 +177,13 @@ def why(document: dict) -> None:
     """What would change the answer: changes that gain, inputs that matter."""
     if document["suggestions"]:
         st.markdown("**What would gain**")
-        st.dataframe([_change(row) for row in document["suggestions"]], hide_index=True)
+        shell.table([_change(row) for row in document["suggestions"]])
     if leading_inputs(document):
         st.markdown("**What matters most**")
         st.caption("How the step time moves where one input is 10 % better.")
         rows = leading_inputs(document, len(document["sensitivities"]))
-        st.dataframe(
-            [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows],
-            hide_index=True,
+        shell.table(
+            [{"input": row["words"], "step time": f"{100 * row['change_frac']:+.1f} %"} for row in rows]
         )
     if document["not_tried"]:
         st.caption(not_tried_words(document))
@@ -212,7 +210,7 @@ def whole_run(run_: dict) -> None:
     st.write(
         f"{run_['steps']:,} steps in {wall}, {run_['goodput_frac']:.1%} of it training that lasts (goodput)."
     )
-    st.dataframe(
+    shell.table(
         [
             {
                 "phase": row["words"],
@@ -221,8 +219,7 @@ def whole_run(run_: dict) -> None:
             }
             for row in run_["phases"]
             if row["seconds"] > 0
-        ],
-        hide_index=True,
+        ]
     )
 
 
@@ -237,7 +234,7 @@ def plans(document: dict) -> None:
         return
     st.caption(f"{document['searched']:,} plans searched, {document['fitting']:,} fit in memory.")
     if document["plans"]:
-        st.dataframe(
+        shell.table(
             [
                 {
                     "plan": found_words(row),
@@ -246,13 +243,11 @@ def plans(document: dict) -> None:
                     "on the command line": " ".join(f"--set {text}" for text in row["set"]),
                 }
                 for row in document["plans"]
-            ],
-            hide_index=True,
+            ]
         )
     if document["rejected"]:
-        st.dataframe(
-            [{"turned away because": row["reason"], "plans": row["plans"]} for row in document["rejected"]],
-            hide_index=True,
+        shell.table(
+            [{"turned away because": row["reason"], "plans": row["plans"]} for row in document["rejected"]]
         )
 
 
@@ -262,7 +257,7 @@ def page() -> None:
     if found is None:
         return
     case, scenario = found
-    shell.title(scenario)
+    shell.title(scenario, "How long is a training step, and what is it bound by?")
     try:
         document = answer(case)
         before = answer(Case(case.name, case.text, (), case.uploaded)) if case.changes else None
@@ -276,7 +271,7 @@ def page() -> None:
     show(document, before, case)
     if document.get("fit_changes"):
         with st.expander("What makes it fit", expanded=True):
-            st.dataframe([_change(row) for row in document["fit_changes"]], hide_index=True)
+            shell.table([_change(row) for row in document["fit_changes"]])
     if st.toggle("What would change the answer", key="why", help="Tries a dozen other plans and inputs."):
         why(reasons(case))
     if st.toggle(

@@ -97,11 +97,11 @@ def show(table: pd.DataFrame, kind: str) -> None:
                 }
                 for name, part in done.groupby(column)
             ]
-            st.dataframe(rows, hide_index=True)
+            shell.table(rows)
     left_out = table[table["skipped"] != ""]
     if len(left_out):
         with st.expander(f"{len(left_out):,} rows not predicted, and why"):
-            st.dataframe(left_out["skipped"].value_counts().reset_index(), hide_index=True)
+            shell.table(left_out["skipped"].value_counts().reset_index().to_dict("records"))
 
 
 def page() -> None:
