@@ -129,8 +129,8 @@ def _in_order(run: Run, most: int, workers: int) -> Iterator[Mapping[str, float]
                 waiting += [pool.submit(run, number) for number in itertools.islice(numbers, 1)]
                 yield answer
         finally:
-            for future in waiting:
-                future.cancel()
+            # not one by one: the pool's thread can wait for ever for the answer of a future cancelled alone
+            pool.shutdown(cancel_futures=True)
 
 
 class _Moments:
