@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -122,21 +122,13 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         laid_out_s, earlier = draft.sitting(part, budget_s)
         if earlier.rows:
             before[TABLE_OF.get(part, part)] -= len(earlier.rows)
-        whole = True
         try:
             if begin > late:
                 warn(f"{part}: left out, the budget of {draft.options.budget_s:.3g} s is spent")
                 continue
-            for table, row in _rows(part, draft, laid_out_s, warn, earlier):
-                if not draft.options.raw:
-                    row.pop("samples_us", None)
-                draft.tables.setdefault(table, []).append(row)
-                if rank == 0:
-                    draft.save(at_most_every_s=SAVE_EVERY_S)
-                if part not in WITH_RANKS and time.monotonic() > late:
-                    warn(f"{part}: cut, the budget of {draft.options.budget_s:.3g} s is spent")
-                    whole = False
-                    break
+            whole = _measured(part, draft, _rows(part, draft, laid_out_s, warn, earlier), rank, late)
+            if not whole:
+                warn(f"{part}: cut, the budget of {draft.options.budget_s:.3g} s is spent")
         except StoppedError:
             raise
         except (
@@ -164,6 +156,21 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         for text in conditions.warnings_of(draft.machine):
             warn(f"{text} (after the run)")
     return code
+
+
+def _measured(
+    part: str, draft: Draft, rows: Iterable[tuple[str, dict[str, Any]]], rank: int, late_s: float
+) -> bool:
+    """Write a part's rows down as they come; whether it came to its end before ``late_s``."""
+    for table, row in rows:
+        if not draft.options.raw:
+            row.pop("samples_us", None)
+        draft.tables.setdefault(table, []).append(row)
+        if rank == 0:
+            draft.save(at_most_every_s=SAVE_EVERY_S)
+        if part not in WITH_RANKS and time.monotonic() > late_s:
+            return False
+    return True
 
 
 def _starts_ranks(draft: Draft) -> bool:

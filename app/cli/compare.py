@@ -97,6 +97,7 @@ def _clusters(
 ) -> None:
     from app.cli.run import write_text
     from app.report import cluster_compare as faces
+    from app.report.compare import letters
     from sim import watch
     from sim.cluster.engine import TraceError
     from sim.cluster.policy import PolicyError
@@ -105,8 +106,8 @@ def _clusters(
 
     studies = []
     try:
-        for place, (one, file) in enumerate(zip(loaded, files, strict=True)):
-            with progress(f"{chr(65 + place)}, replications") as told:
+        for letter, one, file in zip(letters(len(loaded)), loaded, files, strict=True):
+            with progress(f"{letter}, replications") as told:
                 studies.append(watch(one, file.parent, workers=workers, told=told))
     except (ScenarioError, PolicyError, TraceError) as error:
         refuse(str(error))

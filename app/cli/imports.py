@@ -73,6 +73,18 @@ def import_command(
         import_logs.import_logs(kind, files, out, Hints(**hints), as_json=json)
         return
     _need_unset(kind, hints)
+    imported = _history(kind, files, columns, assume_duration)
+    if fit and (out is None or out.suffix != ".toml"):
+        refuse("--fit writes a scenario: give --out with a name that ends in .toml")
+    written = _write(imported, out, fit) if out else ""
+    if json:
+        print_json(_document(imported) | ({"out": written} if written else {}))
+    else:
+        _print(imported, written)
+
+
+def _history(kind: str, files: list[Path], columns: str, assume_duration: str) -> Imported:
+    """What the files say; ends with exit code 2 and every fault where they cannot be read."""
     from sim import units
     from sim.importers.kinds import Options, import_files
     from sim.spec.faults import ScenarioError
@@ -85,16 +97,9 @@ def import_command(
         refuse(f"--assume-duration = {assume_duration!r}: {fault}")
     given = tuple(name.strip() for name in columns.split(",") if name.strip())
     try:
-        imported = import_files(kind, files, Options(given, assumed), others=tuple(import_logs.KINDS))
+        return import_files(kind, files, Options(given, assumed), others=tuple(import_logs.KINDS))
     except ScenarioError as error:
         refuse(str(error))
-    if fit and (out is None or out.suffix != ".toml"):
-        refuse("--fit writes a scenario: give --out with a name that ends in .toml")
-    written = _write(imported, out, fit) if out else ""
-    if json:
-        print_json(_document(imported) | ({"out": written} if written else {}))
-    else:
-        _print(imported, written)
 
 
 def _need_unset(kind: str, options: Mapping[str, object]) -> None:

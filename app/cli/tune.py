@@ -113,7 +113,8 @@ def _plan_values(settings: list[str]) -> list[tuple[str, str]]:
 
 
 def _toml(text: str) -> str:
-    return text if text in ("true", "false") or text.isdigit() else f'"{text}"'
+    plain = text in ("true", "false") or text.isdigit() or text.startswith("[")
+    return text if plain else f'"{text}"'
 
 
 def _whole(name: str, text: str | None, faults: list[Any]) -> list[int]:

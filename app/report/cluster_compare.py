@@ -8,15 +8,11 @@ import plotly.graph_objects as go
 
 from app.report.cluster_figures import COLOURS
 from app.report.cluster_words import VERDICTS, answer_words, value_words
+from app.report.compare import letters
 from app.report.console import plain_table, screen
 from app.report.figures import styled
 from app.report.html import page
 from sim.cluster.tables import CAUSE_WORDS
-
-
-def letters(document: dict[str, Any]) -> list[str]:
-    """A, B, C ..."""
-    return [chr(65 + place) for place in range(len(document["scenarios"]))]
 
 
 def difference_words(row: dict[str, Any], unit: str) -> str:
@@ -63,7 +59,7 @@ def verdicts(document: dict[str, Any]) -> list[str]:
 
 def print_cluster_comparison(document: dict[str, Any]) -> None:
     """Tables for the terminal."""
-    console, names = screen(), letters(document)
+    console, names = screen(), letters(len(document["scenarios"]))
     for letter, one, words in zip(names, document["scenarios"], verdicts(document), strict=True):
         console.print(f"{letter}: {one['name']} ({one['replications']} replications). {words}", markup=False)
     console.print()
@@ -92,7 +88,7 @@ PAIRED = (
 
 def books(document: dict[str, Any]) -> go.Figure:
     """One bar a scenario: where its device-hours went."""
-    figure, names = go.Figure(), letters(document)
+    figure, names = go.Figure(), letters(len(document["scenarios"]))
     for row in document["books"]:
         if max(row["share_frac"]) < 2e-4:
             continue
@@ -118,7 +114,7 @@ def cluster_comparison_report(document: dict[str, Any]) -> str:
         "cluster_compare.html",
         books(document),
         document=document,
-        letters=letters(document),
+        letters=letters(len(document["scenarios"])),
         verdicts=verdicts(document),
         rows=rows(document),
         paired=PAIRED,

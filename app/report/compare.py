@@ -29,6 +29,11 @@ FIGURES = {
 """Figures in the order they are shown: words, and how a value is written."""
 
 
+def letters(count: int) -> list[str]:
+    """A, B, C ...: what scenarios side by side are called."""
+    return [chr(65 + place) for place in range(count)]
+
+
 def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Figures as words: one row a figure, a value and a change for each scenario."""
     known = {row["figure"]: row for row in document["figures"]}
@@ -57,7 +62,7 @@ def difference_words(row: dict[str, Any]) -> str:
 def print_comparison(document: dict[str, Any]) -> None:
     """Tables for the terminal."""
     console, names = screen(), [one["name"] for one in document["scenarios"]]
-    labels = [f"{chr(65 + place)}: {name}" for place, name in enumerate(names)]
+    labels = [f"{letter}: {name}" for letter, name in zip(letters(len(names)), names, strict=True)]
     inputs = plain_table("changed input", *labels)
     for row in document["changed"]:
         inputs.add_row(row["path"], *(("" if value is None else str(value)) for value in row["values"]))
@@ -76,7 +81,8 @@ def print_comparison(document: dict[str, Any]) -> None:
 
 def comparison_report(document: dict[str, Any]) -> str:
     """The comparison as one HTML file that opens offline."""
-    names = [f"{chr(65 + place)}: {one['name']}" for place, one in enumerate(document["scenarios"])]
+    told = document["scenarios"]
+    names = [f"{letter}: {one['name']}" for letter, one in zip(letters(len(told)), told, strict=True)]
     return page(
         "compare.html",
         figures.parts_side_by_side(names, document["parts"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app.report.compare import letters
 from app.report.console import plain_table, screen
 from app.report.figures import styled
 from app.report.html import page
@@ -16,11 +17,6 @@ from sim.spec.quantiles import Quantiles
 
 PAIRED = "Differences are taken world by world: both choices meet the same demand, prices and failures."
 UNPAIRED = "The scenarios have different seeds, so their worlds are not the same: the intervals are wider than need be."
-
-
-def letters(document: dict[str, Any]) -> list[str]:
-    """A, B, C ..."""
-    return [chr(65 + place) for place in range(len(document["scenarios"]))]
 
 
 def choice_words(document: dict[str, Any]) -> list[str]:
@@ -86,7 +82,7 @@ def _signed(value: float, unit: str) -> str:
 
 def print_plans(document: dict[str, Any]) -> None:
     """What differs, what would be chosen, and the figures with their differences."""
-    console, names = screen(), letters(document)
+    console, names = screen(), letters(len(document["scenarios"]))
     for letter, one, words in zip(names, document["scenarios"], choice_words(document), strict=True):
         console.print(f"{letter}: {one['name']}: {words}", markup=False)
     inputs = plain_table("changed input", *names)
@@ -105,7 +101,7 @@ def print_plans(document: dict[str, Any]) -> None:
 
 def costs(document: dict[str, Any]) -> go.Figure:
     """One bar a scenario: cost, and what is short and late; whiskers from P10 to P90 of both."""
-    figure, names = go.Figure(), letters(document)[::-1]
+    figure, names = go.Figure(), letters(len(document["scenarios"]))[::-1]
     known = {row["name"]: row["values"][::-1] for row in document["answers"]}
     for name, words, colour in (
         ("cost_usd", "cost", BLUE),
@@ -143,7 +139,7 @@ def plan_comparison_report(document: dict[str, Any]) -> str:
         "plan_compare.html",
         costs(document),
         document=document,
-        letters=letters(document),
+        letters=letters(len(document["scenarios"])),
         choices=choice_words(document),
         inputs=[(row["path"], list(map(input_words, row["values"]))) for row in document["changed"]],
         rows=rows(document),

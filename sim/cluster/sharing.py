@@ -7,6 +7,7 @@ only draws up a rota, and what neighbours cost depends on who they are.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -86,17 +87,16 @@ def typical(policy: Scheduling, jobs: Jobs | None) -> Typical:
     return tuple((ask, count / whole) for ask, count in counts.items())
 
 
-class Neighbours:
-    """A ``Contention`` (``sim.cluster.rules``) of jobs on one device; a gang goes at the pace of its slowest device.
+class _OnDevices(ABC):
+    """A ``Contention`` (``sim.cluster.rules``) of jobs on one device: who is where, and whose pace may have moved."""
 
-    ``pairs``: speed of a job of the first kind beside one of the second, over its speed alone; others lose by
-    1 / (1 + interference x the neighbour's share). Several neighbours multiply (assumed).
-    """
-
-    def __init__(self, interference: float, pairs: Mapping[tuple[str, str], float]) -> None:
-        self._interference, self._pairs = interference, dict(pairs)
+    def __init__(self) -> None:
         self._on: dict[tuple[int, int], dict[int, JobState]] = {}
         self._dirty: dict[int, JobState] = {}
+
+    @abstractmethod
+    def speed(self, state: JobState) -> float:
+        """Speed over speed alone."""
 
     def join(self, state: JobState) -> None:
         """See ``Contention``."""
@@ -124,8 +124,20 @@ class Neighbours:
         del number
         return 0.0
 
+
+class Neighbours(_OnDevices):
+    """Jobs that slow each other down side by side; a gang goes at the pace of its slowest device.
+
+    ``pairs``: speed of a job of the first kind beside one of the second, over its speed alone; others lose by
+    1 / (1 + interference x the neighbour's share). Several neighbours multiply (assumed).
+    """
+
+    def __init__(self, interference: float, pairs: Mapping[tuple[str, str], float]) -> None:
+        super().__init__()
+        self._interference, self._pairs = interference, dict(pairs)
+
     def speed(self, state: JobState) -> float:
-        """Speed over speed alone."""
+        """See ``_OnDevices``."""
         slowest = 1.0
         for device in _devices(state):
             here = 1.0
@@ -140,45 +152,17 @@ class Neighbours:
         return 1 / (1 + self._interference * other.gpu_share_frac) if known is None else known
 
 
-class EqualTurns:
-    """A ``Contention`` of jobs that take turns on a device: each of n gets 1/n of its time and none is lost to
-    switching; a gang goes at the pace of its slowest device.
+class EqualTurns(_OnDevices):
+    """Jobs that take turns on a device: each of n gets 1/n of its time and none is lost to switching; a gang goes at
+    the pace of its slowest device.
 
     Processor sharing (Kleinrock, Queueing Systems II, 4.4); how time slicing treats neighbours that are always busy
     (NVIDIA, time-slicing of GPUs in Kubernetes: replicas of a device get equal parts of its time).
     """
 
-    def __init__(self) -> None:
-        self._on: dict[tuple[int, int], dict[int, JobState]] = {}
-        self._dirty: dict[int, JobState] = {}
-
-    def join(self, state: JobState) -> None:
-        """See ``Contention``."""
-        for device in _devices(state):
-            here = self._on.setdefault(device, {})
-            here[state.number] = state
-            self._dirty |= here
-
-    def leave(self, state: JobState) -> None:
-        """See ``Contention``."""
-        for device in _devices(state):
-            here = self._on[device]
-            del here[state.number]
-            self._dirty |= here
-        self._dirty.pop(state.number, None)
-
-    def changed(self) -> Mapping[int, float]:
-        """See ``Contention``."""
-        dirty, self._dirty = self._dirty, {}
-        return {
-            number: 1 / max((len(self._on[device]) for device in _devices(state)), default=1)
-            for number, state in dirty.items()
-        }
-
-    def by_links_frac(self, number: int) -> float:
-        """None of it."""
-        del number
-        return 0.0
+    def speed(self, state: JobState) -> float:
+        """See ``_OnDevices``."""
+        return 1 / max((len(self._on[device]) for device in _devices(state)), default=1)
 
 
 def _devices(state: JobState) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
+from app.cli.tune import plan_settings
 from sim.planning.launch_arguments import launch
 from sim.planning.plans.evaluate import evaluate
 from sim.planning.plans.in_flight import in_flight
@@ -291,6 +292,14 @@ def test_unlike_pools_get_whole_copies_or_stages_whichever_is_faster() -> None:
         assert best["step_time_s"] <= sim.run(own).step_s * (1 + 1e-9)
     with pytest.raises(NoPlanError, match="several pools"):
         tune(scenario, FITS, nodes=(2,))
+
+
+def test_the_stages_of_an_open_plan_are_said_as_a_list() -> None:
+    asked = loads(MIXED, "mixed", ['training.plan="auto"'])
+    row = {"set": ["training.plan.pipeline=2", "training.plan.stages=['new', 'old']"]}
+    made = loads(MIXED, "mixed", plan_settings(asked, row))
+    assert made.training is not None
+    assert made.training.plan.stages == ("new", "old")
 
 
 def test_more_of_a_slow_pool_than_it_can_interleave_still_runs() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app import answers
+from app.report.compare import letters
 from app.web import shell, side_by_side, state, waiting
 from app.web.knobs import cluster_knobs, plan_knobs, step_knobs
 from app.web.state import Case
@@ -97,7 +98,7 @@ def command(cases: list[Case]) -> str:
 
 def show(kind: str, cases: dict[str, Case]) -> None:
     """Steps at once; clusters and plans from a worker."""
-    names = [chr(65 + place) for place in range(len(cases))]
+    names = letters(len(cases))
     side_by_side.legend(names, list(cases))
     if kind == "training":
         try:
