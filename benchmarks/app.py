@@ -120,8 +120,22 @@ def server(code: str = OURS) -> Iterator[str]:
         process.wait(10)
 
 
+PAINTED = """
+const asked = {number: "[data-testid=stMetricValue]", chart: ".js-plotly-plot .main-svg"}, found = {};
+window.painted = {};
+new MutationObserver(() => {
+  for (const [what, where] of Object.entries(asked)) if (!found[what] && document.querySelector(where)) {
+    found[what] = true;
+    requestAnimationFrame(() => setTimeout(() => window.painted[what] = performance.timeOrigin + performance.now()));
+  }
+}).observe(document, {subtree: true, childList: true});
+"""
+"""Runs in the page: when the frame after an element's arrival was drawn, ms since 1970. (A look from outside waits in
+line behind whatever script the page is reading, and calls a number late that stands on the screen.)"""
+
+
 def first_answers() -> None:
-    """How long a fresh visitor's browser waits for a number and for its chart: at a server that has just said that it
+    """How long a fresh visitor's browser takes to paint a number and its chart: at a server that has just said that it
     is ready, and once more; then the same of a bare page."""
     from playwright.sync_api import sync_playwright
 
@@ -133,12 +147,12 @@ def first_answers() -> None:
                 for words in ("cold server", "warm server"):
                     visitor = browser.new_context()
                     page = visitor.new_page()
-                    begun = time.perf_counter()
+                    page.add_init_script(PAINTED)
+                    begun = time.time()
                     page.goto(address)
-                    page.get_by_test_id("stMetricValue").first.wait_for(timeout=120_000)
-                    number_s = time.perf_counter() - begun
-                    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=120_000)
-                    chart_s = time.perf_counter() - begun
+                    page.wait_for_function("window.painted.number && window.painted.chart", timeout=120_000)
+                    at_ms = page.evaluate("window.painted")
+                    number_s, chart_s = (at_ms[one] / 1e3 - begun for one in ("number", "chart"))
                     goal = " (target 3 s)" if what == "rackcast" else ""
                     print(
                         f"first answer, {what}, {words}: {number_s:.1f} s{goal}, chart {chart_s:.1f} s",

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.killed_sweeps``: sweeps of 500 points killed 20 times each at random moments, then finished.
+"""``python -m benchmarks.killed_sweeps``: sweeps of 500 points killed 20 times at random moments, then finished.
 
 Real processes and real SIGKILL: every call of the function leaves a line in a journal, so that a point that was in the
 store and worked out again would show.
@@ -50,6 +50,10 @@ if __name__ == "__main__":
         answers = run_points(points, "counted_work:work", store, worker)
     print(sum(answer["square"] for answer in answers))
 """
+
+
+KILLS = 20
+"""That hit a sweep while it ran."""
 
 
 class Verdict(NamedTuple):
@@ -131,11 +135,14 @@ def main() -> int:
     """Both executors; the exit code is 1 where a point was lost, redone or missing."""
     bad = 0
     for executor in sys.argv[1:] or ("local",):
-        verdict = study(
-            500, 20, executor, seconds=0.04, longest_s=1.5 if executor == "local" else 8.0, seed=1
-        )
-        print(f"{executor}: {verdict}")
-        bad += verdict.lost + verdict.redone + verdict.missing
+        longest_s = 1.5 if executor == "local" else 8.0
+        hits = sweeps = 0
+        while hits < KILLS:  # a sweep that ends before its last kill is followed by another
+            verdict = study(500, KILLS - hits, executor, seconds=0.06, longest_s=longest_s, seed=1 + sweeps)
+            hits, sweeps = hits + verdict.kills, sweeps + 1
+            bad += verdict.lost + verdict.redone + verdict.missing
+            print(f"{executor}, sweep {sweeps}: {verdict}", flush=True)
+        print(f"{executor}: killed {hits} times while it ran, in {sweeps} sweeps of 500 points")
     return 1 if bad else 0
 
 

@@ -5,6 +5,7 @@ The frame of a window: the same on every side, so that one looks through it and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ MOST_UPLOAD_MB = 64
 """What the browser may send; the loader's own limit is far lower, and refuses in words."""
 MOST_ROWS = 40
 """Of a table that is written out, so that its words wrap and a screen reader finds them; a longer one scrolls."""
+PAINT_S = 0.15
+"""A few frames of a browser: without it the first numbers wait for the script of the charts, a second and more."""
 TRAY = 9
 """Scenarios that are kept to compare: as many columns as the command line takes."""
 
@@ -286,6 +289,7 @@ def chart(
     figure: go.Figure, rows: Sequence[dict[str, Any]] | pd.DataFrame, name: str, alt: str, caption: str = ""
 ) -> None:
     """A chart with a text alternative, and its numbers as a table and CSV."""
+    _numbers_first()
     st.plotly_chart(
         figure, width="stretch", key=name, alt=alt, config={"displayModeBar": False, "responsive": True}
     )
@@ -302,6 +306,13 @@ def chart(
             on_click="ignore",
             key=f"csv:{name}",
         )
+
+
+def _numbers_first() -> None:
+    """Once a session: the browser paints what it has before it is handed the charts' script of 5 MB to read."""
+    if "numbers_painted" not in st.session_state:
+        st.session_state["numbers_painted"] = True
+        time.sleep(PAINT_S)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from app.web import shell
 
 MAIN = str(Path(__file__).resolve().parents[2] / "app" / "web" / "main.py")
 
@@ -27,6 +29,14 @@ most = 3
 """
 
 Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_browser() -> Iterator[None]:
+    """Streamlit's harness paints nothing that a page should wait for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shell, "PAINT_S", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
