@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from sim.results.timeline import Timeline
@@ -196,12 +197,17 @@ class Refusals:
 
 
 def catalogue() -> dict[str, list[Document]]:
-    """Every accelerator, system and model of the catalogue, each constant with value, unit, kind and source."""
-    from app.cli.catalog import KINDS, entry_document
+    """Every accelerator, system and model of the catalogue, each constant with value (SI; ``words`` for people),
+    unit, kind and source."""
+    from app.cli.catalog import KINDS, entry_document, shown
     from sim.spec.catalog import load_catalog
 
     known = load_catalog()
-    return {part: [entry_document(noun) for noun in getattr(known, part).values()] for part in KINDS}
+    documents = {part: [entry_document(noun) for noun in getattr(known, part).values()] for part in KINDS}
+    for document in chain.from_iterable(documents.values()):
+        for field, row in document["constants"].items():
+            row["words"] = shown(field, row["value"])
+    return documents
 
 
 def assumptions(part: str) -> list[Document]:

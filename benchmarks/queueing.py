@@ -50,7 +50,7 @@ WARM, STRETCH, STRETCHES = 5_000, 5_000, 10
 GANG_STEPS = 250
 """Steps of a gang in a stretch."""
 LEVEL_FRAC, PRECISION_FRAC = 0.99, 0.01
-LEAST_RUNS, MOST_RUNS = 4, 450
+LEAST_RUNS, MOST_RUNS = 4, 1_600
 Rows = list[dict[str, str]]
 Stretches = dict[str, tuple[models.Floats, models.Floats]]
 """Row -> its values ``[stretches]`` and their controls ``[stretches, controls]``."""

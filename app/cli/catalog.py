@@ -175,7 +175,8 @@ def _derived(noun: Any) -> dict[str, Any]:
     }
 
 
-def _shown(field: str, value: Any) -> str:
+def shown(field: str, value: Any) -> str:
+    """A constant for people: ``"3.35 TB/s"``."""
     from sim import units
 
     dimension = units.dimension_of(field.partition(".")[0])
@@ -200,11 +201,11 @@ def _print_entry(noun: Any) -> None:
     console.print(f"[bold]{escape(noun.name)}[/bold]  {escape(noun.key)}{escape(also)}")
     table = plain_table("constant", "value", "kind", text=("kind",))
     for field, value in _constants(noun):
-        table.add_row(escape(field), escape(_shown(field, value)), _kind_of(noun, field))
+        table.add_row(escape(field), escape(shown(field, value)), _kind_of(noun, field))
     counted = _derived(noun).get("counted", {})
     reason = counted.pop("not_countable", "")
     for field, value in counted.items():
-        table.add_row(f"counted {field}", escape(_shown(field, value)), "from the shape")
+        table.add_row(f"counted {field}", escape(shown(field, value)), "from the shape")
     console.print(table)
     if reason:
         console.print(escape(reason), soft_wrap=True)
@@ -262,4 +263,4 @@ def _cell(noun: Any, column: str) -> str:
     value = getattr(noun, column)
     if column == "params_total":
         return units.format_count(value, 4)
-    return _shown(column, value) if value not in (None, "", 0) else "-"
+    return shown(column, value) if value not in (None, "", 0) else "-"

@@ -113,9 +113,11 @@ def _write(imported: Imported, out: Path, fit: bool) -> str:
     from sim.importers.as_scenario import to_scenario
     from sim.importers.job_table import write_csv, write_parquet
     from sim.importers.swf import write_swf
+    from sim.results.files import write_files
     from sim.spec.catalog import load_catalog
 
     jobs = imported.jobs
+    files: dict[Path, bytes] = {}
     try:
         if out.suffix == ".csv":
             text = _requests_csv(imported) if imported.requests and not jobs else write_csv(jobs)
@@ -132,13 +134,13 @@ def _write(imported: Imported, out: Path, fit: bool) -> str:
         elif out.suffix == ".toml":
             beside = out.with_suffix(".csv")
             if jobs and not fit:
-                beside.write_text(write_csv(jobs), encoding="utf-8")
+                files[beside] = write_csv(jobs).encode()
             recipe = _fitted(imported) if fit else ""
             known = load_catalog().accelerator_names()
             text = to_scenario(imported, known, beside.name if jobs and not fit else "") + recipe
         else:
             refuse(f"--out = {str(out)!r}: expected a name that ends in .csv, .parquet, .swf or .toml")
-        out.write_text(text, encoding="utf-8")
+        write_files(files | {out: text.encode()})
     except OSError as fault:
         refuse(f"{out}: cannot be written: {fault.strerror}")
     return str(out)

@@ -141,10 +141,11 @@ def _cluster(
 
 
 def write_text(file: Path, content: str | bytes, label: str) -> None:
-    """Write ``content``, making folders as needed, and say so under ``label`` if there is one."""
+    """Write ``content`` whole or not at all, making folders as needed; say so under ``label`` if there is one."""
+    from sim.results.files import write_files
+
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        write_files({file: content.encode("utf-8") if isinstance(content, str) else content})
     except OSError as error:
         refuse(f"{file}: cannot be written: {error.strerror}")
     if label:

@@ -194,12 +194,13 @@ def _print_schedules(document: dict[str, Any]) -> None:
 
 
 def _answer(table: pd.DataFrame, group: str, json: bool, out: Path | None, title: str) -> None:
+    from sim.results.files import write_files
     from sim.validation.outcome import summary
 
     document = summary(table, group)
     if out is not None:
         try:
-            table.to_csv(out, index=False)
+            write_files({out: table.to_csv(index=False).encode()})
         except OSError as error:
             refuse(f"{out}: cannot be written: {error.strerror}")
     if json:

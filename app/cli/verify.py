@@ -62,8 +62,10 @@ def verify_here(
         return 130
     table = _compared(rows, known)
     if out is not None:
+        from sim.results.files import write_files
+
         try:
-            table.to_csv(out, index=False)
+            write_files({out: table.to_csv(index=False).encode()})
         except OSError as fault:
             refuse(f"{out}: cannot be written: {fault.strerror}")
     document = _document(table, known, machine)

@@ -25,7 +25,7 @@ def app_command(
         "server.fileWatcherType": "none",
         "server.maxUploadSize": 64,
         "theme.light.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
+        "theme.dark.primaryColor": "#3D8FC6",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     from streamlit.web import cli

@@ -50,7 +50,7 @@ def books(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
         showlegend=legend,
     )
     if legend:
-        figure.update_layout(height=250)
+        figure.update_layout(height=280, legend_maxheight=0.75)  # of a phone: one cause a row
     return styled(figure)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.report.figures import styled
+from app.report.plan_words import name_words
 
 BLUE, SKY, GREEN, ORANGE, RED, GREY = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#999999"
 MILLION = 1e6
@@ -97,7 +98,7 @@ def cash(document: dict[str, Any]) -> go.Figure:
     mid = [row["usd"]["mean"] / MILLION for row in rows]
     figure = go.Figure(
         go.Bar(
-            x=[row["quarter"] for row in rows],
+            x=[row["quarter"].replace(" ", "<br>") for row in rows],
             y=mid,
             error_y={
                 "type": "data",
@@ -125,7 +126,7 @@ def tornado(document: dict[str, Any], most: int = 12) -> go.Figure:
     middle = document["tornado_middle_usd"]
     for end, name, colour in (("low_usd", "at its P10", SKY), ("high_usd", "at its P90", RED)):
         figure.add_bar(
-            y=[row["name"].replace("_", " ") for row in rows],
+            y=[name_words(row["name"]) for row in rows],
             x=[(row[end] - middle) / MILLION for row in rows],
             base=[middle / MILLION] * len(rows),
             orientation="h",

@@ -16,6 +16,7 @@ import tomli_w
 from app.report.plan_html import plan_report, tables
 from app.report.plan_markdown import markdown
 from sim.planning.capacity.plan import Plan
+from sim.results.files import write_files
 
 EPOCH = datetime.fromtimestamp(946_684_800, UTC).replace(tzinfo=None)
 """Date in the workbook's properties: the same answer is the same file."""
@@ -34,21 +35,9 @@ def write(folder: Path, document: dict[str, Any], made: Plan, locked: dict[str, 
         "results.parquet": _worlds(made),
         "scenario.lock.toml": _lock(document, _with_weeks(locked, made)).encode(),
     }
-    made_here = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: folder / f".{name}.part" for name in contents}
-    try:
-        for name, content in contents.items():
-            beside[name].write_bytes(content)
-        for name, part in beside.items():
-            part.replace(folder / name)
-    except OSError:
-        for part in beside.values():
-            part.unlink(missing_ok=True)
-        if made_here and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    return [folder / name for name in contents]
+    whole = {folder / name: content for name, content in contents.items()}
+    write_files(whole)
+    return list(whole)
 
 
 def _workbook(document: dict[str, Any]) -> bytes:

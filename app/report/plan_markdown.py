@@ -11,6 +11,7 @@ from app.report.plan_words import (
     decision_words,
     implied_words,
     instead_words,
+    name_words,
     number_words,
     played_rows,
     power_words,
@@ -147,7 +148,13 @@ def _cost(document: dict[str, Any]) -> list[str]:
 
 def _tornado(document: dict[str, Any]) -> list[str]:
     rows = [
-        (row["name"], usd(row["low_usd"]), usd(row["high_usd"]), row["low_choice"], row["high_choice"])
+        (
+            name_words(row["name"]),
+            usd(row["low_usd"]),
+            usd(row["high_usd"]),
+            row["low_choice"],
+            row["high_choice"],
+        )
         for row in document["tornado"]
         if row["low_usd"] != row["high_usd"]
     ]

@@ -13,6 +13,7 @@ from app.report.plan_words import (
     cut_words,
     decision_words,
     instead_words,
+    name_words,
     played_rows,
     risk_words,
     simulated_words,
@@ -113,5 +114,5 @@ def _unit_costs(document: dict[str, Any]) -> Table:
 def _tornado(document: dict[str, Any]) -> Table:
     table = plain_table("assumption", "at its P10", "at its P90", title="What moves the answer")
     for row in document["tornado"][:8]:
-        table.add_row(row["name"], usd(row["low_usd"]), usd(row["high_usd"]))
+        table.add_row(name_words(row["name"]), usd(row["low_usd"]), usd(row["high_usd"]))
     return table

@@ -55,8 +55,9 @@ def decision_words(document: dict[str, Any]) -> str:
         said += f" Too close to call{f' against {others}' if others else ''}: it comes first in "
         return said + f"{confidence_words(decision['confidence'])} of the futures drawn again."
     return (
-        said + f" Confidence {confidence_words(decision['confidence'])}: so often it comes first "
-        "when the futures are drawn again."
+        said
+        + f" Confidence {confidence_words(decision['confidence'])}: so often it is the least regretted when the "
+        f"futures are drawn again; in {confidence_words(decision['best_in_frac'])} of them it is the best in hindsight."
     )
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from app import answers
-from sim import units
 
 COMMANDS = {
     "accelerators": "rackcast catalog list accelerators",
@@ -18,7 +17,7 @@ COMMANDS = {
     "failure rates": "rackcast run scenarios/cluster-university.toml --json",
 }
 # What tells a constant comes first: a phone shows these three.
-ORDER = ("entry", "constant", "value", "unit", "kind", "source", "name")
+ORDER = ("entry", "constant", "value", "kind", "source", "name")
 WIDTHS = {"entry": 130, "constant": 130, "value": 90}
 
 
@@ -34,20 +33,13 @@ def constants(part: str) -> pd.DataFrame:
                 "entry": entry["key"],
                 "name": entry["name"],
                 "constant": field,
-                "value": _shown(row["value"]),
-                "unit": row.get("unit", ""),
+                "value": row["words"],
                 "kind": row["kind"],
                 "source": row["source"],
             }
             for field, row in entry["constants"].items()
         ]
     return pd.DataFrame(rows)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return units.format_count(value, 4) if abs(value) >= 1e4 else f"{value:.6g}"
-    return str(value)
 
 
 def matching(table: pd.DataFrame, words: str, kinds: Iterable[str]) -> pd.DataFrame:
@@ -63,7 +55,7 @@ def matching(table: pd.DataFrame, words: str, kinds: Iterable[str]) -> pd.DataFr
 def page() -> None:
     """The page from top to bottom."""
     st.title("Catalogue")
-    st.caption("Every constant, in SI units, with where it was read. Assumed ones are guesses: replace them.")
+    st.caption("Every constant with where it was read. Assumed ones are guesses: replace them.")
     raw = st.query_params.get("part", "accelerators")
     parts = list(COMMANDS)
     if raw not in parts:

@@ -80,7 +80,7 @@ def show(document: dict, case: Case) -> None:
 
 
 def _group(title: str, row: dict) -> dict[str, str]:
-    cells = {title: str(row["name"]), "jobs": f"{row['jobs']:,}" if "jobs" in row else ""}
+    cells = {title: str(row["name"]), "jobs": f"{row['jobs']:,.4g}" if "jobs" in row else ""}
     for key, words in (("mean_wait_s", "mean wait"), ("p95_wait_s", "95 % wait less than")):
         cells[words] = units.format_seconds(row[key])
     return cells

@@ -10,6 +10,8 @@ from app.report import plan_figures, plan_html, plan_markdown
 from app.report.plan_words import (
     confidence_words,
     decision_words,
+    name_words,
+    number_words,
     risk_words,
     simulated_words,
     spread_count,
@@ -70,11 +72,28 @@ def show(document: dict, case: Case) -> None:
             ]
         )
     with st.expander("Every assumption with its source"):
-        shell.table(document["register"])
+        shell.table(
+            [
+                {
+                    "assumption": name_words(row["name"]),
+                    "P50 (P10 to P90)": _spread(row),
+                    "unit": row["unit"],
+                    "kind": row["kind"],
+                    "date": row["date"],
+                    "source": row["source"],
+                }
+                for row in document["register"]
+            ]
+        )
     if document["simulated"]:
         st.caption(plain(simulated_words(document)))
     with st.container(horizontal=True):
         downloads(document, case)
+
+
+def _spread(row: dict) -> str:
+    low, mid, high = (number_words(row[name]) for name in ("low", "mid", "high"))
+    return mid if low == high else f"{mid} ({low} to {high})"
 
 
 def downloads(document: dict, case: Case) -> None:

@@ -105,6 +105,7 @@ def decision(plan: Plan) -> dict[str, Any]:
         "usd_per_useful_hour": spread(_unit_cost(chosen)),
         "ready": months.name(round(max(ready)), plan.demand.start) if ready else None,
         "confidence": float(choice.wins[choice.chosen]),
+        "best_in_frac": float(choice.best_share[choice.chosen]),
         "too_close": choice.too_close,
         "contenders": [plan.evaluations[i].candidate.name for i in choice.contenders],
     }

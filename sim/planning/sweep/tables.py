@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 from sim.planning.sweep.axes import Settings
 from sim.planning.sweep.points import FIGURES
+from sim.results.files import write_files
 
 Row = dict[str, Any]
 
@@ -50,16 +51,16 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write ``table.csv`` and ``table.parquet`` into ``folder``.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written; what was there before is whole.
     """
     import pyarrow
     from pyarrow import parquet
 
-    folder.mkdir(parents=True, exist_ok=True)
-    plain, columns = folder / "table.csv", folder / "table.parquet"
-    plain.write_text(csv_text(rows), encoding="utf-8")
+    columns = BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist(_one_type_a_column(rows)), columns)
-    return [plain, columns]
+    contents = {folder / "table.csv": csv_text(rows).encode(), folder / "table.parquet": columns.getvalue()}
+    write_files(contents)
+    return list(contents)
 
 
 def _one_type_a_column(rows: Sequence[Row]) -> list[Row]:
