@@ -93,7 +93,7 @@ def test_a_history_becomes_a_mix(tmp_path: Path) -> None:
         (("sacct", HISTORIES / "sacct.txt", "--assume-duration", "5 GB"), "--assume-duration = '5 GB'"),
         (("sacct", HISTORIES / "sacct.txt", "--fit"), "--fit writes a scenario"),
         (("philly", HISTORIES / "philly.json", "--fit", "--out", "x/y.csv"), "--fit writes a scenario"),
-        (("sacct", HISTORIES / "sacct.txt", "--out", "no/such/folder.csv"), "cannot be written"),
+        (("sacct", HISTORIES / "sacct.txt", "--out", "/dev/null/folder.csv"), "cannot be written"),
     ],
 )
 def test_refusals_are_one_message_and_exit_code_2(words: tuple[object, ...], message: str) -> None:
