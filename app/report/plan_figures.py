@@ -98,7 +98,7 @@ def cash(document: dict[str, Any]) -> go.Figure:
     mid = [row["usd"]["mean"] / MILLION for row in rows]
     figure = go.Figure(
         go.Bar(
-            x=[row["quarter"].replace(" ", "<br>") for row in rows],
+            x=[row["quarter"] for row in rows],
             y=mid,
             error_y={
                 "type": "data",
@@ -116,6 +116,10 @@ def cash(document: dict[str, Any]) -> go.Figure:
         )
     )
     figure.update_layout(height=300, yaxis_title="USD million paid", showlegend=False)
+    years = [
+        row["quarter"] for row in rows if row["quarter"].endswith("Q1")
+    ]  # all of them overlap on a phone
+    figure.update_xaxes(tickvals=years or [row["quarter"] for row in rows], tickangle=0)
     return styled(figure)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 Spread = dict[str, float | None]
@@ -85,6 +86,8 @@ NAMES = (
 
 def name_words(name: str) -> str:
     """An assumption's name as people read it."""
+    if delayed := re.fullmatch(r"(.+) \d+\.delay_months", name):
+        return f"delay of {delayed[1]}"
     for end, words in NAMES:
         if name.endswith(end):
             return words.format(name.removesuffix(end))
