@@ -91,9 +91,9 @@ def show(table: pd.DataFrame, kind: str) -> None:
                 {
                     label: name or "not told",
                     "rows": len(part),
-                    "median error, %": part[error].abs().median(),
-                    "p90, %": part[error].abs().quantile(0.9),
-                    "mean error, %": part[error].mean(),
+                    "median error, %": round(part[error].abs().median(), 1),
+                    "p90, %": round(part[error].abs().quantile(0.9), 1),
+                    "mean error, %": round(part[error].mean(), 1),
                 }
                 for name, part in done.groupby(column)
             ]
