@@ -107,7 +107,7 @@ def run_here(
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
         profile_out = given.get("profile_out")
-        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
+        _fit_if_possible(outcome.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
     return outcome.exit_code
 
 
@@ -178,7 +178,10 @@ def _fit_if_possible(
     try:
         importlib.import_module("scipy")
     except ImportError:
-        say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
+        say(
+            f"scipy is not here, so no profile was fitted. Copy {path} to a machine with rackcast, and there:"
+        )
+        say(f"  rackcast calibrate fit {path.name}")
         return
     fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
 

@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from calibrate import conditions, environment
+from calibrate.claim import claim
 from calibrate.draft import Draft
 from calibrate.environment import Machine
 from calibrate.measure import Warn
@@ -41,12 +43,15 @@ class Outcome:
     measurements: Measurements
     exit_code: int
     """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
+    out: Path
+    """Where the measurements are: the file asked for, or one beside it where that is another run's."""
     rank: int = 0
     """Under ``torchrun``; only rank 0 has the rows and writes."""
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Outcome:
-    """Measure, and leave what was measured in ``options.out`` however the run ends.
+    """Measure, and leave what was measured in ``options.out`` (or beside it, where that is another run's), however
+    the run ends.
 
     Args:
         options: what to measure.
@@ -60,6 +65,20 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
     rank = collective.launched_rank() or 0
     tell = tell if rank == 0 else _mute
     machine = environment.machine(options.device, options.processes)
+    held = claim(options.out) if rank == 0 else None
+    if held is None:
+        return _campaign(options, machine, rank, tell)
+    try:
+        if held.why:
+            tell(f"note: {held.why}; this run writes {held.path}")
+        return _campaign(replace(options, out=held.path), machine, rank, tell)
+    finally:
+        held.release()
+
+
+def _campaign(options: Options, machine: Machine, rank: int, tell: Callable[[str], None]) -> Outcome:
+    from calibrate.microbenchmarks import collective
+
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
     if rank == 0:
@@ -80,7 +99,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
         rows = sum(draft.counts().values())
         state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
         tell(f"{rows} rows in {options.out} ({state})")
-    return Outcome(draft.fair_copy(complete=code == 0), code, rank)
+    return Outcome(draft.fair_copy(complete=code == 0), code, options.out, rank)
 
 
 def _mute(text: str) -> None:

@@ -45,6 +45,7 @@ def screen_here(
     tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> int:
     """Screen this node into ``out``; 0, 1 where a device failed or hung, 2 bad input."""
+    from calibrate.claim import claim
     from calibrate.measurements import save
     from calibrate.options import parse_budget
     from calibrate.screen import find_devices, measuring_command, screen
@@ -68,11 +69,20 @@ def screen_here(
         )
         return FAILED
     command = measuring_command(budget, hostname=hostname)
-    found = screen(names, command, times["--timeout"], tell)
     try:
-        save(found, out)
+        held = claim(out)
     except OSError as fault:
         tell(f"cannot write {out}: {fault.strerror or fault}")
         return BAD_INPUT
-    tell(f"{out}: {sum(map(len, found.tables.values()))} rows of {len(names)} devices")
+    try:
+        if held.why:
+            tell(f"note: {held.why}; this screening writes {held.path}")
+        found = screen(names, command, times["--timeout"], tell)
+        save(found, held.path)
+    except OSError as fault:
+        tell(f"cannot write {held.path}: {fault.strerror or fault}")
+        return BAD_INPUT
+    finally:
+        held.release()
+    tell(f"{held.path}: {sum(map(len, found.tables.values()))} rows of {len(names)} devices")
     return PASSED if found.complete else FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from calibrate import resume
+from calibrate.claim import claim
 from calibrate.measurements import Measurements, load, save
 
 ROW = {"gpu": "Acme", "mode": "graph", "engine": "torch", "time_us": 2.0, "low_us": 1.0, "high_us": 3.0}
@@ -153,3 +155,78 @@ def test_a_run_killed_in_the_middle_is_taken_up(tmp_path: Path) -> None:
     ):
         keys = [tuple(row[c] for c in columns) for row in after.tables[table]]
         assert len(keys) == len(set(keys)), "no point is there twice"
+
+
+ON_A_HOST = """
+import platform, sys
+name = sys.argv[1]
+platform.node = lambda: name
+from calibrate.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_two_hosts_told_to_write_one_file_lose_nothing(tmp_path: Path) -> None:
+    """Both begin at once, one is killed in the middle and run again: two whole files, every reading in one of them."""
+    pytest.importorskip("torch", reason="measuring needs torch (extra: calibrate)")
+    out, beside = tmp_path / "m.json", tmp_path / "m.2.json"
+    asked = ["run", "--only", "launch,memory", "--budget", "3s", "--device", "cpu", "--out", str(out)]
+    hosts = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", ON_A_HOST, name, *asked], stderr=subprocess.PIPE, text=True
+        )
+        for name in ("alpha", "beta")
+    }
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (beside.exists() and load(beside).tables.get("memory")):
+        time.sleep(0.05)
+    second = load(beside).settings[resume.HOST]
+    keys = {hashlib.sha256(name.encode()).hexdigest()[:8]: name for name in hosts}
+    killed = hosts.pop(keys[second])
+    killed.kill()
+    killed.communicate()
+    before = load(beside)
+    ((first, process),) = hosts.items()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_HOST, keys[second], *asked], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{out} is left alone" in done.stderr
+    assert "taking up" in done.stderr
+    assert (load(out).complete, keys[load(out).settings[resume.HOST]]) == (True, first)
+    after = load(beside)
+    assert (after.complete, after.settings[resume.HOST]) == (True, second)
+    for table, rows in before.tables.items():
+        assert [row for row in rows if row in after.tables[table]] == list(rows), "what was read stands"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not {name for name in names if name.endswith((".claim", ".draft"))}
+
+
+def test_a_file_has_one_writer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.json"
+    held = claim(path)
+    assert (held.path, held.why) == (path, "")
+    code = "import sys; from pathlib import Path; from calibrate.claim import claim; c = claim(Path(sys.argv[1])); "
+    code += "print(c.path.name, c.why); sys.stdout.flush(); sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(path)]
+    other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    told = other.stdout.readline()
+    assert told.startswith("m.2.json")
+    assert f"process {os.getpid()} on this host writes it" in told
+    other.kill()
+    other.communicate()
+    held.release()
+    again = claim(path)
+    assert again.path == path
+    assert claim(tmp_path / "m.2.json").path.name == "m.2.json", "the dead hold nothing"
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    strange = claim(path)
+    assert strange.path.name == "m.3.json"
+    assert "another host" in strange.why
+    again.release()
+    assert (tmp_path / ".m.json.claim").exists(), "only whoever holds a mark takes it away"
