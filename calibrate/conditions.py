@@ -63,6 +63,10 @@ def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:
     if not machine.is_cuda:
         return found
     told = ask(machine.device, FIELDS)
+    if not told:
+        found.append(
+            "conditions: nvidia-smi does not answer: clocks, throttling, ECC and other tenants were not looked at"
+        )
     found += [
         f"conditions: {reason}" for reason in throttling(told.get("clocks_throttle_reasons_active", ""))
     ]

@@ -24,8 +24,8 @@ from sim.cost.collective_forms import bus_factor
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast", "sendrecv")
 SMALLEST_BYTES, LEAST_TOP_BYTES = 2**10, 2**20
-TOP_BYTES = {"gloo": 2**26, "nccl": 2**30}
-"""Largest message, where the budget reaches that far."""
+TOP_BYTES = {"gloo": 2**26, "nccl": 2**32}
+"""Largest message, where budget and memory reach that far."""
 PROBE_BYTES = 2**22
 SECONDS_PER_POINT = 0.2
 FEWEST = 6

@@ -27,6 +27,8 @@ def test_a_quiet_machine_gives_no_warning(monkeypatch):
     well = {"clocks_sm": "1980 MHz", "clocks_max_sm": "1980 MHz", "mig_mode_current": "Disabled"}
     well |= {"ecc_mode_current": "Enabled", "clocks_throttle_reasons_active": "0x0000000000000001"}
     assert conditions.warnings_of(GPU, lambda device, fields: well) == []
+    (silent,) = conditions.warnings_of(GPU, lambda device, fields: {})
+    assert "were not looked at" in silent
 
 
 def test_everything_unusual_is_told(monkeypatch):
