@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from scipy.stats import binom
 
 from calibrate.fit.common import fit_parameters
 from calibrate.measure import Block, StopRule, measure
+from sim.cost.kernels import embedding as embedding_cost
 from sim.cost.kernels import gemm as gemm_cost
 from sim.cost.kernels import memory_bound as memory_cost
 from sim.cost.parameters import Parameter
@@ -25,6 +26,7 @@ from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 DEVICE = Device("synthetic", "hopper", {"bf16": 1e15}, 8e10, 3e12, 132, 5e7)
+HOST = Device("synthetic host", "cpu", {"fp32": 1e12}, 2.5e11, 1e11, 32, 3.2e7)
 STATED, WIDE = 0.8, 0.95
 """Confidence of the intervals that profiles state, and that which is asked of 200 draws."""
 FALSE_ALARM = 0.01
@@ -123,6 +125,31 @@ def product_hardware() -> Hardware:
     return Hardware("matrix products", fitted, seconds, spread=0.12)
 
 
+def embedding_hardware() -> Hardware:
+    """Random reads, first visits of pages and the sparse update of tables in a CPU's memory, 512 to 2M look-ups."""
+    lookups, table_rows, dim, pooled = (
+        column.ravel()
+        for column in np.meshgrid(2.0 ** np.arange(9, 22), [1e4, 1e6, 2e7], [32.0, 128.0], [1.0, 20.0])
+    )
+    sizes = (lookups, np.maximum(lookups / pooled, 1.0), dim, table_rows)
+    fitted = [
+        replace(p, start=3e-8) if p.name == "page_s" else p
+        for p in embedding_cost.PARAMETERS
+        if p.name != "access_bytes"
+    ]
+
+    def seconds(values: Mapping[str, float]) -> Floats:
+        looked = {name: value for name, value in values.items() if name not in embedding_cost.UPDATE_ONLY}
+        return np.concatenate(
+            [
+                embedding_cost.lookup_s(HOST, *sizes, **looked),
+                embedding_cost.gradient_s(HOST, *sizes, **values),
+            ]
+        )
+
+    return Hardware("embedding tables", fitted, seconds)
+
+
 def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:
     """True parameters, near their starts and inside their bounds."""
     return {
@@ -185,7 +212,7 @@ def fewest_held(draws: int, confidence_frac: float) -> int:
 def main(draws: int = 200) -> int:
     """Print the table; 1 where an interval holds its parameter in fewer draws than chance explains."""
     failed = False
-    for hardware in (memory_hardware(), product_hardware()):
+    for hardware in (memory_hardware(), product_hardware(), embedding_hardware()):
         for name, shares in coverage(hardware, draws).items():
             short = [
                 round(share * draws) < fewest_held(draws, confidence_frac)

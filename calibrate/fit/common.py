@@ -63,7 +63,8 @@ def fit_parameters(
 
     A weak pull towards the start (``prior_weight`` per parameter, in units of the log error) keeps what the data do
     not tell at its physical guess. Intervals hold ``confidence_frac`` (profiles state 80 %): scatter and curvature at
-    the optimum on both sides, and on one side as far as one-sided troubles draw the fit (:func:`_drawn`).
+    the optimum on both sides, and on one side as far as one-sided troubles draw the fit (:func:`_drawn`). What no row
+    tells of has its whole range for an interval (:func:`_untold_frac`).
     """
     target = np.log(np.asarray(measured, dtype=float))
     row_weight = np.ones_like(target) if weights is None else np.sqrt(np.asarray(weights, dtype=float))
@@ -83,6 +84,7 @@ def fit_parameters(
     )
     left = residual(found.x)
     half = _half_widths(found.jac, left, len(target), loss_scale, confidence_frac)
+    half = np.hypot(half, _untold_frac(found.jac, len(target)) * spread)
     drawn = _drawn(found.jac, left, len(target), loss_scale)
     ends = np.exp(
         np.clip([found.x + np.minimum(drawn, 0) - half, found.x + np.maximum(drawn, 0) + half], low, high)
@@ -128,6 +130,17 @@ def _half_widths(
         student = z * (1 + (z**2 + 1) / (4 * np.maximum(freedom, 1.0)))
         half = np.maximum(half, student * np.sqrt(variance))
     return np.asarray(half)
+
+
+def _untold_frac(jacobian: Floats, rows: int) -> Floats:
+    """Share of each parameter's value that is the start's and not the data's: 1 - diagonal of the resolution matrix.
+
+    The pull has no scatter of its own, so without this a parameter that no row feels would seem to be known exactly.
+
+    Source: Menke, *Geophysical Data Analysis: Discrete Inverse Theory*, section 4.3 (model resolution matrix).
+    """
+    resolution = np.linalg.pinv(jacobian.T @ jacobian) @ (jacobian[:rows].T @ jacobian[:rows])
+    return np.asarray(np.clip(1 - np.diag(resolution), 0.0, 1.0))
 
 
 def _drawn(jacobian: Floats, residuals: Floats, rows: int, loss_scale: float) -> Floats:

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from calibrate.fit import fit_tables, node
 from calibrate.fit import gemm as fit_gemm
+from calibrate.fit.common import fit_parameters
 from calibrate.fit.layer import fit_layer, layer_kernels_s, residual_kernels_s
 from calibrate.measurements import columns
 from calibrate.step_suite import Step
 from sim.cost.kernels.gemm import gemm_s
+from sim.cost.parameters import Parameter
 from sim.spec.catalog import load_catalog
 from sim.spec.device import Device
 from sim.spec.profile import Constant, Fit
@@ -181,3 +183,22 @@ def test_rows_that_lean_on_a_rate_nobody_measured_are_left_out_with_the_reason()
     fits, left_out = fit_tables(tables, {"Core": bare}, "test")
     assert [fit.op for fit in fits] == ["optimizer"]
     assert left_out == ["layer: core: no datasheet rate for 'fp32' nor for fp32, tf32"]
+
+
+def test_what_no_row_tells_of_has_its_whole_range() -> None:
+    """One rate is in every row and one in none: the first is known, of the second only what was believed before."""
+    felt = Parameter("felt", "s", "a rate", 1.0, 0.01, 100.0)
+    unfelt = Parameter("unfelt", "s", "another", 1.0, 0.01, 100.0)
+    sizes = np.arange(1.0, 41.0)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.02, len(sizes)))
+    fitted = fit_parameters(
+        (felt, unfelt), lambda values: values["felt"] * sizes, 3.0 * sizes * noise, "test"
+    )
+    least, most = fitted["felt"].low, fitted["felt"].high
+    assert least is not None
+    assert most is not None
+    assert least <= 3.0 <= most < 1.05 * least
+    low, high = fitted["unfelt"].low, fitted["unfelt"].high
+    assert low is not None
+    assert high is not None
+    assert (low, high) == (pytest.approx(0.01), pytest.approx(100.0))
