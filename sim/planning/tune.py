@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.planning.plans.rank import best_plan, played, searches
 from sim.planning.plans.search import (
     OBJECTIVES,
     Candidate,
     NoPlanError,
     Search,
-    best_plan,
     known,
-    played,
     score_of,
-    searches,
     seconds_of,
     with_plan,
 )
@@ -101,7 +99,7 @@ def row(one: Candidate, seconds: float | None) -> dict[str, Any]:
     tokens = training.global_batch * training.source_tokens
     return {
         "plan": {name: getattr(plan, name) for name in SEARCHED} | {"data": devices // plan.model_ranks},
-        "nodes": cluster.pools[0].nodes,
+        "nodes": sum(pool.nodes for pool in cluster.pools),
         "devices": devices,
         "global_batch": training.global_batch,
         "closed_form_s": one.closed_s,
@@ -199,7 +197,7 @@ def _near_misses(
     limit = known(score_of(objective if objective != "memory" else "step_time", best, best_s))[0]
     missed: list[tuple[float, int, int]] = []
     for number, one in enumerate(found):
-        if one.is_mixed:
+        if not one.knows_misses:
             continue
         score = one.score(objective if objective != "memory" else "step_time", one.found.step_s)
         faster = np.flatnonzero(~one.found.fits & (score < limit))
@@ -238,7 +236,7 @@ def _smallest(scenario: Scenario, found: Sequence[Search], fits: Sequence[Fit]) 
         "binding_part": worst.largest_part,
         "nodes_that_fit": None,
     }
-    if search.is_mixed:
+    if not search.knows_misses:
         return told
     now = scenario.cluster.pools[0].nodes
     for factor in (2, 4, 8, 16):
