@@ -23,6 +23,7 @@ from sim.planning.plans.search import (
     with_plan,
 )
 from sim.planning.plans.space import LEFT_OPEN
+from sim.spec.overrides import value_text
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario, as_document
@@ -134,11 +135,10 @@ def settings(one: Candidate) -> list[str]:
     assert mine is not None  # made from a training scenario
     assert own is not None
     values, before = as_document(mine.plan), as_document(own.plan)
-    texts = [
-        f"training.plan.{name}={_toml(values[name])}"
-        for name in (*SEARCHED, *LEFT_OPEN)
-        if values[name] != before[name]
-    ]
+    changed = {name: values[name] for name in (*SEARCHED, *LEFT_OPEN) if values[name] != before[name]}
+    texts = [f"training.plan.{name}={value_text(value)}" for name, value in changed.items()]
+    if own.auto_plan:  # "auto" has no keys below it: it is replaced as a whole
+        texts = [f"training.plan={value_text(changed)}"]
     if mine.global_batch != own.global_batch:
         texts.append(f"training.global_batch={mine.global_batch}")
     nodes = one.scenario.cluster.pools[0].nodes
@@ -146,13 +146,6 @@ def settings(one: Candidate) -> list[str]:
         *texts,
         *([f"cluster.pools.0.nodes={nodes}"] if nodes != one.asked.cluster.pools[0].nodes else []),
     ]
-
-
-def _toml(value: Any) -> str:
-    """A value as ``--set`` takes it; nothing where the key is left out."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value in (None, (), []) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]]:
