@@ -151,7 +151,7 @@ def search(scenario: Scenario, top: int = 10) -> Stages:
     """
     import numpy as np
 
-    from sim.planning.plans.search import searches
+    from sim.planning.plans.rank import searches
     from sim.planning.tune import tune
     from sim.spec.profiles import fits_for
 

@@ -28,7 +28,9 @@ Batches = Annotated[
 Export = Annotated[
     str | None,
     typer.Option(
-        "--export", metavar="megatron|torchrun|deepspeed", help="Print the best plan for a framework."
+        "--export",
+        metavar="megatron|torchrun|deepspeed",
+        help="Print the best plan for a framework, alone on standard output.",
     ),
 ]
 
@@ -75,10 +77,15 @@ def tune(
     except ProfileError as error:
         refuse(str(error))
     document: dict[str, Any] = {"scenario": resolved.name, "hash": resolved.content_hash, **found}
-    best = [*(set_ or []), *plan_settings(resolved, found["plans"][0])] if found["plans"] else []
+    best = [*(set_ or []), *found["plans"][0]["set"]] if found["plans"] else []
     if found["plans"]:
         document["command"] = " ".join(
-            ["rackcast run", quote(str(scenario)), *(f"--set {quote(one)}" for one in best)]
+            [
+                "rackcast run",
+                quote(str(scenario)),
+                *(f"--set {quote(one)}" for one in best),
+                *([] if seed is None else [f"--seed {seed}"]),
+            ]
         )
     if found["plans"] and export is not None:
         content, missing = launch(load_scenario(scenario, best, seed), export)
@@ -88,33 +95,9 @@ def tune(
     else:
         faces.print_tuning(document)
     if report is not None:
-        write_text(report, faces.tuning_report(document), "" if json else "report")
+        write_text(report, faces.tuning_report(document), "" if json or export else "report")
     if not found["plans"]:
         raise typer.Exit(INFEASIBLE)
-
-
-def plan_settings(scenario: Any, row: dict[str, Any]) -> list[str]:
-    """The overrides that make the scenario this row; a plan left open is replaced as a whole."""
-    settings = list(row["set"])
-    if scenario.training is not None and scenario.training.auto_plan:
-        inner = ", ".join(f"{name} = {_toml(text)}" for name, text in _plan_values(settings))
-        rest = [text for text in settings if not text.startswith("training.plan.")]
-        return [f"training.plan={{{inner}}}", *rest]
-    return settings
-
-
-def _plan_values(settings: list[str]) -> list[tuple[str, str]]:
-    pairs = (
-        text.removeprefix("training.plan.").split("=", 1)
-        for text in settings
-        if text.startswith("training.plan.")
-    )
-    return [(name, value) for name, value in pairs]
-
-
-def _toml(text: str) -> str:
-    plain = text in ("true", "false") or text.isdigit() or text.startswith("[")
-    return text if plain else f'"{text}"'
 
 
 def _whole(name: str, text: str | None, faults: list[Any]) -> list[int]:

@@ -13,11 +13,15 @@ PIPED_COLUMNS = 120
 """Width where nobody's terminal says otherwise."""
 
 
-def screen(columns: int = PIPED_COLUMNS) -> Console:
-    """Standard output; where it is not a terminal ``columns`` wide, or as wide as COLUMNS says if that is more."""
+def screen(columns: int = PIPED_COLUMNS, aside: bool = False) -> Console:
+    """Standard output; where it is not a terminal ``columns`` wide, or as wide as COLUMNS says if that is more.
+
+    ``aside`` writes on standard error instead: for tables beside a text that is meant for a file.
+    """
     said = os.environ.get("COLUMNS", "")
     wide = max(columns, int(said) if said.isdigit() else 0)
-    return Console(highlight=False, width=None if sys.stdout.isatty() else wide)
+    stream = sys.stderr if aside else sys.stdout
+    return Console(highlight=False, width=None if stream.isatty() else wide, stderr=aside)
 
 
 def plain_table(*columns: str, text: Collection[str] = (), title: str = "") -> Table:

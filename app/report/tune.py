@@ -26,8 +26,11 @@ SHORT = {
 
 
 def print_tuning(document: dict[str, Any]) -> None:
-    """What was found; where the closed form ranks otherwise than the simulation, both are shown."""
-    console = screen()
+    """What was found; where the closed form ranks otherwise than the simulation, both are shown.
+
+    With a launch text to export, that alone is on standard output and all else on standard error.
+    """
+    console = screen(aside="export" in document)
     console.print(f"[bold]{document['scenario']}[/bold]")
     console.print(f"{document['searched']:,} plans searched, {document['fitting']:,} fit in memory")
     if document["plans"]:
@@ -113,9 +116,9 @@ def _smallest(row: dict[str, Any]) -> str:
 
 
 def _export(console: Console, export: dict[str, Any]) -> None:
+    for line in export["missing"]:
+        console.print(f"{export['framework']} has no argument for {line}", style="yellow", markup=False)
     console.print(f"\nfor {export['framework']}:", style="dim")
     content = export["content"]
     text = " \\\n  ".join(content) if isinstance(content, list) else json.dumps(content, indent=2)
-    console.print(text, markup=False, soft_wrap=True)
-    for line in export["missing"]:
-        console.print(f"no argument for {line}", style="yellow", markup=False)
+    screen().print(text, markup=False, soft_wrap=True)

@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.planning.plans.rank import best_plan, played, searches
 from sim.planning.plans.search import (
     OBJECTIVES,
     Candidate,
     NoPlanError,
     Search,
-    best_plan,
     known,
-    played,
     score_of,
-    searches,
     seconds_of,
     with_plan,
 )
 from sim.planning.plans.space import LEFT_OPEN
+from sim.spec.overrides import value_text
 from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario, as_document
@@ -101,7 +100,7 @@ def row(one: Candidate, seconds: float | None) -> dict[str, Any]:
     tokens = training.global_batch * training.source_tokens
     return {
         "plan": {name: getattr(plan, name) for name in SEARCHED} | {"data": devices // plan.model_ranks},
-        "nodes": cluster.pools[0].nodes,
+        "nodes": sum(pool.nodes for pool in cluster.pools),
         "devices": devices,
         "global_batch": training.global_batch,
         "closed_form_s": one.closed_s,
@@ -136,11 +135,10 @@ def settings(one: Candidate) -> list[str]:
     assert mine is not None  # made from a training scenario
     assert own is not None
     values, before = as_document(mine.plan), as_document(own.plan)
-    texts = [
-        f"training.plan.{name}={_toml(values[name])}"
-        for name in (*SEARCHED, *LEFT_OPEN)
-        if values[name] != before[name]
-    ]
+    changed = {name: values[name] for name in (*SEARCHED, *LEFT_OPEN) if values[name] != before[name]}
+    texts = [f"training.plan.{name}={value_text(value)}" for name, value in changed.items()]
+    if own.auto_plan:  # "auto" has no keys below it: it is replaced as a whole
+        texts = [f"training.plan={value_text(changed)}"]
     if mine.global_batch != own.global_batch:
         texts.append(f"training.global_batch={mine.global_batch}")
     nodes = one.scenario.cluster.pools[0].nodes
@@ -148,13 +146,6 @@ def settings(one: Candidate) -> list[str]:
         *texts,
         *([f"cluster.pools.0.nodes={nodes}"] if nodes != one.asked.cluster.pools[0].nodes else []),
     ]
-
-
-def _toml(value: Any) -> str:
-    """A value as ``--set`` takes it; nothing where the key is left out."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value in (None, (), []) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def _pareto(found: Sequence[Search], fits: Sequence[Fit]) -> list[dict[str, Any]]:
@@ -199,7 +190,7 @@ def _near_misses(
     limit = known(score_of(objective if objective != "memory" else "step_time", best, best_s))[0]
     missed: list[tuple[float, int, int]] = []
     for number, one in enumerate(found):
-        if one.is_mixed:
+        if not one.knows_misses:
             continue
         score = one.score(objective if objective != "memory" else "step_time", one.found.step_s)
         faster = np.flatnonzero(~one.found.fits & (score < limit))
@@ -238,7 +229,7 @@ def _smallest(scenario: Scenario, found: Sequence[Search], fits: Sequence[Fit]) 
         "binding_part": worst.largest_part,
         "nodes_that_fit": None,
     }
-    if search.is_mixed:
+    if not search.knows_misses:
         return told
     now = scenario.cluster.pools[0].nodes
     for factor in (2, 4, 8, 16):

@@ -49,6 +49,23 @@ def override(document: dict[str, Any], item: str) -> Fault | None:
     return None
 
 
+def value_text(value: Any) -> str:
+    """A value as :func:`override` takes it; nothing for None and for empty lists, which leaves the key out."""
+    if value is None or (isinstance(value, (list, tuple)) and not value):
+        return ""
+    return value if isinstance(value, str) else _literal(value)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    return repr(value)  # Python writes plain texts and numbers as TOML does
+
+
 def _step(here: Any, part: str) -> Any:
     if isinstance(here, dict):
         return here.setdefault(part, {})

@@ -14,6 +14,7 @@ from typing import Any
 
 from sim.results.step import MemoryUse, StepResult
 from sim.spec.checks import cross_faults, data_parallel, micro_batches
+from sim.spec.overrides import value_text
 from sim.spec.parallelism import RECOMPUTE, Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
@@ -51,13 +52,13 @@ class Change:
     @property
     def text(self) -> str:
         """What to type to get it."""
-        return " ".join(f"--set {path}={_toml(value)}" for path, value in self.values.items())
+        return " ".join(f"--set {path}={value_text(value)}" for path, value in self.values.items())
 
     @property
     def words(self) -> str:
         """The change for people."""
         return ", ".join(
-            f"{path.rpartition('.')[2].replace('_', ' ')} {_toml(value).replace('true', 'on')}"
+            f"{path.rpartition('.')[2].replace('_', ' ')} {value_text(value).replace('true', 'on')}"
             for path, value in self.values.items()
         ).replace("false", "off")
 
@@ -319,7 +320,3 @@ def _price(result: StepResult, scenario: Scenario) -> float:
     before = result.micro_batches * own.plan.pipeline * own.plan.virtual_stages
     tasks = len(result.timeline.tasks) * played_passes(scenario) / before
     return tasks + TASKS_AN_OP * len(result.uses) * (2 if is_long(scenario) else 1)
-
-
-def _toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -136,6 +136,17 @@ def test_tune_prints_plans_and_the_best_one_runs_as_told() -> None:
     assert json.loads(again.stdout)["memory"]["worst_total_bytes"] == pytest.approx(best["memory_bytes"])
 
 
+def test_what_is_exported_stands_alone_and_the_command_keeps_the_seed() -> None:
+    done = rackcast(
+        "tune", LLAMA, "--set", "cluster.pools.0.nodes=1", "--set", "training.global_batch=16", "--top", "1",
+        "--export", "deepspeed", "--seed", "7",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["train_batch_size"] == 16
+    assert "best plans, simulated" in done.stderr
+    assert " --seed 7\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

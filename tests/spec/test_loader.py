@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.cost.kernels.memory_bound import memory_bound
 from sim.spec.faults import ScenarioError
 from sim.spec.loader import MAX_FILE_BYTES, load, loads
+from sim.spec.overrides import override, value_text
 from sim.spec.profiles import fits_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,3 +220,23 @@ def test_unreadable_files(tmp_path: Path) -> None:
 )
 def test_plans_that_cannot_be(small: str, override: str, message: str) -> None:
     assert message in "\n".join(faults_of(small, (override,)))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "c"]),
+        st.booleans()
+        | st.integers(-9, 9)
+        | st.sampled_from(["full", "1f1b"])
+        | st.lists(st.sampled_from(["x", "y"])),
+        min_size=1,
+    )
+)
+def test_a_value_that_is_told_comes_back(values: dict[str, Any]) -> None:
+    whole: dict[str, Any] = {}
+    assert override(whole, f"at={value_text(values)}") is None
+    assert whole == {"at": values}
+    each: dict[str, Any] = {"at": {}}
+    for name, value in values.items():
+        assert override(each, f"at.{name}={value_text(value)}") is None
+    assert each == {"at": {name: value for name, value in values.items() if value != []}}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sim.planning.capacity.rates import Trained
-from sim.planning.plans.search import NoPlanError, best_plan
+from sim.planning.plans.rank import best_plan
+from sim.planning.plans.search import NoPlanError
 from sim.spec.catalog import load_catalog
 from sim.spec.demand import Programme
 from sim.spec.hardware import System

@@ -6,15 +6,82 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from sim.planning.plans.evaluate import Evaluated, evaluate
+from sim.planning.plans.search import Candidate, Search, with_plan
 from sim.planning.plans.space import Skeleton, plan_space
+from sim.spec.checks import cross_faults
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
+from sim.training.shorter import played_passes
+from sim.training.step import predict_step
+
+PLAYED = 40
+"""Plans played at least: the closed form knows one kind of device."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixedSearch(Search):
+    """Pools of unlike devices: the closed form only sifts, and the engine ranks."""
+
+    @property
+    def least_played(self) -> int:
+        return PLAYED
+
+    @property
+    def knows_misses(self) -> bool:
+        return False
+
+    def forms(self, row: int, fits: Sequence[Fit]) -> list[Candidate]:
+        """Whole copies on each pool, or stages dealt out over them.
+
+        Layers and samples are then shared out by speed and memory (:mod:`sim.training.mixed`).
+        """
+        whole = self.candidate(row)
+        cluster, stages = self.scenario.cluster, whole.plan.pipeline
+        shares = [pool.devices * stages / cluster.devices for pool in cluster.pools]
+        ways: list[tuple[str, ...]] = [()]
+        if all(share == round(share) and share >= 1 for share in shares):
+            dealt = ((pool.name,) * round(share) for pool, share in zip(cluster.pools, shares, strict=True))
+            ways.append(tuple(chain.from_iterable(dealt)))
+        made = []
+        for way in ways:
+            changed = with_plan(self.scenario, replace(whole.plan, stages=way))
+            if cross_faults(changed.cluster, changed.training, ""):
+                continue
+            result = predict_step(changed, fits)
+            if all(use.fits for use in result.memory):
+                worst = max(result.memory, key=lambda use: use.total_bytes / use.usable_bytes)
+                made.append(
+                    Candidate(changed, None, worst.total_bytes, worst.usable_bytes, self.asked, result.step_s)
+                )
+        return made
+
+    def alike(self, row: int) -> Hashable:
+        """One way to cut model and batch and to share state out.
+
+        How evenly the work can be dealt out, and how often all wait for the slowest link, hang on these.
+        """
+        space = self.found.space
+        cut, free = space.skeletons[int(space.skeleton[row])], space.frees[int(space.free[row])]
+        return cut.tensor, cut.pipeline, cut.context, cut.expert, cut.micro_batch, free.zero_stage
+
+    def passes(self, forms: Sequence[Candidate]) -> int:
+        return sum(played_passes(one.scenario) for one in forms)
+
+    def variants(self, rows: Sequence[int], fits: Sequence[Fit]) -> list[Candidate]:  # noqa: ARG002
+        """None: those that are played are too few already to rank such fine changes by."""
+        return []
+
+
+def search_mixed(scenario: Scenario, asked: Scenario, fits: Sequence[Fit]) -> MixedSearch:
+    """Plans on a cluster of several pools."""
+    return MixedSearch(scenario, asked, evaluate_mixed(scenario, fits))
 
 
 def evaluate_mixed(scenario: Scenario, fits: Sequence[Fit]) -> Evaluated:
