@@ -30,6 +30,7 @@ from calibrate.fit.shipped import (
 )
 from sim.spec.catalog import load_catalog
 from sim.spec.profiles import fits_for, shipped
+from sim.units import format_percent
 from sim.validation.collectives import validate_collectives
 from sim.validation.kernels import validate_kernels
 from sim.validation.stacks import validate_left_out
@@ -219,7 +220,8 @@ def training_section() -> list[str]:
         "| class | rows | held out | own rows |",
         "|---|--:|--:|--:|",
         *(
-            f"| {name} | {chosen.sum()} | {_inside(held[chosen]):.0%} | {_inside(done[chosen]):.0%} |"
+            f"| {name} | {chosen.sum()} | {format_percent(_inside(held[chosen]))} "
+            f"| {format_percent(_inside(done[chosen]))} |"
             for name, chosen in classes
         ),
         "",

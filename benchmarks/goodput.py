@@ -35,6 +35,7 @@ from sim.spec.reliability import Cause, Checkpointing, Delay, Reliability, Spare
 from sim.statistics.controls import controlled_mean
 from sim.statistics.intervals import mean_interval
 from sim.statistics.streams import Streams
+from sim.units import format_percent
 
 HOUR, DAY = 3600.0, 86400.0
 FREE = Spares(cold_swap_s=0.0, hot_swap_s=0.0)
@@ -293,7 +294,7 @@ def llama(runs: int = 40) -> list[str]:
         f"effective training time: {effective.estimate:.3f} (runs {least:.3f} to {most:.3f}; published above 0.90)"
     )
     means = {part: np.mean([answer[f"{part}_frac"] for answer in answers]) for part in PARTS}
-    return [*lines, "  ".join(f"{part} {share:.2%}" for part, share in means.items())]
+    return [*lines, "  ".join(f"{part} {format_percent(share, 2)}" for part, share in means.items())]
 
 
 def speed() -> list[tuple[str, float, float]]:
@@ -357,7 +358,7 @@ def main() -> int:
         bad += not held
         spent = time.perf_counter() - begin
         print(
-            f"{row:4s} exact {study.exact:<12.7g} mean {mean:<12.7g} error {error:.3%} z {distance:+.2f}"
+            f"{row:4s} exact {study.exact:<12.7g} mean {mean:<12.7g} error {format_percent(error, 3)} z {distance:+.2f}"
             f"  {'ok' if held else 'MISSED'}  {spent:.0f} s",
             flush=True,
         )

@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks import queueing_answers as answers
 from benchmarks import queueing_models as models
 from sim.statistics.controls import Controlled, controlled_mean
+from sim.units import format_percent
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared/data/queueing_vectors.csv"
 OUT = Path(__file__).resolve().parents[1] / "docs" / "queueing.md"
@@ -178,7 +179,8 @@ def told(rows: Rows, seed: int) -> tuple[list[str], Rows]:
             missed.append(row)
         lines.append(
             f"| {row['id']} | {row['model']} | {row['quantity']} | {exact:.6g} | {interval.estimate:.6g} | "
-            f"{interval.low:.6g} to {interval.high:.6g} | {wide:.2%} | {runs} ({foretold}) | {one.gain_x:.1f} | {seed} "
+            f"{interval.low:.6g} to {interval.high:.6g} | {format_percent(wide, 2)} "
+            f"| {runs} ({foretold}) | {one.gain_x:.1f} | {seed} "
             f"| {spent_s:.0f} | {word} |"
         )
         print(lines[-1], flush=True)

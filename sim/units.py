@@ -340,9 +340,9 @@ def format_usd(value: float, digits: int = 3) -> str:
     return format_quantity(value, USD, digits)
 
 
-def format_fraction(value: float, digits: int = 3) -> str:
-    """A fraction as percent: ``"85.3 %"``."""
-    return format_quantity(value, FRACTION, digits)
+def format_percent(frac: float, decimals: int = 0, sign: bool = False) -> str:
+    """A fraction as percent: ``"85.3 %"``; with ``sign`` a change: ``"+2.0 %"``."""
+    return f"{100 * frac:{'+' if sign else ''}.{decimals}f} %"
 
 
 def format_count(value: float, digits: int = 3) -> str:

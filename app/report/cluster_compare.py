@@ -13,6 +13,7 @@ from app.report.console import plain_table, screen
 from app.report.figures import styled
 from app.report.html import page
 from sim.cluster.tables import CAUSE_WORDS
+from sim.units import format_percent
 
 
 def difference_words(row: dict[str, Any], unit: str) -> str:
@@ -52,7 +53,8 @@ def rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 def verdicts(document: dict[str, Any]) -> list[str]:
     """The verdict of each scenario."""
     return [
-        f"{VERDICTS[one['verdict']]} Offered {one['offered_frac']:.0%}, turns at {one['turns_frac']:.0%}."
+        f"{VERDICTS[one['verdict']]} Offered load {format_percent(one['offered_frac'])}, "
+        f"saturates at {format_percent(one['turns_frac'])}."
         for one in document["scenarios"]
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.report.figures import styled
+from sim.units import format_percent
 
 COLOURS = {
     "useful": "#0072B2",
@@ -30,14 +31,14 @@ def books(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
     for row in document["books"]:
         if row["share_frac"] < 2e-4:
             continue
-        label = f"{row['words']} {row['share_frac']:.1%}"
+        label = f"{row['words']} {format_percent(row['share_frac'], 1)}"
         figure.add_bar(
             y=["all devices"],
             x=[100 * row["share_frac"]],
             orientation="h",
             name=label,
             marker_color=COLOURS[row["cause"]],
-            text=f"{row['share_frac']:.0%}" if row["share_frac"] > 0.04 else "",
+            text=format_percent(row["share_frac"]) if row["share_frac"] > 0.04 else "",
             textposition="inside",
             insidetextanchor="middle",
             hovertemplate=f"{label}<br>{row['device_hours']:,.0f} device-hours<extra></extra>",

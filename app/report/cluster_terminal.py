@@ -18,7 +18,7 @@ from app.report.cluster_words import (
     warm_up_words,
 )
 from app.report.console import plain_table, screen
-from sim.units import format_seconds
+from sim.units import format_percent, format_seconds
 
 
 def print_cluster(document: dict[str, Any], console: Console | None = None) -> None:
@@ -74,7 +74,7 @@ def _books(document: dict[str, Any]) -> Table:
     table = plain_table("where the device-hours went", "share", "device-hours")
     for row in document["books"]:
         if row["device_hours"]:
-            table.add_row(row["words"], f"{row['share_frac']:.2%}", f"{row['device_hours']:,.0f}")
+            table.add_row(row["words"], format_percent(row["share_frac"], 2), f"{row['device_hours']:,.0f}")
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sim import units
+from sim.units import format_percent
 
 VERDICTS = {
     "stable": "Stable: the cluster keeps up with what is asked of it.",
@@ -14,11 +15,12 @@ VERDICTS = {
 
 
 def verdict_words(document: dict[str, Any]) -> str:
-    """The verdict, with the load and where it turns."""
+    """The verdict, with the offered load and the one at which the cluster saturates."""
     verdict = document["verdict"]
     return (
-        f"{VERDICTS[verdict['word']]} Jobs ask for {verdict['offered_frac']:.0%} of the device-time; "
-        f"under this policy and placement the queue turns at {verdict['turns_frac']:.0%}."
+        f"{VERDICTS[verdict['word']]} Jobs ask for {format_percent(verdict['offered_frac'])} of the device-time; "
+        f"under this policy and placement it saturates at {format_percent(verdict['turns_frac'])}: "
+        "with more than that the queue grows without end."
     )
 
 
@@ -27,7 +29,7 @@ def value_words(value: float, unit: str) -> str:
     if unit == "s":
         return units.format_seconds(value) if value >= 0 else f"-{units.format_seconds(-value)}"
     if unit == "share":
-        return f"{value:.1%}"
+        return format_percent(value, 1)
     text = f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{text} {unit}".strip()
 
@@ -65,7 +67,7 @@ def sureness_words(document: dict[str, Any]) -> str:
 def idle_words(document: dict[str, Any]) -> str:
     """Why devices stood idle though jobs waited."""
     split = document["idle_though_jobs_wait"]
-    fragments, held = f"{split['fragments_frac']:.1%}", f"{split['held_back_frac']:.1%}"
+    fragments, held = format_percent(split["fragments_frac"], 1), format_percent(split["held_back_frac"], 1)
     return (
         f"Idle though jobs wait, in the first replication: {fragments} of the device-hours because no waiting gang "
         f"fitted into what was free, {held} because the policy held a fitting one back."
@@ -80,7 +82,7 @@ def energy_words(document: dict[str, Any]) -> str:
     states = {state: values[1] for state, values in energy["kwh_by_state"].items()}
     total = sum(states.values()) or 1.0
     low, mid, high = (_energy(value) for value in energy["it_kwh"])
-    parts = ", ".join(f"{value / total:.0%} {_GEARS[state]}" for state, value in states.items())
+    parts = ", ".join(f"{format_percent(value / total)} {_GEARS[state]}" for state, value in states.items())
     cost = "{1:,.0f} USD ({0:,.0f} to {2:,.0f})".format(*energy["usd"])
     return (
         f"Energy of the nodes: {mid} ({low} to {high}; {parts}), with the site's overhead "

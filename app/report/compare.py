@@ -7,14 +7,14 @@ from typing import Any
 from app.report import figures
 from app.report.console import plain_table, screen
 from app.report.html import page
-from sim.units import format_bytes, format_count, format_seconds
+from sim.units import format_bytes, format_count, format_percent, format_seconds
 
 FIGURES = {
     "step_time_s": ("step time", lambda value: format_seconds(value, 4)),
     "samples_per_s": ("samples/s", format_count),
     "tokens_per_s": ("tokens/s", format_count),
     "tokens_per_s_per_device": ("tokens/s a device", format_count),
-    "mfu_frac": ("MFU", lambda value: f"{value:.1%}"),
+    "mfu_frac": ("MFU", lambda value: format_percent(value, 1)),
     "memory_bytes": ("memory of the fullest device", format_bytes),
     "memory_headroom_bytes": (
         "memory to spare",
@@ -24,7 +24,7 @@ FIGURES = {
     "device_s_per_step": ("device time of a step", format_seconds),
     "bound_by": ("bound by", str),
     "run_wall_s": ("whole run", format_seconds),
-    "goodput_frac": ("goodput", lambda value: f"{value:.1%}"),
+    "goodput_frac": ("goodput", lambda value: format_percent(value, 1)),
 }
 """Figures in the order they are shown: words, and how a value is written."""
 

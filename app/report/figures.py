@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sim.results.timeline import Timeline
+from sim.units import format_percent
 
 COLOURS = {
     "forward": "#0072B2",
@@ -36,14 +37,14 @@ def breakdown(document: dict[str, Any], *, legend: bool = True) -> go.Figure:
     for part in document["parts"]:
         if part["share_frac"] < 5e-4:
             continue
-        label = f"{part['words']} {part['share_frac']:.1%}"
+        label = f"{part['words']} {format_percent(part['share_frac'], 1)}"
         figure.add_bar(
             y=["step"],
             x=[part["seconds"]],
             name=label,
             orientation="h",
             marker_color=COLOURS[part["cause"]],
-            text=f"{part['share_frac']:.0%}" if part["share_frac"] > 0.04 else "",
+            text=format_percent(part["share_frac"]) if part["share_frac"] > 0.04 else "",
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,

@@ -14,6 +14,7 @@ from app.report.plan_figures import BLUE, GREY, MILLION, ORANGE
 from app.report.plan_words import confidence_words, spread_count, spread_usd, usd
 from sim import units
 from sim.spec.quantiles import Quantiles
+from sim.units import format_percent
 
 PAIRED = "Differences are taken world by world: both choices meet the same demand, prices and failures."
 UNPAIRED = "The scenarios have different seeds, so their worlds are not the same: the intervals are wider than need be."
@@ -54,7 +55,7 @@ def difference_words(row: dict[str, Any], unit: str) -> str:
     if row["low"] == row["high"] == 0:
         return "none"
     low, mid, high = (_signed(row[key], unit) for key in ("low", "mean", "high"))
-    return f"{mid} ({low} to {high}), less in {row['less_frac']:.0%}" + (
+    return f"{mid} ({low} to {high}), less in {format_percent(row['less_frac'])}" + (
         "" if row["sure"] else ", may be none"
     )
 

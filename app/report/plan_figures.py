@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from app.report.figures import styled
 from app.report.plan_words import name_words
+from sim.units import format_percent
 
 BLUE, SKY, GREEN, ORANGE, RED, GREY = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#999999"
 MILLION = 1e6
@@ -55,7 +56,7 @@ def waterfall(document: dict[str, Any]) -> go.Figure:
             x=[row["step"] for row in rows],
             y=hours,
             marker_color=[BLUE, SKY, "#3A6E9E", GREEN, ORANGE][: len(rows)],
-            text=[f"{value / first:.0%}" for value in hours],
+            text=[format_percent(value / first) for value in hours],
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{x}<br>%{y:,.0f} device-hours<extra></extra>",
@@ -79,7 +80,7 @@ def milestones(document: dict[str, Any]) -> go.Figure:
             orientation="h",
             name=f"{programme} by {deadline}",
             marker_color=colour,
-            text=[f"{share[name]:.0%}" for name in names],
+            text=[format_percent(share[name]) for name in names],
             textposition="auto",
             hovertemplate=f"%{{y}}<br>{programme}: %{{x:.0f}} %<extra></extra>",
         )

@@ -24,6 +24,7 @@ from app.report.plan_words import (
     wait_words,
 )
 from sim import units
+from sim.units import format_percent
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -83,7 +84,7 @@ def _demand(document: dict[str, Any]) -> list[str]:
 def _options(document: dict[str, Any]) -> list[str]:
     rows = [
         (row["name"], spread_usd(row["cost_usd"]), spread_usd(row["penalty_usd"]),
-         usd(row["usd_per_useful_hour"]["p50"]), f"{row['regret']:.2f}", f"{row['first_in']:.0%}",
+         usd(row["usd_per_useful_hour"]["p50"]), f"{row['regret']:.2f}", format_percent(row['first_in']),
          row["why_not"] or "the choice")
         for row in document["options"]
     ]  # fmt: skip
@@ -102,7 +103,7 @@ def _waterfall(document: dict[str, Any]) -> list[str]:
 
 def _milestones(document: dict[str, Any]) -> list[str]:
     rows = [
-        (row["option"], row["programme"], row["deadline"], f"{row['in_time']:.0%}")
+        (row["option"], row["programme"], row["deadline"], format_percent(row["in_time"]))
         for row in document["milestones"]
     ]
     return _table(("option", "programme", "deadline", "in time"), rows)
@@ -132,7 +133,12 @@ def _cost(document: dict[str, Any]) -> list[str]:
         for row in document["cash_by_quarter"]
     ]
     even = [
-        (row["system"], spread_usd(row["own"]), spread_usd(row["rent"]), f"{row['busy_frac']['p50']:.0%}")
+        (
+            row["system"],
+            spread_usd(row["own"]),
+            spread_usd(row["rent"]),
+            format_percent(row["busy_frac"]["p50"]),
+        )
         for row in document["break_even"]
     ]
     tables = (

@@ -23,6 +23,7 @@ from app.report.plan_words import (
     usd,
 )
 from sim import units
+from sim.units import format_percent
 
 
 def print_plan(document: dict[str, Any], console: Console | None = None) -> None:
@@ -83,7 +84,7 @@ def _waterfall(document: dict[str, Any]) -> Table:
 def _milestones(document: dict[str, Any]) -> Table:
     table = plain_table("option", "programme", "deadline", "in time", text=("programme",), title="Milestones")
     for row in document["milestones"]:
-        table.add_row(row["option"], row["programme"], row["deadline"], f"{row['in_time']:.0%}")
+        table.add_row(row["option"], row["programme"], row["deadline"], format_percent(row["in_time"]))
     return table
 
 

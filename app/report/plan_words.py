@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sim.units import format_percent
+
 Spread = dict[str, float | None]
 
 
@@ -64,7 +66,7 @@ def decision_words(document: dict[str, Any]) -> str:
 
 def confidence_words(share: float) -> str:
     """``97 %``; nothing is called certain."""
-    return f"{share:.0%}" if share < 0.995 else "over 99 %"
+    return format_percent(share) if share < 0.995 else "over 99 %"
 
 
 def number_words(value: float) -> str:
@@ -135,8 +137,9 @@ def cut_words(document: dict[str, Any]) -> str:
         return ""
     off = cut["off_frac"]["p50"] or 0.0
     said = (
-        f"The power may be cut by {cut['power_cut_frac']:.0%} for {cut['hours_per_year']:,.0f} hours a year: "
-        f"{off:.0%} of the choice's nodes are then switched off"
+        f"The power may be cut by {format_percent(cut['power_cut_frac'])} "
+        f"for {cut['hours_per_year']:,.0f} hours a year: "
+        f"{format_percent(off)} of the choice's nodes are then switched off"
     )
     if not cut["lost_device_hours"]["p90"]:
         return said + ", which costs no useful device-hour."
@@ -169,7 +172,8 @@ def risk_words(risk: dict[str, Any]) -> str:
         )
     trigger = value if unit == "count" else f"{value} {unit}".strip()
     return (
-        f"If {name} {way} {trigger} (chance {risk['chance']:.0%}), '{risk['instead']}' is the better option."
+        f"If {name} {way} {trigger} (chance {format_percent(risk['chance'])}), "
+        f"'{risk['instead']}' is the better option."
     )
 
 
@@ -225,7 +229,7 @@ def played_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    return "" if value is None else format_percent(value)
 
 
 def implied_words(item: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from app.report import figures
 from app.report.console import plain_table, screen
 from app.report.html import page
 from app.report.plan_words import usd
-from sim.units import format_bytes, format_count, format_seconds
+from sim.units import format_bytes, format_count, format_percent, format_seconds
 
 MAX_LINES = 40
 """Points shown; all of them are in the tables that --out writes."""
@@ -23,7 +23,7 @@ SHOWN = {
     "regret": ("regret", lambda value: f"{value:.3g}"),
     "step_time_s": ("step time", lambda value: format_seconds(value, 4)),
     "tokens_per_s_per_device": ("tokens/s a device", format_count),
-    "mfu_frac": ("MFU", lambda value: f"{value:.1%}"),
+    "mfu_frac": ("MFU", lambda value: format_percent(value, 1)),
     "memory_bytes": ("memory", format_bytes),
     "devices": ("devices", lambda value: f"{value:,}"),
     "run_wall_s": ("run", format_seconds),

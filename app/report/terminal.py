@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.report.console import plain_table, screen
-from sim.units import format_bytes, format_count, format_flop_per_s, format_seconds
+from sim.units import format_bytes, format_count, format_flop_per_s, format_percent, format_seconds
 
 LEAST_SHARE_FRAC = 0.005
 """A share of the variance that rounds to nothing is not worth a measurement."""
@@ -125,7 +125,7 @@ def work_words(row: dict[str, Any]) -> str:
 
 def share_words(frac: float) -> str:
     """A share of a whole with one decimal; what rounds to nothing is said to be small."""
-    return "< 0.1 %" if 0 < frac < 5e-4 else f"{100 * frac:.1f} %"
+    return "< 0.1 %" if 0 < frac < 5e-4 else format_percent(frac, 1)
 
 
 def change_words(document: dict[str, Any]) -> str:
@@ -153,7 +153,7 @@ def measure_words(document: dict[str, Any]) -> str:
     """The calibrations that would narrow the interval most, with their share of its variance; empty without any."""
     interval = document.get("interval") or {}
     worth = [one for one in interval.get("measure", []) if one["variance_frac"] >= LEAST_SHARE_FRAC]
-    parts = ", ".join(f"{one['part']} ({one['variance_frac']:.0%})" for one in worth)
+    parts = ", ".join(f"{one['part']} ({format_percent(one['variance_frac'])})" for one in worth)
     return f"{parts}   [dim]{interval['measure_command']}[/dim]" if parts else ""
 
 
@@ -185,7 +185,8 @@ def _headline(document: dict[str, Any]) -> Table:
     table.add_row("throughput", f"{format_count(document[f'{unit}_per_s'])} {unit}/s")
     for row in document["utilisation"]:
         rate = format_flop_per_s(row["flop_per_s_per_device"])
-        table.add_row(row["name"], f"{row['frac']:.1%}   {rate} a device   [dim]{row['convention']}[/dim]")
+        told = f"{format_percent(row['frac'], 1)}   {rate} a device   [dim]{row['convention']}[/dim]"
+        table.add_row(row["name"], told)
     return table
 
 
@@ -311,7 +312,7 @@ def _kernels(document: dict[str, Any], count: int = 8) -> Iterator[Table]:
         table.add_row(
             row["name"],
             format_seconds(row["seconds"]),
-            "" if row["efficiency_frac"] is None else f"{row['efficiency_frac']:.0%}",
+            "" if row["efficiency_frac"] is None else format_percent(row["efficiency_frac"]),
             "" if error is None else f"{error:.1f} %",
             str(1 + legend.index(calibration_words(row))),
         )

@@ -14,7 +14,7 @@ from sim.results.cluster_stats import by_group
 from sim.spec.failure_rates import rate_set
 from sim.spec.reliability import Reliability
 from sim.spec.scenario import Cluster, Scenario
-from sim.units import format_seconds
+from sim.units import format_percent, format_seconds
 
 ANSWERS = {
     "mean_wait_s": ("mean wait", "s"),
@@ -259,7 +259,8 @@ def _own_inputs(scenario: Scenario, reliability: Reliability) -> list[dict[str, 
         rows.append(_input("spare nodes", f"{spares.hot} hot, {spares.cold} cold", given, own))
     slow = reliability.stragglers
     if slow is not None:
-        rate = f"{slow.onsets_per_1000_node_days:g} per 1,000 node-days, at {slow.slow_speed_frac:.0%} of the speed"
+        rate = f"{slow.onsets_per_1000_node_days:g} per 1,000 node-days"
+        rate += f", at {format_percent(slow.slow_speed_frac)} of the speed"
         rows.append(_input("nodes that turn slow", rate, given, own))
     if reliability.maintenance is not None:
         window = reliability.maintenance

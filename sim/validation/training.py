@@ -22,6 +22,7 @@ from sim.spec.workload import STACKS, Training
 from sim.training.interval import step_interval
 from sim.training.step import predict_step
 from sim.training.system_links import SWITCHLESS_GENERATIONS
+from sim.units import format_percent
 from sim.validation.cells import Cells
 from sim.validation.defaults import (
     ACCUMULATION_FUSED_FROM,
@@ -121,7 +122,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     lora = cell.text("strategy") == "lora"
     fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
     if fill < 1.0:
-        guesses.append(f"padding left out: {fill:.0%} of the positions computed")
+        guesses.append(f"padding left out: {format_percent(fill)} of the positions computed")
     if lora:
         guesses.append(f"LoRA rank {LORA_RANK} on attention")
     training = Training(

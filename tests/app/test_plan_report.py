@@ -72,7 +72,7 @@ def test_a_power_cut_is_told_in_useful_hours(document):
 
 def test_words_of_numbers():
     assert confidence_words(1.0) == "over 99 %"
-    assert confidence_words(0.93) == "93%"
+    assert confidence_words(0.93) == "93 %"
     assert number_words(200_000) == "200,000"
     assert number_words(0.087) == "0.087"
 

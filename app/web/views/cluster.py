@@ -35,7 +35,7 @@ def show(document: dict, case: Case) -> None:
     shell.chart(
         cluster_figures.books(document), document["books"], "books",
         alt="Where every device-hour went: "
-        + ", ".join(f"{row['words']} {row['share_frac']:.1%}" for row in document["books"]),
+        + ", ".join(f"{row['words']} {units.format_percent(row['share_frac'], 1)}" for row in document["books"]),
     )  # fmt: skip
     with st.expander("All answers with their intervals"):
         shell.table(

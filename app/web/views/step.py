@@ -56,7 +56,7 @@ def show(document: dict, before: dict | None, case: Case) -> None:
     shell.chart(
         figures.breakdown(document), document["parts"], "breakdown",
         alt="Where the time of one step goes: "
-        + ", ".join(f"{row['words']} {row['share_frac']:.0%}" for row in document["parts"]),
+        + ", ".join(f"{row['words']} {units.format_percent(row['share_frac'])}" for row in document["parts"]),
     )  # fmt: skip
     if before is not None:
         _box("Why the answer moved", "moved", partial(moved, document, before))
@@ -109,7 +109,7 @@ def headline(document: dict, before: dict | None) -> None:
     ]  # fmt: skip
     if document["utilisation"]:
         used = document["utilisation"][0]
-        cards.append(("Peak used (MFU)", f"{used['frac']:.1%}", "", used["convention"]))
+        cards.append(("Peak used (MFU)", units.format_percent(used["frac"], 1), "", used["convention"]))
     unit = "tokens" if has_tokens(document) else "samples"
     rate = units.format_count(document[f"{unit}_per_s"], 4)
     cards.append((f"{unit.capitalize()}/s", rate, _moved(document, before, f"{unit}_per_s"), None))
@@ -119,7 +119,7 @@ def headline(document: dict, before: dict | None) -> None:
 def _moved(document: dict, before: dict | None, name: str) -> str:
     if before is None or not before[name] or document[name] == before[name]:
         return ""
-    return f"{document[name] / before[name] - 1:+.1%} against the scenario"
+    return f"{units.format_percent(document[name] / before[name] - 1, 1, sign=True)} against the scenario"
 
 
 def sureness(document: dict) -> None:
@@ -195,7 +195,7 @@ def _change(row: dict) -> dict[str, str]:
     if row["step_time_s"] is not None:
         cells["step time"] = units.format_seconds(row["step_time_s"], 4)
     if "gain_frac" in row:
-        cells["gain"] = f"{row['gain_frac']:.1%}"
+        cells["gain"] = units.format_percent(row["gain_frac"], 1)
     if "memory_bytes" in row:
         cells["memory of a device"] = units.format_bytes(row["memory_bytes"])
     return cells | {"on the command line": row["set"]}
@@ -208,14 +208,15 @@ def whole_run(run_: dict) -> None:
         return
     wall = units.format_seconds(run_["wall_s"])
     st.write(
-        f"{run_['steps']:,} steps in {wall}, {run_['goodput_frac']:.1%} of it training that lasts (goodput)."
+        f"{run_['steps']:,} steps in {wall}, {units.format_percent(run_['goodput_frac'], 1)} of it training that "
+        "lasts (goodput)."
     )
     shell.table(
         [
             {
                 "phase": row["words"],
                 "time": units.format_seconds(row["seconds"]),
-                "share": f"{row['share_frac']:.1%}",
+                "share": units.format_percent(row["share_frac"], 1),
             }
             for row in run_["phases"]
             if row["seconds"] > 0

@@ -9,6 +9,7 @@ from app import calibration
 from app.report import validation_figures
 from app.web import shell
 from app.web.state import plain
+from sim.units import format_percent
 
 FILTERS = {"gpu": "GPU", "model": "Model or system", "stack": "Stack or engine", "source": "Source"}
 COMMANDS = {"training": "training", "collectives": "collectives"}
@@ -72,7 +73,7 @@ def show(table: pd.DataFrame, kind: str) -> None:
     ]
     if told["inside_frac"] is not None:
         cards.append(
-            ("Inside the 80 % interval", f"{told['inside_frac']:.0%}", "", "Of the shipped profile.")
+            ("Inside the 80 % interval", format_percent(told["inside_frac"]), "", "Of the shipped profile.")
         )
     shell.metrics(cards)
     done = table[table["skipped"] == ""]

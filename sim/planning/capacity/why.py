@@ -13,6 +13,7 @@ from sim.planning.capacity.evaluate import Evaluation
 from sim.planning.capacity.plan import Plan
 from sim.planning.capacity.regret import mean_regret
 from sim.spec.supply import Supply
+from sim.units import format_percent
 
 NEAR_FRAC = 0.25
 """What breaks a limit by no more than this, or would come first at a price lower by no more than this, is near."""
@@ -51,7 +52,7 @@ def why_not(plan: Plan, other: Evaluation) -> str:
     more = float(np.median(other.cost_usd - chosen.cost_usd))
     lacks = float(np.median(other.penalty_usd - chosen.penalty_usd))
     if worst is not None and worst[1] - worst[2] >= 0.05:
-        return f"{worst[0]} in time in {worst[2]:.0%} of the worlds against {worst[1]:.0%}"
+        return f"{worst[0]} in time in {format_percent(worst[2])} of the worlds against {format_percent(worst[1])}"
     if lacks > max(more, 0):
         return f"leaves work worth {_usd(lacks)} more undone"
     if more > 0:
@@ -90,14 +91,14 @@ def near_misses(plan: Plan) -> tuple[NearMiss, ...]:
     found = []
     for other in plan.refused:
         if max(refusal.over_frac for refusal in other.refused) <= NEAR_FRAC:
-            lacks = "; ".join(f"{r.words} ({r.over_frac:.0%} over)" for r in other.refused)
+            lacks = "; ".join(f"{r.words} ({format_percent(r.over_frac)} over)" for r in other.refused)
             found.append(NearMiss(other.candidate.name, lacks))
     for number in plan.choice.order[1:]:
         other = plan.evaluations[number]
         less = first_if_cheaper_usd(plan, other)
         cost = float(np.median(other.cost_usd))
         if less is not None and less <= NEAR_FRAC * cost:
-            lacks = f"would be the choice at {_usd(less)} ({less / cost:.1%}) less"
+            lacks = f"would be the choice at {_usd(less)} ({format_percent(less / cost, 1)}) less"
             found.append(NearMiss(other.candidate.name, lacks))
     return tuple(found)
 
