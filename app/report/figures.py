@@ -223,7 +223,7 @@ def styled(figure: go.Figure, top: int = 10) -> go.Figure:
         margin={"l": 10, "r": 10, "t": top, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "'Source Sans', system-ui, sans-serif", "size": 13, "color": "#777"},
+        font={"family": "'Source Sans', system-ui, sans-serif", "size": 14, "color": "#777"},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "traceorder": "normal"},
         template="none",
     )
