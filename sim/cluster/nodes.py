@@ -229,7 +229,7 @@ class Nodes:
                 if len(spots) == 1:
                     node = spots[0][0]
                     rows.change(node, -gpus)
-                    known = rows.places.get((node, gpus))  # a busy node sees the same few gangs again and again
+                    known = rows.places.get((node, gpus))
                     if known is None:
                         known = rows.places[node, gpus] = Placed(number, ((rows.first + node, gpus),), ())
                     return known
