@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import simpy
 from simpy.events import EventPriority
 
+from sim.cluster.clock import FIRST, SECOND, Clock, Moment
 from sim.cluster.nodes import Ground
 from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
@@ -26,26 +26,7 @@ from sim.cluster.state import NOWHERE, JobState
 from sim.cluster.usage import Usage
 from sim.results.cluster_log import JobRecord, Sink
 
-FIRST, SECOND = simpy.events.URGENT, simpy.events.NORMAL
 PAST: Any = (math.inf, -1, None)
-
-
-class Moment(simpy.Event):
-    """A bare timeout with one callback; among events of one time, the smaller priority is first."""
-
-    def __init__(
-        self,
-        environment: simpy.Environment,
-        act: Callable[[Any], None],
-        value: Any,
-        priority: EventPriority,
-        in_s: float,
-    ) -> None:
-        self.env = environment
-        self.callbacks = [act]
-        self._value = value
-        self._ok = True
-        environment.schedule(self, priority, in_s)
 
 
 class TraceError(ValueError):
@@ -56,7 +37,7 @@ class Board:
     """State of one run."""
 
     def __init__(self, ground: Ground, policy: Policy, rules: Rules, sink: Sink, start_s: float) -> None:
-        self.environment = simpy.Environment(initial_time=start_s)
+        self.clock = Clock(start_s)
         self.ground, self.policy, self.rules, self.sink = ground, policy, rules, sink
         self.running: dict[int, JobState] = {}
         self._running_key = policy.running_key
@@ -83,11 +64,11 @@ class Board:
         self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority = SECOND
     ) -> Moment:
         """An event at a time not before now."""
-        return Moment(self.environment, act, value, priority, at_s - self.now)
+        return self.clock.at(at_s, act, value, priority)
 
     def advance(self) -> None:
         """Write the time since the last event into the books."""
-        now = self.now = self.environment.now
+        now = self.now = self.clock._now
         passed = now - self.last_s
         if passed:
             ground, waiting = self.ground, self.waiting.size
@@ -172,8 +153,7 @@ class Board:
         if end_s == math.inf:
             state.ending = object()
         else:
-            in_s = end_s - now if end_s > now else 0.0
-            state.ending = Moment(self.environment, self.ended, state, self._ends, in_s)
+            state.ending = self.clock.at(max(end_s, now), self.ended, state, self._ends)
 
     def re_pace(self) -> None:
         """Neighbours have come or gone: new rates, and new ends, for those they slow down."""

@@ -11,9 +11,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import simpy
-
-from sim.cluster.board import FIRST, PAST, SECOND, Board, TraceError
+from sim.cluster.board import PAST, Board, TraceError
+from sim.cluster.clock import FIRST, SECOND
 from sim.cluster.desk import Desk
 from sim.cluster.nodes import Ground
 from sim.cluster.outage import Outage
@@ -50,30 +49,27 @@ class Dispatcher:
         self._start_s = start_s
         self._one_pass, self._idle_passes = rules.one_pass, policy.idle_passes
         self._neighbours = rules.contention is not None
-        self._peek = self._board.environment.peek
+        self._more_now = self._board.clock.more_now
         self._submits = SECOND if rules.completions_first else FIRST
 
     def play(self, until_s: float = math.inf) -> ClusterLog:
         """Run until every job is through, or until a time."""
         self._next_job()
         self._next_outage()
-        environment = self._board.environment
-        step, peek = environment.step, environment.peek
         bounded = not math.isinf(until_s)
         try:
-            while bounded or self._more or self._board.running or len(self._board.waiting):
-                if bounded and peek() > until_s:
-                    break
-                step()
-        except simpy.core.EmptySchedule:
-            pass  # whoever still waits can never start: nothing more will happen
+            # when nothing more is to come, whoever still waits can never start
+            self._board.clock.play(until_s, (lambda: True) if bounded else self._goes_on)
         finally:
             self._desk.close()
         return self._close(until_s if bounded else self._board.last_s)
 
+    def _goes_on(self) -> bool:
+        return self._more or bool(self._board.running) or self._board.waiting.size > 0
+
     def _close(self, end_s: float) -> ClusterLog:
-        if end_s > self._board.environment.now:
-            self._board.environment.run(until=end_s)
+        if end_s > self._board.clock.now:
+            self._board.clock.run(until=end_s)
         self._board.advance()
         for state in list(self._board.running.values()):
             self._board.stop(state, "open")
@@ -225,7 +221,7 @@ class Dispatcher:
     def _settle_instant(self) -> None:
         """Ask the policy, once the last event of this instant is in (or after each, where the rules say so)."""
         board = self._board
-        if self._one_pass and self._peek() <= board.now:
+        if self._one_pass and self._more_now():
             self._owes_pass = True
             return
         self._owes_pass = False

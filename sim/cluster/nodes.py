@@ -59,7 +59,7 @@ class Ground(Protocol):
 class Rows:
     """Nodes of one pool by the number of their free devices; each change costs the logarithm of the number of nodes."""
 
-    __slots__ = ("_counts", "_filled", "_heaps", "_listed", "closed", "first", "free", "size")
+    __slots__ = ("_counts", "_filled", "_heaps", "_listed", "closed", "first", "free", "places", "size")
 
     def __init__(self, first: int, nodes: int, size: int) -> None:
         self.first = first
@@ -70,8 +70,10 @@ class Rows:
         """Free devices by node (in the pool's own numbers), closed nodes too."""
         self.closed = [0] * nodes
         """How many outages hold a node down."""
+        self.places: dict[tuple[int, int], Placed] = {}
+        """(node, devices) of gangs on one node, as the log writes them."""
         self._heaps: dict[int, list[int]] = {size: list(range(nodes))}
-        self._listed: dict[int, bytearray] = {size: bytearray(b"\x01") * nodes}
+        self._listed = [bytearray()] * size + [bytearray(b"\x01") * nodes]  # empty: no heap yet
         self._counts = [0] * (size + 1)
         self._counts[size] = nodes
         self._filled = 1 << size if nodes else 0
@@ -94,6 +96,15 @@ class Rows:
                 return node
             heappop(heap)
             listed[node] = 0
+
+    def tightest_node(self, gpus: int) -> int:
+        """The lowest of the open nodes with the fewest free devices that suffice; -1 where there is none."""
+        rest = self._filled >> gpus
+        if not rest:
+            return -1
+        free = gpus + (rest & -rest).bit_length() - 1
+        node = self._heaps[free][0]
+        return node if self.free[node] == free and not self.closed[node] else self.lowest(free)
 
     def lowest_many(self, free: int, many: int) -> list[int]:
         """The ``many`` lowest such nodes, in order; there must be so many."""
@@ -121,31 +132,36 @@ class Rows:
         self._list(node, free)
 
     def _list(self, node: int, free: int) -> None:
-        listed = self._listed.get(free)
-        if listed is None:
+        listed = self._listed[free]
+        if not listed:
             listed = self._listed[free] = bytearray(len(self.free))
             self._heaps[free] = []
         if not listed[node]:
             listed[node] = 1
             heappush(self._heaps[free], node)
 
-    def change(self, node: int, by: int) -> None:
-        """Give back (+) or take (-) devices of a node."""
+    def change(self, node: int, by: int) -> bool:
+        """Give back (+) or take (-) devices of a node; False where it is closed."""
         old = self.free[node]
         new = self.free[node] = old + by
         if self.closed[node]:
-            return
+            return False
         counts = self._counts
         # what _leave and _enter do, without the calls: nothing else happens as often
-        left = counts[old] = counts[old] - 1
-        if not left:
+        if counts[old] == 1:
+            counts[old] = 0
             self._filled ^= 1 << old
-        if not counts[new]:
+        else:
+            counts[old] -= 1
+        if counts[new]:
+            counts[new] += 1
+        else:
+            counts[new] = 1
             self._filled |= 1 << new
-        counts[new] += 1
-        listed = self._listed.get(new)
-        if listed is None or not listed[node]:
+        listed = self._listed[new]
+        if not listed or not listed[node]:
             self._list(node, new)
+        return True
 
     def close(self, node: int) -> bool:
         """Count one more outage on a node; True where it was open."""
@@ -176,9 +192,9 @@ class Nodes:
 
     __slots__ = (
         "_find",
+        "_numbered",
         "_possible",
         "_rows",
-        "_single",
         "_where",
         "down_gpus",
         "free_gpus",
@@ -189,13 +205,13 @@ class Nodes:
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
         self._find = placement.find
-        self._single: dict[tuple[int, int], Placed] = {}
         self._possible: dict[tuple[str, int], bool] = {}
         self._rows: list[Rows] = []
         self._where: list[int] = []
         for number, pool in enumerate(self.pools):
             self._rows.append(Rows(len(self._where), pool.nodes, pool.gpus_per_node))
             self._where.extend([number] * pool.nodes)
+        self._numbered = tuple(enumerate(self._rows))
         self.total_gpus = sum(pool.nodes * pool.gpus_per_node for pool in self.pools)
         self.free_gpus = self.total_gpus
         self.down_gpus = 0
@@ -204,24 +220,23 @@ class Nodes:
         """See ``Ground``."""
         if gpus > self.free_gpus:
             return None
-        for number, rows in enumerate(self._rows) if pool is None else ((pool, self._rows[pool]),):
+        for number, rows in self._numbered if pool is None else ((pool, self._rows[pool]),):
             if job.accelerator and job.accelerator != self.pools[number].accelerator:
                 continue
             spots = self._find(rows, gpus)
             if spots is not None:
-                first = rows.first
                 self.free_gpus -= gpus
-                if len(spots) != 1:
-                    for node, devices in spots:
-                        rows.change(node, -devices)
-                    return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
-                node = spots[0][0]
-                rows.change(node, -gpus)
-                spot = (first + node, gpus)
-                placed = self._single.get(spot)
-                if placed is None:
-                    placed = self._single[spot] = Placed(number, (spot,), ())
-                return placed
+                if len(spots) == 1:
+                    node = spots[0][0]
+                    rows.change(node, -gpus)
+                    known = rows.places.get((node, gpus))
+                    if known is None:
+                        known = rows.places[node, gpus] = Placed(number, ((rows.first + node, gpus),), ())
+                    return known
+                for node, devices in spots:
+                    rows.change(node, -devices)
+                first = rows.first
+                return Placed(number, tuple((first + node, devices) for node, devices in spots), ())
         return None
 
     def take(self, placed: Placed, job: Job) -> bool:
@@ -256,14 +271,12 @@ class Nodes:
         """See ``Ground``."""
         del job
         rows = self._rows[placed.pool]
-        first, closed = rows.first, rows.closed
+        first = rows.first
         for number, devices in placed.spots:
-            node = number - first
-            rows.change(node, devices)
-            if closed[node]:
-                self.down_gpus += devices
-            else:
+            if rows.change(number - first, devices):
                 self.free_gpus += devices
+            else:
+                self.down_gpus += devices
 
     def close(self, node: int) -> None:
         """See ``Ground``."""

@@ -44,8 +44,8 @@ class Packed:
         """See ``WholePlacement``."""
         size = rows.size
         if gpus <= size:
-            free = rows.tightest(gpus)
-            return None if free < 0 else ((rows.lowest(free), gpus),)
+            node = rows.tightest_node(gpus)
+            return None if node < 0 else ((node, gpus),)
         if not size:
             return None
         whole, rest = divmod(gpus, size)

@@ -1,0 +1,48 @@
+"""SimPy's clock with a short hand: bare events with one callback, and a loop without the ceremony of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+import simpy
+from simpy.events import EventPriority
+
+FIRST, SECOND = simpy.events.URGENT, simpy.events.NORMAL
+
+
+class Moment(simpy.Event):
+    """A bare timeout with one callback; among events of one time, the smaller priority is first."""
+
+    _ok = True
+
+    def __init__(self, environment: simpy.Environment, act: Callable[[Any], None], value: Any) -> None:
+        self.env = environment
+        self.callbacks = [act]
+        self._value = value
+
+
+class Clock(simpy.Environment):
+    """A SimPy environment for events that never fail and for callbacks that nothing interrupts."""
+
+    def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
+        """An event at a time not before now."""
+        moment = Moment(self, act, value)
+        now = self._now
+        heappush(self._queue, (now + (at_s - now), priority, next(self._eid), moment))  # as ``schedule`` does
+        return moment
+
+    def more_now(self) -> bool:
+        """Whether another event of this very instant is to come."""
+        queue = self._queue
+        return bool(queue) and queue[0][0] <= self._now
+
+    def play(self, until_s: float, goes_on: Callable[[], Any]) -> None:
+        """All events up to a time, as long as ``goes_on`` says so before each."""
+        queue = self._queue
+        while queue and queue[0][0] <= until_s and goes_on():
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            for callback in callbacks:
+                callback(event)
