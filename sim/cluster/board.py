@@ -94,6 +94,12 @@ class Board:
             state.entry = entry
         self.changed = True
 
+    def pass_by(self, state: JobState) -> None:
+        """A job starts without having waited: what joining an empty queue and leaving it again leaves behind."""
+        state.queued = self._queued
+        self._queued += 1
+        state.since_s = self.now
+
     def dequeue(self, state: JobState) -> None:
         """A job leaves the queue: it starts, or is turned away."""
         state.queued_s += self.now - state.since_s

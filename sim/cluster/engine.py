@@ -48,6 +48,7 @@ class Dispatcher:
         self._owes_pass = False
         self._start_s = start_s
         self._one_pass, self._idle_passes = rules.one_pass, policy.idle_passes
+        self._strict = self._desk.strict
         self._neighbours = rules.contention is not None
         self._more_now = self._board.clock.more_now
         self._submits = SECOND if rules.completions_first else FIRST
@@ -110,7 +111,7 @@ class Dispatcher:
                 f"job {job.name!r}: submitted at {job.submit_s} s after one submitted at {self._board.now} s: "
                 "a trace must be sorted by submit_s"
             )
-        self._board.at(job.submit_s, self._submitted, job, self._submits)
+        self._board.clock.at(job.submit_s, self._submitted, job, self._submits)
 
     def _submitted(self, event: Any) -> None:
         self._board.advance()
@@ -119,6 +120,11 @@ class Dispatcher:
         self._counter += 1
         state.group = self._board.policy.group(state)
         self._next_job()
+        nobody_waits = self._strict and not self._board.waiting.size
+        if nobody_waits and not (self._one_pass and self._more_now()) and self._desk.starts_at_once(state):
+            if self._neighbours:
+                self._board.re_pace()
+            return
         if self._board.ground.could_hold(
             job, job.gpus if job.min_gpus is None else min(job.min_gpus, job.gpus)
         ):
