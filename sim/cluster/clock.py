@@ -17,18 +17,14 @@ class Moment(simpy.Event):
 
     _ok = True
 
-    def __init__(self, environment: simpy.Environment, act: Callable[[Any], None], value: Any) -> None:
-        self.env = environment
-        self.callbacks = [act]
-        self._value = value
-
 
 class Clock(simpy.Environment):
     """A SimPy environment for events that never fail and for callbacks that nothing interrupts."""
 
     def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
         """An event at a time not before now."""
-        moment = Moment(self, act, value)
+        moment = Moment.__new__(Moment)
+        moment.env, moment.callbacks, moment._value = self, [act], value
         now = self._now
         heappush(self._queue, (now + (at_s - now), priority, next(self._eid), moment))  # as ``schedule`` does
         return moment
@@ -38,10 +34,13 @@ class Clock(simpy.Environment):
         queue = self._queue
         return bool(queue) and queue[0][0] <= self._now
 
-    def play(self, until_s: float, goes_on: Callable[[], Any]) -> None:
-        """All events up to a time, as long as ``goes_on`` says so before each."""
+    over = False
+    """Whether nothing that is still to come matters; whoever acts on an event may say so."""
+
+    def play(self, until_s: float) -> None:
+        """All events up to a time, until it is ``over``."""
         queue = self._queue
-        while queue and queue[0][0] <= until_s and goes_on():
+        while queue and queue[0][0] <= until_s and not self.over:
             self._now, _, _, event = heappop(queue)
             callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
             for callback in callbacks:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sim.cluster.board import PAST, Board, TraceError
+from sim.cluster.board import Board, TraceError
 from sim.cluster.clock import FIRST, SECOND
 from sim.cluster.desk import Desk
 from sim.cluster.nodes import Ground
@@ -46,9 +46,11 @@ class Dispatcher:
         self._counter = 0
         self._more = True
         self._owes_pass = False
+        self._bounded = False
         self._start_s = start_s
         self._one_pass, self._idle_passes = rules.one_pass, policy.idle_passes
         self._strict = self._desk.strict
+        self._by_queue = type(policy).group is Policy.group
         self._neighbours = rules.contention is not None
         self._more_now = self._board.clock.more_now
         self._submits = SECOND if rules.completions_first else FIRST
@@ -57,16 +59,14 @@ class Dispatcher:
         """Run until every job is through, or until a time."""
         self._next_job()
         self._next_outage()
-        bounded = not math.isinf(until_s)
+        bounded = self._bounded = not math.isinf(until_s)
         try:
             # when nothing more is to come, whoever still waits can never start
-            self._board.clock.play(until_s, (lambda: True) if bounded else self._goes_on)
+            self._board.clock.over = not (bounded or self._more)
+            self._board.clock.play(until_s)
         finally:
             self._desk.close()
         return self._close(until_s if bounded else self._board.last_s)
-
-    def _goes_on(self) -> bool:
-        return self._more or bool(self._board.running) or self._board.waiting.size > 0
 
     def _close(self, end_s: float) -> ClusterLog:
         if end_s > self._board.clock.now:
@@ -114,36 +114,34 @@ class Dispatcher:
         self._board.clock.at(job.submit_s, self._submitted, job, self._submits)
 
     def _submitted(self, event: Any) -> None:
-        self._board.advance()
+        board = self._board
+        board.advance()
         job: Job = event._value
         state = JobState(job, self._counter)
         self._counter += 1
-        state.group = self._board.policy.group(state)
+        state.group = job.queue if self._by_queue else board.policy.group(state)
         self._next_job()
-        nobody_waits = self._strict and not self._board.waiting.size
+        nobody_waits = self._strict and not board.waiting.size
         if nobody_waits and not (self._one_pass and self._more_now()) and self._desk.starts_at_once(state):
             if self._neighbours:
-                self._board.re_pace()
+                board.re_pace()
             return
-        if self._board.ground.could_hold(
-            job, job.gpus if job.min_gpus is None else min(job.min_gpus, job.gpus)
-        ):
-            self._board.enqueue(state)
+        least = job.gpus if job.min_gpus is None else min(job.min_gpus, job.gpus)
+        if board.ground.could_hold(job, least):
+            board.enqueue(state)
         else:
-            self._board.write(state, None, "refused")
+            board.write(state, None, "refused")
         self._settle_instant()
 
     def _ended(self, event: Any) -> None:
-        self._board.advance()
+        board = self._board
+        board.advance()
         state: JobState = event._value
         if state.ending is event:
-            limited = self._board.rules.kill_at_limit and state.end_s < self._board.natural_end_s(state)
+            limited = board.rules.kill_at_limit and state.end_s < board.natural_end_s(state)
             why = "timeout" if limited else "completed"
-            self._board.stop(state, why)
-            self._board.write(state, self._board.now, why)
-            state.entry = state.running_entry = (
-                PAST  # its cards point back at it: without them it is freed now
-            )
+            board.stop(state, why)
+            board.write(state, board.now, why)
         elif not self._owes_pass:
             return  # an end that was put off or called off is no news to anybody
         self._settle_instant()
@@ -227,6 +225,8 @@ class Dispatcher:
     def _settle_instant(self) -> None:
         """Ask the policy, once the last event of this instant is in (or after each, where the rules say so)."""
         board = self._board
+        if not (self._more or board.running or board.waiting.size or self._bounded):
+            board.clock.over = True
         if self._one_pass and self._more_now():
             self._owes_pass = True
             return

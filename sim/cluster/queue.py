@@ -68,7 +68,7 @@ class Waiting:
             drawers.append(_Drawer([entry], state.gpus, state.limit_left_s))
             lasts.append(entry)
             return
-        at = bisect_left(lasts, entry)
+        at = bisect_left(lasts, entry) if entry < lasts[-1] else len(lasts)
         if at == len(lasts):
             at -= 1
             drawer = drawers[at]
@@ -93,9 +93,12 @@ class Waiting:
     def remove(self, state: JobState) -> None:
         """Take a job out."""
         entry = state.entry
-        at = bisect_left(self._lasts, entry)
-        cards = self._drawers[at].cards
-        place = bisect_left(cards, entry)
+        at = place = 0
+        cards = self._drawers[0].cards
+        if cards[0] is not entry:  # most that leave are at the head
+            at = bisect_left(self._lasts, entry)
+            cards = self._drawers[at].cards
+            place = bisect_left(cards, entry)
         del cards[place]
         self.size -= 1
         if not cards:
