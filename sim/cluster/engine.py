@@ -121,7 +121,8 @@ class Dispatcher:
         self._counter += 1
         state.group = job.queue if self._by_queue else board.policy.group(state)
         self._next_job()
-        nobody_waits = self._strict and not board.waiting.size
+        waiting = board.waiting
+        nobody_waits = self._strict and not waiting.size
         if nobody_waits and not (self._one_pass and self._more_now()) and self._desk.starts_at_once(state):
             if self._neighbours:
                 board.re_pace()
@@ -129,6 +130,8 @@ class Dispatcher:
         least = job.gpus if job.min_gpus is None else min(job.min_gpus, job.gpus)
         if board.ground.could_hold(job, least):
             board.enqueue(state)
+            if self._strict and not self._owes_pass and waiting.first is not state:
+                return  # the head did not fit before, and whoever stands behind it changes nothing
         else:
             board.write(state, None, "refused")
         self._settle_instant()
