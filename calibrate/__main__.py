@@ -106,8 +106,10 @@ def run_here(
         say(f"cannot write {words['out']}: {fault.strerror or fault}")
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
-        profile_out = given.get("profile_out")
-        _fit_if_possible(options.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
+        profile_out = (
+            given.get("profile_out") if outcome.out == options.out else None
+        )  # that is another run's
+        _fit_if_possible(outcome.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
     return outcome.exit_code
 
 
@@ -178,7 +180,10 @@ def _fit_if_possible(
     try:
         importlib.import_module("scipy")
     except ImportError:
-        say("scipy is not here, so no profile was fitted; run: python -m calibrate fit on another machine")
+        say(
+            f"scipy is not here, so no profile was fitted: copy {path.name} to a machine with rackcast and run"
+        )
+        say(f"  rackcast calibrate fit {path.name}")
         return
     fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
 
