@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
 from calibrate.fit.common import fit_parameters
+from calibrate.fit.node import VISIBLE, embedding_parameters
 from calibrate.measure import Block, StopRule, measure
+from calibrate.microbenchmarks.embedding import CALLS as EMBEDDING_CALLS
+from sim.cost.kernels import embedding as embedding_cost
 from sim.cost.kernels import gemm as gemm_cost
 from sim.cost.kernels import memory_bound as memory_cost
 from sim.cost.parameters import Parameter
@@ -123,6 +126,20 @@ def product_hardware() -> Hardware:
     return Hardware("matrix products", fitted, seconds, spread=0.12)
 
 
+def embedding_hardware() -> Hardware:
+    """Look-ups and updates of the shapes that calibrate times, with every parameter that it fits to them."""
+    bags, each, dim, table_rows = np.array(EMBEDDING_CALLS, dtype=float).T
+    sizes = bags * each, bags, dim, table_rows
+    fitted = [replace(p, start=VISIBLE.get(p.name, p.start)) for p in embedding_parameters()]
+
+    def seconds(values: Mapping[str, float]) -> Floats:
+        own = {name: value for name, value in values.items() if name not in embedding_cost.UPDATE_ONLY}
+        looked_up = embedding_cost.lookup_s(DEVICE, *sizes, **own)
+        return np.concatenate([looked_up, embedding_cost.gradient_s(DEVICE, *sizes, **values)])
+
+    return Hardware("embedding bags", fitted, seconds)
+
+
 def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:
     """True parameters, near their starts and inside their bounds."""
     return {
@@ -185,7 +202,7 @@ def fewest_held(draws: int, confidence_frac: float) -> int:
 def main(draws: int = 200) -> int:
     """Print the table; 1 where an interval holds its parameter in fewer draws than chance explains."""
     failed = False
-    for hardware in (memory_hardware(), product_hardware()):
+    for hardware in (memory_hardware(), product_hardware(), embedding_hardware()):
         for name, shares in coverage(hardware, draws).items():
             short = [
                 round(share * draws) < fewest_held(draws, confidence_frac)
