@@ -185,7 +185,9 @@ def _fit_if_possible(
         )
         say(f"  rackcast calibrate fit {path.name}")
         return
-    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
+    if fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped) == 0:
+        say(f"next, where rackcast is: rackcast calibrate report {path.name} (is this node well?),")
+        say("  and the profile's path as profile = ... in a scenario that is run")
 
 
 if __name__ == "__main__":
