@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from calibrate.fit.common import fit_parameters
+from calibrate.fit.node import VISIBLE, embedding_parameters
 from calibrate.measure import Block, StopRule, measure
+from calibrate.microbenchmarks.embedding import CALLS as EMBEDDING_CALLS
 from sim.cost.kernels import embedding as embedding_cost
 from sim.cost.kernels import gemm as gemm_cost
 from sim.cost.kernels import memory_bound as memory_cost
@@ -26,7 +28,6 @@ from sim.spec.device import Device
 
 Floats = NDArray[np.float64]
 DEVICE = Device("synthetic", "hopper", {"bf16": 1e15}, 8e10, 3e12, 132, 5e7)
-HOST = Device("synthetic host", "cpu", {"fp32": 1e12}, 2.5e11, 1e11, 32, 3.2e7)
 STATED, WIDE = 0.8, 0.95
 """Confidence of the intervals that profiles state, and that which is asked of 200 draws."""
 FALSE_ALARM = 0.01
@@ -126,28 +127,17 @@ def product_hardware() -> Hardware:
 
 
 def embedding_hardware() -> Hardware:
-    """Random reads, first visits of pages and the sparse update of tables in a CPU's memory, 512 to 2M look-ups."""
-    lookups, table_rows, dim, pooled = (
-        column.ravel()
-        for column in np.meshgrid(2.0 ** np.arange(9, 22), [1e4, 1e6, 2e7], [32.0, 128.0], [1.0, 20.0])
-    )
-    sizes = (lookups, np.maximum(lookups / pooled, 1.0), dim, table_rows)
-    fitted = [
-        replace(p, start=3e-8) if p.name == "page_s" else p
-        for p in embedding_cost.PARAMETERS
-        if p.name != "access_bytes"
-    ]
+    """Look-ups and updates of the shapes that calibrate times, with every parameter that it fits to them."""
+    bags, each, dim, table_rows = np.array(EMBEDDING_CALLS, dtype=float).T
+    sizes = bags * each, bags, dim, table_rows
+    fitted = [replace(p, start=VISIBLE.get(p.name, p.start)) for p in embedding_parameters()]
 
     def seconds(values: Mapping[str, float]) -> Floats:
-        looked = {name: value for name, value in values.items() if name not in embedding_cost.UPDATE_ONLY}
-        return np.concatenate(
-            [
-                embedding_cost.lookup_s(HOST, *sizes, **looked),
-                embedding_cost.gradient_s(HOST, *sizes, **values),
-            ]
-        )
+        own = {name: value for name, value in values.items() if name not in embedding_cost.UPDATE_ONLY}
+        looked_up = embedding_cost.lookup_s(DEVICE, *sizes, **own)
+        return np.concatenate([looked_up, embedding_cost.gradient_s(DEVICE, *sizes, **values)])
 
-    return Hardware("embedding tables", fitted, seconds)
+    return Hardware("embedding bags", fitted, seconds)
 
 
 def draw(hardware: Hardware, rng: np.random.Generator) -> dict[str, float]:

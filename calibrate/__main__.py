@@ -106,7 +106,9 @@ def run_here(
         say(f"cannot write {words['out']}: {fault.strerror or fault}")
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
-        profile_out = given.get("profile_out")
+        profile_out = (
+            given.get("profile_out") if outcome.out == options.out else None
+        )  # that is another run's
         _fit_if_possible(outcome.out, profile_out, str(given.get("name", "")), say, datasheets, shipped)
     return outcome.exit_code
 
@@ -179,11 +181,13 @@ def _fit_if_possible(
         importlib.import_module("scipy")
     except ImportError:
         say(
-            f"scipy is not here, so no profile was fitted. Copy {path} to a machine with rackcast, and there:"
+            f"scipy is not here, so no profile was fitted: copy {path.name} to a machine with rackcast and run"
         )
         say(f"  rackcast calibrate fit {path.name}")
         return
-    fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped)
+    if fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped) == 0:
+        say(f"next, where rackcast is: rackcast calibrate report {path.name} (is this node well?),")
+        say("  and the profile's path as profile = ... in a scenario that is run")
 
 
 if __name__ == "__main__":

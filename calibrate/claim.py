@@ -1,119 +1,96 @@
-"""Whose measurement file it is: two runs that are told to write one file write two, and neither loses a reading.
+"""Who may write a measurement file: a towel on the deck chair, which later guests see and lay theirs beside.
 
-Like field books with a name on the cover: who finds a stranger's takes the next one from the shelf.
+Nodes that share a folder and are given the same ``--out`` must not replace each other's figures. A file belongs to the
+host that began it; another host, or another run on the same host, measures into a file of its own beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import itertools
 import os
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from calibrate.measurements import MeasurementsError, load
-from calibrate.resume import HOST, host_key, is_alive
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The file that one run may write, until it is released."""
-
-    path: Path
-    why: str
-    """Why it is not the file that was asked for; empty where it is."""
-
-    def release(self) -> None:
-        """The run is over: others may take the file up, or take the next one beside it."""
-        mark = _mark(self.path)
-        with contextlib.suppress(OSError):
-            if mark.read_text(encoding="utf-8") == _me():
-                mark.unlink()
+from calibrate.measurements import Measurements, MeasurementsError, load, write_new
+from calibrate.resume import HOST, host_key
 
 
-def claim(out: Path) -> Claim:
-    """``out``, or ``out.2``, ``out.3``, ... (before the ending) where it is another run's or another host's.
+@contextmanager
+def claimed(wanted: Path, first: Measurements) -> Iterator[Path]:
+    """The file that this run may write until it leaves: ``wanted``, or else one beside it named after the host.
 
-    The mark beside the file is made in one step that only one of many hosts on a shared file system can win. A mark
-    that a dead process of this host left is taken over; whether another host's run lives cannot be known from here.
+    Between hosts the exclusive creation of the file decides (a hard link, which NFS makes atomic, too); between
+    processes of one host a lock that the kernel lets go of when its holder dies, however it dies.
+
+    Args:
+        wanted: the path that was asked for.
+        first: written where no file is there yet, so that the others see whose it is.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written to.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    why = ""
-    for number in itertools.count(1):
-        path = out if number == 1 else out.with_name(f"{out.stem}.{number}{out.suffix}")
-        whose = _taken_by(path)
-        if not whose:
-            return Claim(path, why)
-        why = why or f"{out} is left alone: {whose}"
-    raise AssertionError("itertools.count ends nowhere")
-
-
-def _taken_by(path: Path) -> str:
-    """Whose the file is; empty where it is now this process's."""
-    mark = _mark(path)
-    mine = mark.with_name(f"{mark.name}.{host_key()}.{os.getpid()}.draft")
-    mine.write_text(_me(), encoding="utf-8")
-    try:
-        os.link(mine, mark)  # with its content, or not at all
-    except FileExistsError:
-        whose = _holder(mark)
-        if whose:
-            return whose
-        mine.replace(mark)
-    except OSError:  # a file system without hard links
+    for path in candidates(wanted):
+        lock = _lock(path)
+        if lock is False:
+            continue
         try:
-            with mark.open("x", encoding="utf-8") as file:
-                file.write(_me())
-        except FileExistsError:
-            whose = _holder(mark)
-            if whose:
-                return whose
-            mine.replace(mark)
-    finally:
-        mine.unlink(missing_ok=True)
-    with contextlib.suppress(MeasurementsError):
-        if path.exists() and load(path).settings.get(HOST, host_key()) != host_key():
-            mark.unlink(missing_ok=True)
-            return "it holds what another host measured"
+            if _ours(path, first):
+                yield path
+                return
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def candidates(wanted: Path) -> Iterator[Path]:
+    """``node.json``, then ``node-1a2b3c4d.json`` (the host's key), then ``node-1a2b3c4d-2.json`` and so on."""
+    yield wanted
+    mine = f"{wanted.name.removesuffix('.json')}-{host_key()}"
+    yield wanted.with_name(f"{mine}.json")
+    for number in itertools.count(2):
+        yield wanted.with_name(f"{mine}-{number}.json")
+
+
+def _ours(path: Path, first: Measurements) -> bool:
+    """Whether no other host began the file; created if it is not there."""
+    if not path.exists() and write_new(path, first):
+        return True
+    try:
+        owner = load(path).settings.get(HOST)
+    except MeasurementsError:
+        return True  # no measurement file: whoever names it as --out wants it replaced
+    return owner in (None, host_key())
+
+
+def _lock(path: Path) -> Any:
+    """A lock of this host on ``path`` (to be closed); False where another process has it, None where there are none."""
+    try:
+        import fcntl
+    except ImportError:  # not POSIX
+        return None
+    who = hashlib.sha256(f"{_user()} {path.resolve()}".encode()).hexdigest()[:16]
+    try:
+        lock = os.open(Path(tempfile.gettempdir()) / f"rackcast-{who}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None  # no place for locks: writes are whole all the same
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
     return ""
-
-
-def _holder(mark: Path) -> str:
-    """Who holds a mark, in words; empty where nobody of this host does any more."""
-    told = mark.read_text(encoding="utf-8").split() if mark.exists() else []
-    if len(told) != 3:
-        return f"another run is about to write it ({mark})" if told else ""
-    where, process, started = told
-    if where != _where():
-        return f"a run on another host writes it (if that one is dead, delete {mark})"
-    if int(process) == os.getpid() or not is_alive(int(process)) or _started(int(process)) != started:
-        return ""
-    return f"process {process} on this host writes it"
-
-
-def _mark(path: Path) -> Path:
-    return path.with_name(f".{path.name}.claim")
-
-
-def _me() -> str:
-    return f"{_where()} {os.getpid()} {_started(os.getpid())}"
-
-
-def _where() -> str:
-    """This host and, in a container, its own numbering of processes."""
-    try:
-        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    except OSError:
-        space = "-"
-    return f"{host_key()}/{space}"
-
-
-def _started(process: int) -> str:
-    """When a process began, in clock ticks since the host did: numbers of processes are used again."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except OSError:
-        return "-"

@@ -18,6 +18,7 @@ from calibrate.driver import driver_id, nvidia_smi
 from calibrate.environment import Machine, usable_cores
 
 NUMA_NODES = Path("/sys/devices/system/node")
+PCI_DEVICES = Path("/sys/bus/pci/devices")
 PROCESSES = Path("/proc")
 THROTTLE_REASONS: Mapping[int, str] = {
     0x4: "software power cap",
@@ -31,7 +32,9 @@ IDLE = 0x1
 """The bit that tells a clock lowered for want of work (same source)."""
 FIELDS = (
     "clocks.sm", "clocks.max.sm", "power.draw", "power.limit", "ecc.mode.current", "mig.mode.current",
-    "clocks_throttle_reasons.active", "temperature.gpu",
+    "clocks_throttle_reasons.active", "temperature.gpu", "power.default_limit", "clocks.mem", "clocks.max.mem",
+    "ecc.errors.uncorrected.volatile.total", "remapped_rows.pending", "pcie.link.width.current",
+    "pcie.link.width.max", "pci.bus_id",
 )  # fmt: skip
 BUSY_FRAC = 0.3
 """Load of others, as a share of the cores, from which it is told (assumed)."""
@@ -65,23 +68,86 @@ def warnings_of(machine: Machine, ask: Ask = nvidia_smi) -> list[str]:
     told = ask(machine.device, FIELDS)
     if not told:
         found.append(
-            "conditions: nvidia-smi does not answer: clocks, throttling, ECC and other tenants were not looked at"
+            "conditions: no nvidia-smi answers here: throttling, limits, ECC and others' work are not watched"
         )
-    found += [
-        f"conditions: {reason}" for reason in throttling(told.get("clocks_throttle_reasons_active", ""))
-    ]
-    clock, most = number(told, "clocks_sm"), number(told, "clocks_max_sm")
-    if 0 < clock < SLOW_CLOCK_FRAC * most and not idle(told.get("clocks_throttle_reasons_active", "")):
-        found.append(f"conditions: SM clock {clock:.0f} MHz of at most {most:.0f} MHz")
-    if told.get("mig_mode_current") == "Enabled":
-        found.append(
-            "conditions: MIG is enabled: this is a slice of a device, not the device of the datasheet"
-        )
-    if told.get("ecc_mode_current") == "Disabled":
-        found.append("conditions: ECC is off: memory is faster than in clusters, which have it on")
+        return found
+    found += [f"conditions: {text}" for text in (*_slowed(told), *_limited(told), *_ill(told))]
+    far = far_from(told.get("pci_bus_id", ""))
+    if far:
+        found.append(f"conditions: {far}")
     others = other_processes(machine)
     if others:
         found.append(f"conditions: {others} other process(es) compute on this device")
+    return found
+
+
+def _slowed(told: Mapping[str, str]) -> list[str]:
+    """What holds the clock down at this moment."""
+    active = told.get("clocks_throttle_reasons_active", "")
+    found = throttling(active)
+    for name, what in (("sm", "SM"), ("mem", "memory")):
+        clock, most = number(told, f"clocks_{name}"), number(told, f"clocks_max_{name}")
+        if 0 < clock < SLOW_CLOCK_FRAC * most and not idle(active):
+            found.append(f"{what} clock {clock:.0f} MHz of at most {most:.0f} MHz")
+    return found
+
+
+def _limited(told: Mapping[str, str]) -> list[str]:
+    """What somebody set otherwise than the device comes."""
+    found = []
+    limit, usual = number(told, "power_limit"), number(told, "power_default_limit")
+    if 0 < limit < usual:
+        found.append(f"power limit {limit:.0f} W, by default {usual:.0f} W: it clocks lower under load")
+    if told.get("mig_mode_current") == "Enabled":
+        found.append("MIG is enabled: this is a slice of a device, not the device of the datasheet")
+    if told.get("ecc_mode_current") == "Disabled":
+        found.append("ECC is off: memory is faster than in clusters, which have it on")
+    return found
+
+
+def _ill(told: Mapping[str, str]) -> list[str]:
+    """What wants the attention of whoever repairs the node."""
+    found = []
+    errors = number(told, "ecc_errors_uncorrected_volatile_total")
+    if errors > 0:
+        found.append(
+            f"{errors:.0f} uncorrected memory error(s) since the driver was loaded: do not trust this device"
+        )
+    if told.get("remapped_rows_pending") == "Yes" or number(told, "remapped_rows_pending") > 0:
+        found.append("rows of its memory wait for remapping: reset the device")
+    width, most = number(told, "pcie_link_width_current"), number(told, "pcie_link_width_max")
+    if 0 < width < most:
+        found.append(f"PCIe link of {width:.0f} lanes, of {most:.0f}: copies are slower by as much")
+    return found
+
+
+def far_from(bus_id: str) -> str:
+    """One clause where this process may run on no core of the device's NUMA node; "" where it may or nothing tells.
+
+    Args:
+        bus_id: of the device as ``nvidia-smi`` writes it, ``00000000:18:00.0``; Linux names it by four digits of the
+            domain (sysfs, Documentation/PCI/sysfs-pci.rst).
+    """
+    if not bus_id or not hasattr(os, "sched_getaffinity"):
+        return ""
+    domain, _, rest = bus_id.lower().partition(":")
+    try:
+        node = int((PCI_DEVICES / f"{domain[-4:]}:{rest}" / "numa_node").read_text())
+        near = cores((NUMA_NODES / f"node{node}" / "cpulist").read_text())
+    except (OSError, ValueError):
+        return ""  # -1, no such node: the system does not say
+    if not near or near & os.sched_getaffinity(0):
+        return ""
+    return f"bound to cores of another NUMA node than the device's (node {node}): host copies cross sockets"
+
+
+def cores(listed: str) -> set[int]:
+    """Cores of a list as the kernel writes it: ``0-3,8``."""
+    found: set[int] = set()
+    for word in listed.strip().split(","):
+        first, _, last = word.partition("-")
+        if first:
+            found |= set(range(int(first), int(last or first) + 1))
     return found
 
 

@@ -14,7 +14,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,34 @@ def save(measurements: Measurements, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step: a reader, or a crash, never meets half of it."""
+    with _draft(path, text) as draft:
+        draft.replace(path)
+
+
+def write_new(path: Path, measurements: Measurements) -> bool:
+    """Write a file in one step unless one is there; whether it was written.
+
+    Exclusive between nodes that share the folder, save on file systems without hard links.
+    """
+    with _draft(path, to_json(measurements)) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links here
+            draft.replace(path)
+    return True
+
+
+@contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(
         f".{path.name}.{platform.node()}.{os.getpid()}.draft"
     )  # two nodes may share a folder
     try:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        yield draft
     finally:
         draft.unlink(missing_ok=True)
 

@@ -97,11 +97,11 @@ def sweep_drafts(path: Path) -> None:
     """Remove drafts that killed processes of this host left beside the file."""
     for draft in path.parent.glob(f".{path.name}.*.draft"):
         found = re.fullmatch(re.escape(f".{path.name}.{platform.node()}.") + r"(\d+)\.draft", draft.name)
-        if found and not is_alive(int(found[1])):
+        if found and not _alive(int(found[1])):
             draft.unlink(missing_ok=True)
 
 
-def is_alive(process: int) -> bool:
+def _alive(process: int) -> bool:
     """Whether a process of this host runs."""
     if os.name != "posix":
         return True  # elsewhere os.kill would end it; a stale draft harms nobody

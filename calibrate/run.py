@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate import conditions, environment
-from calibrate.claim import claim
+from calibrate.claim import claimed
 from calibrate.draft import Draft
 from calibrate.environment import Machine
 from calibrate.measure import Warn
@@ -43,15 +43,14 @@ class Outcome:
     measurements: Measurements
     exit_code: int
     """0; 1 where a part failed; 130 after Ctrl-C, 143 after SIGTERM."""
-    out: Path
-    """Where the measurements are: the file asked for, or one beside it where that is another run's."""
     rank: int = 0
     """Under ``torchrun``; only rank 0 has the rows and writes."""
+    out: Path = Path()
+    """The file that was written: ``options.out``, or one beside it where that belongs to another run."""
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Outcome:
-    """Measure, and leave what was measured in ``options.out`` (or beside it, where that is another run's), however
-    the run ends.
+    """Measure, and leave what was measured in ``options.out`` however the run ends.
 
     Args:
         options: what to measure.
@@ -65,25 +64,21 @@ def run(options: Options, tell: Callable[[str], None] = lambda text: print(text,
     rank = collective.launched_rank() or 0
     tell = tell if rank == 0 else _mute
     machine = environment.machine(options.device, options.processes)
-    held = claim(options.out) if rank == 0 else None
-    if held is None:
-        return _campaign(options, machine, rank, tell)
-    try:
-        if held.why:
-            tell(f"note: {held.why}; this run writes {held.path}")
-        return _campaign(replace(options, out=held.path), machine, rank, tell)
-    finally:
-        held.release()
-
-
-def _campaign(options: Options, machine: Machine, rank: int, tell: Callable[[str], None]) -> Outcome:
-    from calibrate.microbenchmarks import collective
-
     draft = Draft(options, machine, environment.describe(machine, hostname=options.hostname))
     tell(f"{machine.gpu} ({machine.device}), {machine.software}: {options.budget_s:.3g} s of measuring")
-    if rank == 0:
+    if rank != 0:
+        return _campaign(draft, rank, tell)
+    with claimed(options.out, draft.fair_copy(complete=False)) as out:
+        if out != options.out:
+            tell(f"note: {options.out} belongs to another node or run; this one writes {out}")
+            draft.options = replace(options, out=out)
         draft.take_up(tell, alone=collective.launched_rank() is None)
         draft.save()  # a path that cannot be written is refused before an hour of measuring, not after
+        return _campaign(draft, rank, tell)
+
+
+def _campaign(draft: Draft, rank: int, tell: Callable[[str], None]) -> Outcome:
+    """All parts, and the file as it is at the end."""
     code = 0
     try:
         with _terminate_as_exception():
@@ -97,9 +92,9 @@ def _campaign(options: Options, machine: Machine, rank: int, tell: Callable[[str
             draft.save(complete=code == 0)
     if rank == 0:
         rows = sum(draft.counts().values())
-        state = {0: "complete", 1: "a part failed"}.get(code, "stopped early")
-        tell(f"{rows} rows in {options.out} ({state})")
-    return Outcome(draft.fair_copy(complete=code == 0), code, options.out, rank)
+        state = {0: "complete", 1: "a part failed"}.get(code, "stopped early; the same command goes on")
+        tell(f"{rows} rows in {draft.options.out} ({state})")
+    return Outcome(draft.fair_copy(complete=code == 0), code, rank, draft.options.out)
 
 
 def _mute(text: str) -> None:

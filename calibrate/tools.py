@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def screen_here(
     tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> int:
     """Screen this node into ``out``; 0, 1 where a device failed or hung, 2 bad input."""
-    from calibrate.claim import claim
-    from calibrate.measurements import save
+    from calibrate.claim import claimed
+    from calibrate.measurements import Measurements, save
     from calibrate.options import parse_budget
+    from calibrate.resume import HOST, host_key
     from calibrate.screen import find_devices, measuring_command, screen
 
     faults, times = [], {}
@@ -69,20 +71,15 @@ def screen_here(
         )
         return FAILED
     command = measuring_command(budget, hostname=hostname)
+    owner = {HOST: host_key()}
     try:
-        held = claim(out)
+        with claimed(out, Measurements({}, owner)) as path:
+            if path != out:
+                tell(f"note: {out} belongs to another node or run; this one writes {path}")
+            found = screen(names, command, times["--timeout"], tell)
+            save(replace(found, settings={**found.settings, **owner}), path)
     except OSError as fault:
         tell(f"cannot write {out}: {fault.strerror or fault}")
         return BAD_INPUT
-    try:
-        if held.why:
-            tell(f"note: {held.why}; this screening writes {held.path}")
-        found = screen(names, command, times["--timeout"], tell)
-        save(found, held.path)
-    except OSError as fault:
-        tell(f"cannot write {held.path}: {fault.strerror or fault}")
-        return BAD_INPUT
-    finally:
-        held.release()
-    tell(f"{held.path}: {sum(map(len, found.tables.values()))} rows of {len(names)} devices")
+    tell(f"{path}: {sum(map(len, found.tables.values()))} rows of {len(names)} devices")
     return PASSED if found.complete else FAILED

@@ -135,13 +135,17 @@ def fit_embedding(
         ) -> Floats:
             return np.array([_embedding_s(device, row, values) for row in some])
 
-        wanted = [p for p in embedding.PARAMETERS if p.name != "access_bytes"]
-        wanted = [_wider(p, 1e-3, 1e3) if p.name in EAGER else p for p in wanted]
-        constants = fit_parameters(wanted, predict, seconds(some), source, start=VISIBLE)
+        constants = fit_parameters(embedding_parameters(), predict, seconds(some), source, start=VISIBLE)
         values = {name: constant.value for name, constant in constants.items()}
         error = errors(predict(values), seconds(some), "on the fitted rows")
         fits.append(Fit("embedding", own_key(device) | {"engine": engine}, constants, error=error))
     return fits
+
+
+def embedding_parameters() -> list[Parameter]:
+    """What is fitted to look-ups and updates, with the bounds of eager kernels."""
+    wanted = [p for p in embedding.PARAMETERS if p.name != "access_bytes"]
+    return [_wider(p, 1e-3, 1e3) if p.name in EAGER else p for p in wanted]
 
 
 VISIBLE = {"page_s": 1e-8}

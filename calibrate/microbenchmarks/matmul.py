@@ -232,8 +232,10 @@ def _narrow(torch: Any, machine: Machine, dtype: str, shape: Shape) -> Callable[
         a = torch.randint(-127, 128, (m, k), dtype=torch.int8, device=machine.device)
         weight = torch.randint(-127, 128, (n, k), dtype=torch.int8, device=machine.device).t()
         return lambda: torch._int_mm(a, weight)
-    a = normal(torch, m, k, machine.device).to(torch.float8_e4m3fn)
-    weight = normal(torch, n, k, machine.device).to(torch.float8_e4m3fn).t()
+    # CDNA3 multiplies the variant without negative zero (AMD Instinct MI300 ISA); later ones the OCP format
+    kind = torch.float8_e4m3fnuz if machine.generation == "cdna3" else torch.float8_e4m3fn
+    a = normal(torch, m, k, machine.device).to(kind)
+    weight = normal(torch, n, k, machine.device).to(kind).t()
     one = torch.ones((), device=machine.device)
     scaled = partial(torch._scaled_mm, a, weight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
     try:  # forward products accumulate fast in training and serving; torch before 2.2 has no such choice

@@ -28,7 +28,7 @@ def test_a_quiet_machine_gives_no_warning(monkeypatch):
     well |= {"ecc_mode_current": "Enabled", "clocks_throttle_reasons_active": "0x0000000000000001"}
     assert conditions.warnings_of(GPU, lambda device, fields: well) == []
     (silent,) = conditions.warnings_of(GPU, lambda device, fields: {})
-    assert "were not looked at" in silent
+    assert "are not watched" in silent
 
 
 def test_everything_unusual_is_told(monkeypatch):
@@ -47,6 +47,45 @@ def test_everything_unusual_is_told(monkeypatch):
         "2 other",
     ):
         assert words in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"power_limit": "400.00 W", "power_default_limit": "700.00 W"}, "power limit 400 W"),
+        ({"clocks_mem": "1593 MHz", "clocks_max_mem": "2619 MHz"}, "memory clock 1593 MHz"),
+        ({"ecc_errors_uncorrected_volatile_total": "2"}, "2 uncorrected memory error"),
+        ({"remapped_rows_pending": "Yes"}, "wait for remapping"),
+        ({"pcie_link_width_current": "8", "pcie_link_width_max": "16"}, "8 lanes, of 16"),
+    ],
+)
+def test_each_limit_and_each_illness_is_told_and_nothing_else(monkeypatch, fields, words):
+    quiet(monkeypatch)
+    well = {"power_limit": "700.00 W", "power_default_limit": "700.00 W", "remapped_rows_pending": "No"}
+    well |= {
+        "ecc_errors_uncorrected_volatile_total": "0",
+        "clocks_mem": "2619 MHz",
+        "clocks_max_mem": "2619 MHz",
+    }
+    assert conditions.warnings_of(GPU, lambda device, asked: well) == []
+    (told,) = conditions.warnings_of(GPU, lambda device, asked: well | fields)
+    assert words in told
+
+
+@pytest.mark.parametrize(("bound", "far"), [({0, 1}, True), ({0, 9}, False), ({8, 12}, False)])
+def test_a_binding_to_the_other_socket_is_told(tmp_path, monkeypatch, bound, far):
+    """The device hangs on node 1, which has cores 8 to 11 and 12."""
+    for path, text in (("pci/0000:18:00.0/numa_node", "1\n"), ("node/node1/cpulist", "8-11,12\n")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.setattr(conditions, "PCI_DEVICES", tmp_path / "pci")
+    monkeypatch.setattr(conditions, "NUMA_NODES", tmp_path / "node")
+    monkeypatch.setattr(conditions.os, "sched_getaffinity", lambda process: bound, raising=False)
+    quiet(monkeypatch)
+    told = conditions.warnings_of(GPU, lambda device, asked: {"pci_bus_id": "00000000:18:00.0"})
+    assert len(told) == int(far)
+    assert not far or "node 1" in told[0]
+    assert conditions.far_from("00000000:99:00.0") == "", "a system that does not say"
 
 
 @pytest.mark.parametrize(("active", "count"), [("", 0), ("[N/A]", 0), ("0x1", 0), ("0x8", 1), ("0xEC", 5)])

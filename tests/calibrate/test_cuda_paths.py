@@ -244,6 +244,8 @@ def test_narrow_operands_lie_as_their_kernels_want_them(monkeypatch):
     assert {seen["a"].dtype, seen["b"].dtype} == {torch.float8_e4m3fn}
     assert all(scale.dtype == torch.float32 and scale.numel() == 1 for scale in seen["scales"])
     assert matmul._narrow(torch, ACCELERATED, "int8", (32, 64, 48))().shape == (32, 64)
+    matmul._narrow(torch, replace(ACCELERATED, generation="cdna3"), "fp8", (32, 64, 48))()
+    assert {seen["a"].dtype, seen["b"].dtype} == {torch.float8_e4m3fnuz}
 
 
 @pytest.mark.parametrize(
@@ -293,3 +295,31 @@ def test_attention_kernels_are_chosen_by_name(engine):
     call = attention.Call("fwd", 1, 4, 4, 8, 16)
     made = attention._call(torch, ACCELERATED, "bfloat16", call, engine)()
     assert made.shape == (1, 4, 16, 8)
+
+
+def test_a_rocm_device_is_described_and_named_without_the_other_vendors_tools(monkeypatch):
+    """torch.version.hip set, no CUDA version, no nvidia-smi, properties of an MI300X."""
+    import types
+
+    properties = types.SimpleNamespace(
+        name="AMD Instinct MI300X", gcnArchName="gfx942:sramecc+:xnack-", major=9, minor=4,
+        multi_processor_count=304, total_memory=206e9, L2_cache_size=4 * 2**20,
+    )  # fmt: skip
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    here = environment.machine()
+    assert (here.generation, here.units, here.devices) == ("cdna3", 304, 8), (
+        "not Hopper, whose capability is 9.0"
+    )
+    told = environment.describe(here)
+    assert told["hip"] == "6.4"
+    assert "cuda" not in told
+    assert collective.find_fabric(here, "nccl", 8, 8) == "xgmi"
+    assert power.device_meter(here) is None
+    assert [text for text in conditions.warnings_of(here) if "not watched" in text]

@@ -9,6 +9,7 @@ from benchmarks.coverage import (
     FakeTimer,
     Trouble,
     coverage,
+    embedding_hardware,
     fewest_held,
     hits,
     memory_hardware,
@@ -20,11 +21,18 @@ HEALTHY = Trouble(wander=0, straggler_prob=0, throttled_prob=0, outlier_prob=0)
 
 
 @pytest.mark.parametrize("trouble", [HEALTHY, Trouble()], ids=["healthy", "troubled"])
-@pytest.mark.parametrize("make", [memory_hardware, product_hardware], ids=["memory", "gemm"])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(make, trouble: Trouble) -> None:
-    """60 draws: no fewer are held than chance explains, and an 80 % interval is not one of 99 % either."""
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [(memory_hardware, 59), (product_hardware, 59), (embedding_hardware, 60)],
+    ids=["memory", "gemm", "embedding"],
+)
+def test_intervals_hold_the_truth_about_as_often_as_they_say(make, most: int, trouble: Trouble) -> None:
+    """60 draws: no fewer are held than chance explains, and an 80 % interval is not one of 99 % either.
+
+    Save for look-ups, whose five parameters have sixteen rows: there an interval may be wider than it says.
+    """
     for name, (stated, widened) in coverage(make(), 60, trouble).items():
-        assert fewest_held(60, 0.8) <= round(60 * stated) <= 59, name
+        assert fewest_held(60, 0.8) <= round(60 * stated) <= most, name
         assert round(60 * widened) >= fewest_held(60, 0.95), name
 
 
