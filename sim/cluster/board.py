@@ -20,7 +20,7 @@ from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
 from sim.cluster.queue import Waiting
 from sim.cluster.recovery import NEVER
-from sim.cluster.rules import Rules
+from sim.cluster.rules import Rules, no_checkpoints
 from sim.cluster.settle import settle
 from sim.cluster.state import NOWHERE, JobState
 from sim.cluster.usage import Usage
@@ -39,6 +39,7 @@ class Board:
     def __init__(self, ground: Ground, policy: Policy, rules: Rules, sink: Sink, start_s: float) -> None:
         self.clock = Clock(start_s)
         self.ground, self.policy, self.rules, self.sink = ground, policy, rules, sink
+        self._segment, self._record = sink.segment, sink.record
         self.running: dict[int, JobState] = {}
         self._running_key = policy.running_key
         self._cards: list[Any] = []
@@ -57,6 +58,7 @@ class Board:
         """Whether anything has happened since the policy was last asked."""
         self._contention = rules.contention
         self._ends = FIRST if rules.completions_first else SECOND
+        self._never = rules.recovery is no_checkpoints
         self.ended: Callable[[Any], None]
         self.hazarded: Callable[[Any], None]
 
@@ -111,10 +113,11 @@ class Board:
 
     def natural_end_s(self, state: JobState) -> float:
         """When a running job is done if nothing more happens to it."""
-        recovery = self.rules.recovery(state.job)
         needed_s = state.work_left_s / state.rate if state.pace is None else useful_needed_s(state)
-        if recovery is not NEVER:
-            needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
+        if not self._never:
+            recovery = self.rules.recovery(state.job)
+            if recovery is not NEVER:
+                needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
         return state.since_s + state.owed_s + needed_s
 
     def go(self, state: JobState, placed: Any, gpus: int) -> None:
@@ -179,14 +182,30 @@ class Board:
                 insort(self._cards, state.running_entry)
 
     def stop(self, state: JobState, why: str) -> None:
-        """A stretch ends: devices are given back, and the books get their line."""
+        """A stretch ends and the job will be back: its card is made ready for the next one."""
         now = self.now
         ran_s = now - state.since_s
-        self.sink.segment(settle(state, now, why, self.rules))
         state.attained_gpu_s += state.gpus * ran_s
+        self._leave(state, why)
         state.ran_s = 0.0 if why == "failed" else state.ran_s + ran_s
         if state.job.limit_s is not None:
             state.limit_left_s = state.job.limit_s - state.ran_s
+        state.fault_s = math.inf
+        state.pace = None
+        state.placed = NOWHERE
+        state.gpus = state.job.gpus
+        state.since_s = now
+        state.restarted = True
+
+    def finish(self, state: JobState, why: str) -> None:
+        """The last stretch ends: nobody will look at the card again."""
+        self._leave(state, why)
+        self.write(state, self.now, why)
+
+    def _leave(self, state: JobState, why: str) -> None:
+        """Devices are given back, and the books get their line."""
+        now = self.now
+        self._segment(settle(state, now, why, self.rules))
         self.view.releases += 1
         if self._metered:
             self._usage.hold(state, -1, now)
@@ -196,18 +215,13 @@ class Board:
         if self._contention is not None:
             self._contention.leave(state)
         self.ground.release(state.placed, state.job)
-        state.running, state.ending, state.fault_s = False, None, math.inf
-        state.pace = None
-        state.placed = NOWHERE
-        state.gpus = state.job.gpus
-        state.since_s = now
-        state.restarted = True
+        state.running, state.ending = False, None
         self.changed = True
 
     def write(self, state: JobState, end_s: float | None, outcome: str) -> None:
         """A job is through: its line in the log."""
         job = state.job
-        self.sink.record(
+        self._record(
             tuple.__new__(  # JobRecord(...) in half the time
                 JobRecord,
                 (

@@ -117,9 +117,10 @@ class Dispatcher:
         board = self._board
         board.advance()
         job: Job = event._value
-        state = JobState(job, self._counter)
+        state = JobState(job, self._counter, job.queue)
         self._counter += 1
-        state.group = job.queue if self._by_queue else board.policy.group(state)
+        if not self._by_queue:
+            state.group = board.policy.group(state)
         self._next_job()
         waiting = board.waiting
         nobody_waits = self._strict and not waiting.size
@@ -143,8 +144,7 @@ class Dispatcher:
         if state.ending is event:
             limited = board.rules.kill_at_limit and state.end_s < board.natural_end_s(state)
             why = "timeout" if limited else "completed"
-            board.stop(state, why)
-            board.write(state, board.now, why)
+            board.finish(state, why)
         elif not self._owes_pass:
             return  # an end that was put off or called off is no news to anybody
         self._settle_instant()

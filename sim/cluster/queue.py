@@ -37,13 +37,15 @@ class _Drawer:
 class Waiting:
     """Waiting jobs sorted by ``key``; every change and every look-up costs about the logarithm of the length."""
 
-    __slots__ = ("_drawers", "_key", "_lasts", "size")
+    __slots__ = ("_drawers", "_key", "_lasts", "first", "size")
 
     def __init__(self, key: Callable[[JobState], Any]) -> None:
         self._key = key
         self._drawers: list[_Drawer] = []
         self._lasts: list[Entry] = []
         self.size = 0
+        self.first: JobState | None = None
+        """The head of the queue."""
 
     def __len__(self) -> int:
         return self.size
@@ -54,11 +56,6 @@ class Waiting:
             for card in tuple(drawer.cards):
                 yield card[2]
 
-    @property
-    def first(self) -> JobState | None:
-        """The head of the queue."""
-        return self._drawers[0].cards[0][2] if self.size else None
-
     def add(self, state: JobState) -> None:
         """Put a job in its place; ties by the order of submission."""
         entry = state.entry = (self._key(state), state.number, state)
@@ -67,6 +64,7 @@ class Waiting:
         if not drawers:
             drawers.append(_Drawer([entry], state.gpus, state.limit_left_s))
             lasts.append(entry)
+            self.first = state
             return
         at = bisect_left(lasts, entry) if entry < lasts[-1] else len(lasts)
         if at == len(lasts):
@@ -77,6 +75,8 @@ class Waiting:
         else:
             drawer = drawers[at]
             insort(drawer.cards, entry)
+            if not at:
+                self.first = drawer.cards[0][2]
         if state.gpus < drawer.smallest:
             drawer.smallest = state.gpus
         if state.limit_left_s < drawer.shortest_s:
@@ -106,6 +106,8 @@ class Waiting:
             del self._lasts[at]
         elif place == len(cards):
             self._lasts[at] = cards[-1]
+        if state is self.first:
+            self.first = self._drawers[0].cards[0][2] if self.size else None
 
     def after(
         self, state: JobState | None, gpus: float, short_s: float = math.inf, narrow_gpus: float = 0

@@ -72,7 +72,7 @@ class JobState:
         "work_left_s",
     )
 
-    def __init__(self, job: Job, number: int) -> None:
+    def __init__(self, job: Job, number: int, group: str = "") -> None:
         self.job = job
         self.number = number
         """Place in the order of submission, from 0."""
@@ -87,7 +87,7 @@ class JobState:
         self.queued = -1
         """Place in the order of joining the queue; a job that comes back gets a new one."""
         self.queued_s = 0.0
-        self.group = ""
+        self.group = group
         self.entry: tuple[Any, int, JobState]
         """Its card in the queue: key, number, itself; the last one, while it runs."""
         self.running_entry: tuple[Any, int, JobState]
@@ -101,7 +101,7 @@ class JobState:
         """When this stretch will end by itself: known to clairvoyant policies only."""
         self.rate = 1.0
         """Useful seconds a second here and now."""
-        self.alone_rate = 1.0
+        self.alone_rate: float
         """The same if nobody shared links or devices with it."""
         self.pace: list[Piece] | None = None
         """Where neighbours changed its rate within this stretch, in order; see ``sim.cluster.pace``."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 CAUSES = (
@@ -144,7 +146,20 @@ class Books:
 
 
 _FOLD = 100_000
-"""Summands kept before they are added up; each adding rounds once."""
+"""Segments added up at once; each adding rounds once."""
+_PARTS = tuple(
+    (cause, attrgetter(part))
+    for cause, part in (
+        ("checkpoint", "checkpoint_s"),
+        ("lost", "lost_s"),
+        ("restart", "restart_s"),
+        ("preemption_overhead", "overhead_s"),
+        ("undetected_fault", "undetected_s"),
+        ("contention", "contention_s"),
+        ("interference", "interference_s"),
+    )
+)
+"""Causes other than useful work, and the part of a segment that each takes."""
 
 
 def account(log: ClusterLog, segments: Iterable[Segment] | None = None) -> Books:
@@ -153,22 +168,13 @@ def account(log: ClusterLog, segments: Iterable[Segment] | None = None) -> Books
     No cause is found by subtraction, so ``gap_frac`` is a true check.
     """
     sums: dict[str, list[float]] = {cause: [] for cause in CAUSES}
-    useful = sums["useful"]
-    for row in log.segments if segments is None else segments:
-        gpus = row.gpus
-        useful.append(gpus * row.useful_s)
-        if len(useful) > _FOLD:  # a log read from disk must not come to stand in memory here
-            for values in sums.values():
-                values[:] = [math.fsum(values)]
-        if row.useful_s == row.end_s - row.start_s:
-            continue
-        sums["checkpoint"].append(gpus * row.checkpoint_s)
-        sums["lost"].append(gpus * row.lost_s)
-        sums["restart"].append(gpus * row.restart_s)
-        sums["preemption_overhead"].append(gpus * row.overhead_s)
-        sums["undetected_fault"].append(gpus * row.undetected_s)
-        sums["contention"].append(gpus * row.contention_s)
-        sums["interference"].append(gpus * row.interference_s)
+    rows = iter(log.segments if segments is None else segments)
+    # by chunks: a log read from disk must not come to stand in memory here
+    while chunk := list(islice(rows, _FOLD)):
+        sums["useful"].append(math.fsum([row.gpus * row.useful_s for row in chunk]))
+        mixed = [row for row in chunk if row.useful_s != row.end_s - row.start_s]
+        for cause, part in _PARTS:
+            sums[cause].append(math.fsum([row.gpus * part(row) for row in mixed]))
     sums["down"].append(log.down_gpu_s)
     sums["idle_nobody_waits"].append(log.idle_nobody_waits_gpu_s)
     sums["idle_though_jobs_wait"].append(log.idle_though_jobs_wait_gpu_s)
