@@ -39,7 +39,7 @@ class Desk:
         self._watch: Watch | None = None
         # it keeps what Policy says, so that the desk can serve the queue itself
         self.strict = type(self._policy).decide is Policy.decide and not self._policy.guarded
-        self._blocked: tuple[int, int] | None = None
+        self._blocked = self._blocked_releases = -1
 
     def close(self) -> None:
         """The run is over."""
@@ -51,10 +51,6 @@ class Desk:
         board = self._board
         view, now = board.view, board.now
         self.passes += 1
-        if self.strict:
-            view.now_s = now
-            self._serve_heads()
-            return
         self._fruitless = 0 if board.changed or now > view.now_s else self._fruitless + 1
         view.now_s = now
         board.changed = False
@@ -118,21 +114,21 @@ class Desk:
         board.go(state, placed, gpus)
         return True
 
-    def _serve_heads(self) -> None:
+    def serve_heads(self) -> None:
         """The pass of a policy that keeps ``Policy.decide``, strict order, without the talk across the desk."""
         board = self._board
-        waiting, ground = board.waiting, board.ground
+        waiting, ground, releases = board.waiting, board.ground, board.view.releases
+        self.passes += 1
         while (head := waiting.first) is not None:
             job = head.job
             gpus = job.gpus
             if gpus > ground.free_gpus and job.gpu_share_frac == 1:
                 return
-            tried = (head.number, board.view.releases)
-            if tried == self._blocked:
+            if head.number == self._blocked and releases == self._blocked_releases:
                 return  # a head that did not fit when devices were last freed does not fit now
             placed = ground.place(job, gpus, None)
             if placed is None:
-                self._blocked = tried
+                self._blocked, self._blocked_releases = head.number, releases
                 return
             board.dequeue(head)
             board.go(head, placed, gpus)

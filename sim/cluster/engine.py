@@ -52,7 +52,8 @@ class Dispatcher:
         self._strict = self._desk.strict
         self._by_queue = type(policy).group is Policy.group
         self._neighbours = rules.contention is not None
-        self._more_now = self._board.clock.more_now
+        self._more_now, self._at = self._board.clock.more_now, self._board.clock.at
+        self._pass = self._desk.serve_heads if self._strict else self._desk.ask
         self._submits = SECOND if rules.completions_first else FIRST
 
     def play(self, until_s: float = math.inf) -> ClusterLog:
@@ -101,17 +102,10 @@ class Dispatcher:
         if job is None:
             self._more = False
             return
-        if not (job.duration_s >= 0 and job.gpus >= 0 and math.isfinite(job.submit_s)):
-            raise TraceError(
-                f"job {job.name!r}: submit_s {job.submit_s}, gpus {job.gpus}, duration_s {job.duration_s}: "
-                "expected a finite time and no negative number"
-            )
-        if job.submit_s < self._board.now:
-            raise TraceError(
-                f"job {job.name!r}: submitted at {job.submit_s} s after one submitted at {self._board.now} s: "
-                "a trace must be sorted by submit_s"
-            )
-        self._board.clock.at(job.submit_s, self._submitted, job, self._submits)
+        submit_s = job.submit_s
+        if not (self._board.now <= submit_s < math.inf and job.duration_s >= 0 and job.gpus >= 0):
+            raise TraceError(_wrong(job, self._board.now))
+        self._at(submit_s, self._submitted, job, self._submits)
 
     def _submitted(self, event: Any) -> None:
         board = self._board
@@ -235,10 +229,23 @@ class Dispatcher:
             return
         self._owes_pass = False
         if board.waiting.size or (self._idle_passes and board.running):
-            self._desk.ask()
+            self._pass()
         if self._neighbours:
             self._board.re_pace()
 
     def _woken(self) -> None:
         self._board.advance()
         self._settle_instant()
+
+
+def _wrong(job: Job, now_s: float) -> str:
+    """What keeps a job from being played."""
+    if math.isfinite(job.submit_s) and job.duration_s >= 0 and job.gpus >= 0:
+        return (
+            f"job {job.name!r}: submitted at {job.submit_s} s after one submitted at {now_s} s: "
+            "a trace must be sorted by submit_s"
+        )
+    return (
+        f"job {job.name!r}: submit_s {job.submit_s}, gpus {job.gpus}, duration_s {job.duration_s}: "
+        "expected a finite time and no negative number"
+    )

@@ -227,11 +227,12 @@ class Nodes:
             if spots is not None:
                 self.free_gpus -= gpus
                 if len(spots) == 1:
-                    node = spots[0][0]
+                    spot = spots[0]
+                    node = spot[0]
                     rows.change(node, -gpus)
-                    known = rows.places.get((node, gpus))
+                    known = rows.places.get(spot)
                     if known is None:
-                        known = rows.places[node, gpus] = Placed(number, ((rows.first + node, gpus),), ())
+                        known = rows.places[spot] = Placed(number, ((rows.first + node, gpus),), ())
                     return known
                 for node, devices in spots:
                     rows.change(node, -devices)
