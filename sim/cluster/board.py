@@ -20,7 +20,7 @@ from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
 from sim.cluster.queue import Waiting
 from sim.cluster.recovery import NEVER
-from sim.cluster.rules import Rules, no_checkpoints
+from sim.cluster.rules import Rules, linear_rate, no_checkpoints
 from sim.cluster.settle import settle
 from sim.cluster.state import NOWHERE, JobState
 from sim.cluster.usage import Usage
@@ -35,6 +35,39 @@ class TraceError(ValueError):
 
 class Board:
     """State of one run."""
+
+    __slots__ = (
+        "_cards",
+        "_contention",
+        "_ends",
+        "_grouped",
+        "_linear",
+        "_metered",
+        "_never",
+        "_queued",
+        "_record",
+        "_running_key",
+        "_segment",
+        "_usage",
+        "changed",
+        "clock",
+        "down_gpu_s",
+        "ended",
+        "faulty",
+        "ground",
+        "hazarded",
+        "idle_gpu_s",
+        "idle_waiting_gpu_s",
+        "last_s",
+        "now",
+        "policy",
+        "rules",
+        "running",
+        "sink",
+        "view",
+        "waiting",
+        "waiting_job_s",
+    )
 
     def __init__(self, ground: Ground, policy: Policy, rules: Rules, sink: Sink, start_s: float) -> None:
         self.clock = Clock(start_s)
@@ -58,7 +91,7 @@ class Board:
         """Whether anything has happened since the policy was last asked."""
         self._contention = rules.contention
         self._ends = FIRST if rules.completions_first else SECOND
-        self._never = rules.recovery is no_checkpoints
+        self._never, self._linear = rules.recovery is no_checkpoints, rules.rate is linear_rate
         self.ended: Callable[[Any], None]
         self.hazarded: Callable[[Any], None]
 
@@ -126,8 +159,10 @@ class Board:
         rules = self.rules
         state.running = True
         state.placed, state.gpus, state.since_s = placed, gpus, now
-        state.rate = rules.rate(state, gpus, self.ground.speed(placed), placed)
-        if not state.rate > 0:
+        speed = self.ground.speed(placed)
+        rate = speed if self._linear and gpus == state.job.gpus else rules.rate(state, gpus, speed, placed)
+        state.rate = rate
+        if not rate > 0:
             raise TraceError(
                 f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0"
             )
@@ -136,10 +171,11 @@ class Board:
             state.first_start_s = now
         self._will_end(state)
         contention = self._contention
-        hazard = None if rules.hazard is None else rules.hazard(state)
-        # neighbours may yet put its end off: then a fault beyond it counts too
-        if hazard is not None and (now + hazard.after_s < state.end_s or contention is not None):
-            self.at(now + hazard.after_s, self.hazarded, (state, state.stretch, hazard.detect_s), FIRST)
+        if rules.hazard is not None:
+            hazard = rules.hazard(state)
+            # neighbours may yet put its end off: then a fault beyond it counts too
+            if hazard is not None and (now + hazard.after_s < state.end_s or contention is not None):
+                self.at(now + hazard.after_s, self.hazarded, (state, state.stretch, hazard.detect_s), FIRST)
         if contention is not None:
             state.alone_rate = state.rate
             contention.join(state)

@@ -9,6 +9,7 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
+_new = object.__new__
 FIRST, SECOND = simpy.events.URGENT, simpy.events.NORMAL
 
 
@@ -23,7 +24,7 @@ class Clock(simpy.Environment):
 
     def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
         """An event at a time not before now."""
-        moment = Moment.__new__(Moment)
+        moment = _new(Moment)
         moment.env, moment.callbacks, moment._value = self, [act], value
         now = self._now
         heappush(self._queue, (now + (at_s - now), priority, next(self._eid), moment))  # as ``schedule`` does

@@ -59,7 +59,7 @@ class Ground(Protocol):
 class Rows:
     """Nodes of one pool by the number of their free devices; each change costs the logarithm of the number of nodes."""
 
-    __slots__ = ("_counts", "_filled", "_heaps", "_listed", "closed", "first", "free", "places", "size")
+    __slots__ = ("_bits", "_counts", "_filled", "_heaps", "_listed", "closed", "first", "free", "places", "size")
 
     def __init__(self, first: int, nodes: int, size: int) -> None:
         self.first = first
@@ -76,7 +76,8 @@ class Rows:
         self._listed = [bytearray()] * size + [bytearray(b"\x01") * nodes]  # empty: no heap yet
         self._counts = [0] * (size + 1)
         self._counts[size] = nodes
-        self._filled = 1 << size if nodes else 0
+        self._bits = [1 << free for free in range(size + 1)]
+        self._filled = self._bits[size] if nodes else 0
 
     def count(self, free: int) -> int:
         """Open nodes with exactly so many free devices."""
@@ -123,11 +124,11 @@ class Rows:
     def _leave(self, free: int) -> None:
         self._counts[free] -= 1
         if not self._counts[free]:
-            self._filled ^= 1 << free
+            self._filled ^= self._bits[free]
 
     def _enter(self, node: int, free: int) -> None:
         if not self._counts[free]:
-            self._filled |= 1 << free
+            self._filled |= self._bits[free]
         self._counts[free] += 1
         self._list(node, free)
 
@@ -150,14 +151,14 @@ class Rows:
         # what _leave and _enter do, without the calls: nothing else happens as often
         if counts[old] == 1:
             counts[old] = 0
-            self._filled ^= 1 << old
+            self._filled ^= self._bits[old]
         else:
             counts[old] -= 1
         if counts[new]:
             counts[new] += 1
         else:
             counts[new] = 1
-            self._filled |= 1 << new
+            self._filled |= self._bits[new]
         listed = self._listed[new]
         if not listed or not listed[node]:
             self._list(node, new)
@@ -191,6 +192,7 @@ class Nodes:
     """Pools of nodes whose devices are given out whole. A gang stays inside one pool; pools are tried in order."""
 
     __slots__ = (
+        "_empty",
         "_find",
         "_numbered",
         "_possible",
@@ -205,8 +207,9 @@ class Nodes:
     def __init__(self, pools: Iterable[Pool], placement: WholePlacement) -> None:
         self.pools = tuple(pools)
         self._find = placement.find
-        self._possible: dict[tuple[str, int], bool] = {}
+        self._possible: dict[tuple[str, int] | int, bool] = {}
         self._rows: list[Rows] = []
+        self._empty: list[Rows] = []
         self._where: list[int] = []
         for number, pool in enumerate(self.pools):
             self._rows.append(Rows(len(self._where), pool.nodes, pool.gpus_per_node))
@@ -297,12 +300,14 @@ class Nodes:
 
     def could_hold(self, job: Job, gpus: int) -> bool:
         """See ``Ground``."""
-        asked = (job.accelerator, gpus)
+        asked = (job.accelerator, gpus) if job.accelerator else gpus
         known = self._possible.get(asked)
         if known is None:
+            if not self._empty:
+                self._empty = [Rows(0, pool.nodes, pool.gpus_per_node) for pool in self.pools]
             known = self._possible[asked] = any(
-                self._find(Rows(0, pool.nodes, pool.gpus_per_node), gpus) is not None
-                for pool in self.pools
+                self._find(rows, gpus) is not None
+                for pool, rows in zip(self.pools, self._empty, strict=True)
                 if not job.accelerator or job.accelerator == pool.accelerator
             )
         return known

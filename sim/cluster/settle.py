@@ -6,7 +6,7 @@ import math
 
 from sim.cluster.pace import slowed_at, useful_needed_s, work_at
 from sim.cluster.recovery import NEVER
-from sim.cluster.rules import Rules
+from sim.cluster.rules import Rules, no_checkpoints
 from sim.cluster.state import JobState
 from sim.results.cluster_log import Segment
 
@@ -24,9 +24,9 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     job = state.job
     begin_s = state.since_s
     gpus = state.gpus * job.gpu_share_frac
-    recovery = rules.recovery(job)
+    never = rules.recovery is no_checkpoints
+    recovery = NEVER if never else rules.recovery(job)
     if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
-        state.work_left_s = 0.0
         return tuple.__new__(  # Segment(...) in half the time: most stretches end here
             Segment,
             (

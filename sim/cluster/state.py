@@ -42,7 +42,6 @@ class JobState:
     __slots__ = (
         "alone_rate",
         "attained_gpu_s",
-        "duration_s",
         "end_s",
         "ending",
         "entry",
@@ -79,7 +78,6 @@ class JobState:
         self.submit_s: float = job.submit_s
         self.gpus: int = job.gpus
         """Devices it holds, or asks for while it waits."""
-        self.duration_s: float = job.duration_s
         self.work_left_s: float = job.duration_s
         """Useful work that is left, as seconds on the devices asked for, at the start of this stretch."""
         self.owed_s = 0.0
@@ -118,6 +116,11 @@ class JobState:
         self.first_start_s: float | None = None
         self.preemptions = 0
         self.failures = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Its true duration (clairvoyant)."""
+        return self.job.duration_s
 
     @property
     def limit_end_s(self) -> float:
