@@ -77,12 +77,12 @@ def _step(resolved: Scenario, json: bool, report: Path | None, trace: Path | Non
 
     from app.report import html, terminal
     from sim import run as simulate
+    from sim.collection import without_collection
     from sim.planning.plans.search import NoPlanError
     from sim.results.chrome_trace import chrome_trace
     from sim.results.step_tables import step_document
     from sim.spec.profile import ProfileError
     from sim.spec.profiles import fits_for
-    from sim.training.collection import without_collection
     from sim.training.explain import explain
 
     with without_collection():

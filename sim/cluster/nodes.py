@@ -59,7 +59,18 @@ class Ground(Protocol):
 class Rows:
     """Nodes of one pool by the number of their free devices; each change costs the logarithm of the number of nodes."""
 
-    __slots__ = ("_bits", "_counts", "_filled", "_heaps", "_listed", "closed", "first", "free", "places", "size")
+    __slots__ = (
+        "_bits",
+        "_counts",
+        "_filled",
+        "_heaps",
+        "_listed",
+        "closed",
+        "first",
+        "free",
+        "places",
+        "size",
+    )
 
     def __init__(self, first: int, nodes: int, size: int) -> None:
         self.first = first

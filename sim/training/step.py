@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sim.collection import without_collection
 from sim.results.step import MemoryUse, Stage, StepResult, Use
 from sim.results.timeline import Timeline, account
 from sim.spec.checks import data_parallel
@@ -17,7 +18,6 @@ from sim.spec.profile import Constant, Fit
 from sim.spec.scenario import Scenario
 from sim.spec.tasks import task_jobs
 from sim.spec.workload import SampleModel, Training
-from sim.training.collection import without_collection
 from sim.training.contention import Contention
 from sim.training.copy_cost import Place, copy_cost, uses_of
 from sim.training.data_parallel import buckets, gathers_once, overlaps

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 import sim
+from sim.collection import without_collection
 from sim.spec.catalog import load_catalog
 from sim.spec.ops import Message
 from sim.spec.profiles import fits_for
-from sim.training.collection import without_collection
 from sim.training.pricing import Group, Pricer, Prices
 from sim.training.system_links import system_links
 

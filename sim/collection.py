@@ -1,7 +1,7 @@
-"""Python's search for cyclic garbage, put off while a step is written down and played.
+"""Python's search for cyclic garbage, put off while an engine plays.
 
-Like not sweeping the floor while the flour is still being sieved: a program is half a million tuples in which nothing
-points in circles, and every search would look at all of them again.
+Like not sweeping the floor while the flour is still being sieved: a step's program or a month's log is a million tuples
+in which nothing points in circles, and every search would look at all of them again.
 """
 
 from __future__ import annotations
