@@ -26,6 +26,7 @@ from sim.cluster.state import NOWHERE, JobState
 from sim.cluster.usage import Usage
 from sim.results.cluster_log import JobRecord, Sink
 
+_row = tuple.__new__
 PAST: Any = (math.inf, -1, None)
 
 
@@ -198,7 +199,7 @@ class Board:
         if end_s == math.inf:
             state.ending = object()
         else:
-            state.ending = self.clock.at(max(end_s, now), self.ended, state, self._ends)
+            state.ending = self.clock.at(end_s if end_s > now else now, self.ended, state, self._ends)
 
     def re_pace(self) -> None:
         """Neighbours have come or gone: new rates, and new ends, for those they slow down."""
@@ -231,7 +232,6 @@ class Board:
         state.placed = NOWHERE
         state.gpus = state.job.gpus
         state.since_s = now
-        state.restarted = True
 
     def finish(self, state: JobState, why: str) -> None:
         """The last stretch ends: nobody will look at the card again."""
@@ -258,10 +258,10 @@ class Board:
         """A job is through: its line in the log."""
         job = state.job
         self._record(
-            tuple.__new__(  # JobRecord(...) in half the time
+            _row(  # JobRecord(...) in half the time
                 JobRecord,
                 (
-                    job.name, state.number, job.gpus, state.submit_s, state.first_start_s, end_s, state.queued_s,
+                    job.name, state.number, job.gpus, job.submit_s, state.first_start_s, end_s, state.queued_s,
                     state.preemptions, state.failures, outcome, job.user, job.queue,
                 ),
             )

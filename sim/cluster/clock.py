@@ -42,7 +42,5 @@ class Clock(simpy.Environment):
         """All events up to a time, until it is ``over``."""
         queue = self._queue
         while queue and queue[0][0] <= until_s and not self.over:
-            self._now, _, _, event = heappop(queue)
-            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
-            for callback in callbacks:
-                callback(event)
+            self._now, _, _, moment = heappop(queue)
+            moment.callbacks[0](moment)

@@ -10,6 +10,8 @@ from sim.cluster.rules import Rules, no_checkpoints
 from sim.cluster.state import JobState
 from sim.results.cluster_log import Segment
 
+_row = tuple.__new__
+
 
 def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     """The segment that ends now; takes the kept work off ``state.work_left_s`` and adds what a preemption costs.
@@ -27,7 +29,7 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     never = rules.recovery is no_checkpoints
     recovery = NEVER if never else rules.recovery(job)
     if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
-        return tuple.__new__(  # Segment(...) in half the time: most stretches end here
+        return _row(  # Segment(...) in half the time: most stretches end here
             Segment,
             (
                 job.name, state.number, gpus, begin_s, end_s, state.placed, why,

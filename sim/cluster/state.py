@@ -61,12 +61,10 @@ class JobState:
         "queued_s",
         "ran_s",
         "rate",
-        "restarted",
         "running",
         "running_entry",
         "since_s",
         "stretch",
-        "submit_s",
         "waits",
         "work_left_s",
     )
@@ -75,14 +73,13 @@ class JobState:
         self.job = job
         self.number = number
         """Place in the order of submission, from 0."""
-        self.submit_s: float = job.submit_s
         self.gpus: int = job.gpus
         """Devices it holds, or asks for while it waits."""
         self.work_left_s: float = job.duration_s
         """Useful work that is left, as seconds on the devices asked for, at the start of this stretch."""
         self.owed_s = 0.0
         """Overhead of preemption that stands before the useful work of the next stretch."""
-        self.queued = -1
+        self.queued: int
         """Place in the order of joining the queue; a job that comes back gets a new one."""
         self.queued_s = 0.0
         self.group = group
@@ -93,11 +90,11 @@ class JobState:
         """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
         self.waits = False
         self.running = False
-        self.since_s = 0.0
+        self.since_s: float
         """Start of this stretch."""
-        self.end_s = math.inf
+        self.end_s: float
         """When this stretch will end by itself: known to clairvoyant policies only."""
-        self.rate = 1.0
+        self.rate: float
         """Useful seconds a second here and now."""
         self.alone_rate: float
         """The same if nobody shared links or devices with it."""
@@ -112,10 +109,19 @@ class JobState:
         self.attained_gpu_s = 0.0
         self.ran_s = 0.0
         """Time it has run since it last began from its queue after a failure (counts against its limit)."""
-        self.restarted = False
         self.first_start_s: float | None = None
         self.preemptions = 0
         self.failures = 0
+
+    @property
+    def submit_s(self) -> float:
+        """When it was handed in."""
+        return self.job.submit_s
+
+    @property
+    def restarted(self) -> bool:
+        """Whether this stretch is not its first."""
+        return self.stretch > 1
 
     @property
     def duration_s(self) -> float:
