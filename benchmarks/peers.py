@@ -41,7 +41,7 @@ TARGETS = {
     ("pyss", "easy"): 5.0,
 }
 """Least times as many jobs a second as the peer; what is not here is told and not judged."""
-RUNS, SPEND_S = 3, 4.0
+RUNS, SPEND_S = 12, 4.0
 """Each child takes the best of so many runs, or of those it begins within so many seconds."""
 
 
@@ -160,6 +160,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _unusable(checkout: Path, python: list[str]) -> str:
+    """Why a peer cannot be run; empty where it can."""
+    if not checkout.is_dir():
+        return f"{checkout} is no folder: expected a checkout of the peer"
+    try:
+        tried = subprocess.run([*python, "-c", "pass"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{shlex.join(python)} does not run: {error.strerror}"
+    return f"{shlex.join(python)} does not run: {tried.stderr.strip()}" if tried.returncode else ""
+
+
 def main() -> int:
     """Every file of the peers whose checkout is given; the exit code is 1 when a target is missed."""
     told = arguments()
@@ -171,6 +182,10 @@ def main() -> int:
         "lucid": (told.lucid, shlex.split(told.lucid_python)),
         "pyss": (told.pyss, shlex.split(told.pyss_python)),
     }
+    for peer, (checkout, python) in checkouts.items():
+        if checkout is not None and (fault := _unusable(checkout, python)):
+            print(f"--{peer}, --{peer}-python: {fault}", file=sys.stderr)
+            return 2
     cases, _ = read_cases(told.traces)
     failed = 0
     for case in cases:
