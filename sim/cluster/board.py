@@ -59,7 +59,6 @@ class Board:
         "hazarded",
         "idle_gpu_s",
         "idle_waiting_gpu_s",
-        "last_s",
         "now",
         "policy",
         "rules",
@@ -86,7 +85,7 @@ class Board:
             ground, self.waiting, self.running if self._running_key is None else self._cards, self._usage
         )
         self._queued = 0
-        self.now = self.last_s = start_s
+        self.now = start_s
         self.down_gpu_s = self.idle_gpu_s = self.idle_waiting_gpu_s = self.waiting_job_s = 0.0
         self.changed = False
         """Whether anything has happened since the policy was last asked."""
@@ -104,8 +103,8 @@ class Board:
 
     def advance(self) -> None:
         """Write the time since the last event into the books."""
-        now = self.now = self.clock._now
-        passed = now - self.last_s
+        now = self.clock._now
+        passed = now - self.now
         if passed:
             ground, waiting = self.ground, self.waiting.size
             if waiting:
@@ -115,7 +114,7 @@ class Board:
                 self.idle_gpu_s += ground.free_gpus * passed
             if ground.down_gpus:
                 self.down_gpu_s += ground.down_gpus * passed
-            self.last_s = now
+            self.now = now
 
     def enqueue(self, state: JobState) -> None:
         """A job joins the queue, for the first time or again."""

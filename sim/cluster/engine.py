@@ -71,7 +71,7 @@ class Dispatcher:
                 self._board.clock.play(until_s)
         finally:
             self._desk.close()
-        return self._close(until_s if bounded else self._board.last_s)
+        return self._close(until_s if bounded else self._board.now)
 
     def _close(self, end_s: float) -> ClusterLog:
         if end_s > self._board.clock.now:
