@@ -1,4 +1,4 @@
-"""``python -m benchmarks.coverage``: on synthetic hardware of known parameters, how often do fits' intervals hold them?
+"""``python -m benchmarks.coverage [draws] [first]``: how often do fits' intervals hold a synthetic device's parameters?
 
 Like firing at a target whose bull's-eye is known. A fake timer answers with the cost function's own seconds, made
 worse as real ones are: scatter of each block, stragglers, a clock that wanders from point to point, spells of
@@ -19,7 +19,7 @@ from scipy.stats import binom
 from calibrate.fit.common import fit_parameters
 from calibrate.fit.node import VISIBLE, embedding_parameters
 from calibrate.measure import Block, StopRule, measure
-from calibrate.microbenchmarks.embedding import CALLS as EMBEDDING_CALLS
+from calibrate.microbenchmarks import embedding as embedding_rows
 from sim.cost.kernels import embedding as embedding_cost
 from sim.cost.kernels import gemm as gemm_cost
 from sim.cost.kernels import memory_bound as memory_cost
@@ -128,7 +128,7 @@ def product_hardware() -> Hardware:
 
 def embedding_hardware() -> Hardware:
     """Look-ups and updates of the shapes that calibrate times, with every parameter that it fits to them."""
-    bags, each, dim, table_rows = np.array(EMBEDDING_CALLS, dtype=float).T
+    bags, each, dim, table_rows = np.array(embedding_rows.calls(accelerator=True), dtype=float).T
     sizes = bags * each, bags, dim, table_rows
     fitted = [replace(p, start=VISIBLE.get(p.name, p.start)) for p in embedding_parameters()]
 
@@ -181,10 +181,10 @@ def hits(hardware: Hardware, seed: int, trouble: Trouble | None = None) -> dict[
 
 
 def coverage(
-    hardware: Hardware, draws: int, trouble: Trouble | None = None
+    hardware: Hardware, draws: int, trouble: Trouble | None = None, *, first: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Share of draws in which each parameter's 80 % and 95 % interval held it."""
-    seen = [hits(hardware, seed, trouble) for seed in range(draws)]
+    """Share of draws, numbered from ``first``, in which each parameter's 80 % and 95 % interval held it."""
+    seen = [hits(hardware, seed, trouble) for seed in range(first, first + draws)]
     return {
         p.name: (
             float(np.mean([one[p.name][0] for one in seen])),
@@ -199,11 +199,14 @@ def fewest_held(draws: int, confidence_frac: float) -> int:
     return int(binom.ppf(FALSE_ALARM, draws, confidence_frac))
 
 
-def main(draws: int = 200) -> int:
-    """Print the table; 1 where an interval holds its parameter in fewer draws than chance explains."""
+def main(draws: int = 200, first: int = 0) -> int:
+    """Print the table for draws numbered from ``first`` (another number, other draws).
+
+    Returns 1 where an interval holds its parameter in fewer draws than chance explains.
+    """
     failed = False
     for hardware in (memory_hardware(), product_hardware(), embedding_hardware()):
-        for name, shares in coverage(hardware, draws).items():
+        for name, shares in coverage(hardware, draws, first=first).items():
             short = [
                 round(share * draws) < fewest_held(draws, confidence_frac)
                 for share, confidence_frac in zip(shares, (STATED, WIDE), strict=True)
@@ -217,4 +220,4 @@ def main(draws: int = 200) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+    sys.exit(main(*map(int, sys.argv[1:3])))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import brentq, least_squares
 from scipy.sparse import csr_matrix, vstack
 from scipy.sparse.linalg import lsqr
 
@@ -26,6 +27,9 @@ SPELLS = 8
 """Stretches of a run whose rows :func:`_half_widths` takes to err together; fewer would leave too little to tell by."""
 TUKEY, ROUNDS, EXACT = 4.685, 20, 1e-6
 """Of :func:`_drawn`: the biweight's constant, rounds of weighing, and a scatter of rows that is none."""
+
+END_STEP = 1e-4
+"""How finely the ends of intervals are sought, in the logarithm: profiles state four digits, intervals two or three."""
 
 
 def folds(keys: Sequence[str], count: int = 5) -> NDArray[np.int64]:
@@ -63,8 +67,9 @@ def fit_parameters(
 
     A weak pull towards the start (``prior_weight`` per parameter, in units of the log error) keeps what the data do
     not tell at its physical guess. Intervals hold ``confidence_frac`` (profiles state 80 %): scatter and curvature at
-    the optimum on both sides, and on one side as far as one-sided troubles draw the fit (:func:`_drawn`). What no row
-    tells of has its whole range for an interval (:func:`_untold_frac`).
+    the optimum on both sides, and on one side as far as one-sided troubles draw the fit (:func:`_drawn`), walked along
+    the model where that is no straight line (:func:`_told`). What no row tells of has its whole range for an interval
+    (:func:`_untold_frac`).
     """
     target = np.log(np.asarray(measured, dtype=float))
     row_weight = np.ones_like(target) if weights is None else np.sqrt(np.asarray(weights, dtype=float))
@@ -86,8 +91,15 @@ def fit_parameters(
     half = _half_widths(found.jac, left, len(target), loss_scale, confidence_frac)
     half = np.hypot(half, _untold_frac(found.jac, len(target)) * spread)
     drawn = _drawn(found.jac, left, len(target), loss_scale)
+    tells = _told(found.jac, left, residual, found.x, loss_scale)
     ends = np.exp(
-        np.clip([found.x + np.minimum(drawn, 0) - half, found.x + np.maximum(drawn, 0) + half], low, high)
+        [
+            [
+                _end(partial(tells, number), *side)
+                for number, side in enumerate(zip(found.x, bounds, widths, strict=True))
+            ]
+            for bounds, widths in ((low, half - np.minimum(drawn, 0)), (high, half + np.maximum(drawn, 0)))
+        ]
     )
     return {
         p.name: Constant(
@@ -130,6 +142,36 @@ def _half_widths(
         student = z * (1 + (z**2 + 1) / (4 * np.maximum(freedom, 1.0)))
         half = np.maximum(half, student * np.sqrt(variance))
     return np.asarray(half)
+
+
+def _told(
+    jacobian: Floats,
+    residuals: Floats,
+    residual: Callable[[Floats], Floats],
+    optimum: Floats,
+    loss_scale: float,
+) -> Callable[[int, float], float]:
+    """``(number, value)`` -> how far the fit would read from the optimum if that parameter's logarithm were ``value``.
+
+    The influence of each row on the estimate (H^-1 J^T, soft-L1's rho'' by row; Huber and Ronchetti, section 7.6) times
+    what the model itself says of the row. Near the optimum it is the distance; where a parameter's share of a time
+    fades out, or swamps all others, the logarithm of the parameter is no straight line any more and this is.
+    """
+    curved = (1 + (residuals / loss_scale) ** 2) ** -0.75
+    influence = np.linalg.pinv(jacobian.T @ jacobian) @ (jacobian * curved[:, None]).T
+
+    def told(number: int, value: float) -> float:
+        moved = np.where(np.arange(len(optimum)) == number, value, optimum)
+        return abs(float(influence[number] @ (residual(moved) - residuals)))
+
+    return told
+
+
+def _end(told: Callable[[float], float], begin: float, bound: float, width: float) -> float:
+    """Where the interval ends that begins at ``begin``: as soon as ``told`` exceeds ``width``, else at the bound."""
+    if told(bound) <= width:
+        return bound
+    return float(brentq(lambda value: told(value) - width, begin, bound, xtol=END_STEP))
 
 
 def _untold_frac(jacobian: Floats, rows: int) -> Floats:

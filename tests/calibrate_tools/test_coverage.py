@@ -51,6 +51,22 @@ def test_without_scatter_the_fit_finds_what_it_was_made_from() -> None:
         assert constant.low == pytest.approx(constant.high, rel=2e-3), "nothing to be unsure of"
 
 
+def test_a_share_that_fades_out_has_an_upper_end_alone() -> None:
+    """t = a + b n with b n far below the scatter: b may be nothing, and not more than its standard error allows."""
+    from calibrate.fit.common import fit_parameters
+    from sim.cost.parameters import Parameter
+
+    rng = np.random.default_rng(5)
+    n = np.tile(np.arange(1.0, 11.0), 20)
+    seen = (1.0 + 1e-4 * n) * np.exp(0.02 * rng.standard_normal(len(n)))
+    parameters = [Parameter("a", "s", "start", 1.0, 0.1, 10.0), Parameter("b", "s", "each", 1e-3, 1e-6, 1e3)]
+    found = fit_parameters(parameters, lambda v: v["a"] + v["b"] * n, seen, "x", prior_weight=1e-6)["b"]
+    error = 0.02 / (np.std(n) * np.sqrt(len(n)))
+    assert found.low == 1e-6
+    assert found.high is not None
+    assert 1e-4 < found.high < found.value + 3 * error
+
+
 def test_the_timer_tells_the_truth_when_nothing_troubles_it() -> None:
     quiet = Trouble(scatter=0, model_scatter=0, wander=0, straggler_prob=0, throttled_prob=0, outlier_prob=0)
     hardware = product_hardware()
