@@ -100,6 +100,7 @@ class Pricer:
                 self.engines.get("gemm", ""),
                 batch=op.batch,
                 quantised=op.quantised,
+                pieces=op.pieces,
             )
             return self._sustained(product)
         if isinstance(op, Attention):

@@ -83,7 +83,8 @@ def _lot_s(pricer: ListPricer, lot: list[Ask]) -> Any:
         return _messages_s(pricer, lot)
     if isinstance(first, Gemm):
         m, n, k, batch = (_column(lot, name) for name in ("m", "n", "k", "batch"))
-        merged: Kernel = Gemm(m, n, k, batch, dtype=first.dtype, quantised=first.quantised)
+        pieces = _column(lot, "pieces")
+        merged: Kernel = Gemm(m, n, k, batch, dtype=first.dtype, quantised=first.quantised, pieces=pieces)
     elif isinstance(first, MemoryBound):
         merged = MemoryBound(first.op, _column(lot, "rows"), _column(lot, "cols"), first.dtype)
     elif isinstance(first, Attention):

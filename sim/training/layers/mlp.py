@@ -102,8 +102,8 @@ def _matrices(
     count, dtype = tokens(training), activation_dtype(training.precision)
     wide = width * (2 if model.gated_ffn else 1)
     adapted = training.lora_targets == "all"
-    up = linear(training, count, wide, model.hidden, f"{name} up", adapted=adapted)
-    down = linear(training, count, model.hidden, width, f"{name} down", adapted=adapted)
+    up = linear(training, count, wide, model.hidden, f"{name} up", adapted=adapted, cut="columns")
+    down = linear(training, count, model.hidden, width, f"{name} down", adapted=adapted, cut="rows")
     kernel = "silu_and_mul" if model.gated_ffn else "gelu"
     return (
         (*up.forward, MemoryBound(kernel, count, width, dtype, "activation"), *down.forward),

@@ -44,25 +44,41 @@ class Linear:
 
 
 def linear(
-    training: Training, rows: int, columns: int, inner: int, name: str, *, adapted: bool = True
+    training: Training,
+    rows: int,
+    columns: int,
+    inner: int,
+    name: str,
+    *,
+    adapted: bool = True,
+    cut: str = "",
 ) -> Linear:
     """C[rows, columns] = A[rows, inner] W, with input gradient dC W^T and weight gradient A^T dC.
+
+    ``cut``: how the tensor group shares W, by ``columns`` or by ``rows``. Where its messages run beside the products,
+    these come in pieces, one a rank: both forward, to gather A or to scatter C, and the input gradient of a matrix cut
+    by rows, to gather dC. The other gradients stay whole (Transformer Engine, ``module/base.py``, ``initialize_ub``:
+    ``ring_exchange``, ``pipeline`` and ``bulk``).
 
     Under LoRA (Hu et al. 2021, arXiv 2106.09685) W is frozen, so its gradient is not formed, and a product through
     ``lora_rank`` columns is added beside it where ``adapted``.
     """
-    base, rank = Gemm(rows, columns, inner, name=name), training.lora_rank
+    pieces = training.plan.tensor if cut and training.plan.overlap_tensor else 1
+    base, rank = Gemm(rows, columns, inner, name=name, pieces=pieces), training.lora_rank
+    input_gradient, weight_gradient = gradients(base)
+    if cut == "rows":
+        input_gradient = replace(input_gradient, pieces=pieces)
     if not rank:
-        return Linear((base,), gradients(base), 0.0)
+        return Linear((base,), (input_gradient, weight_gradient), 0.0)
     if not adapted:
-        return Linear((base,), gradients(base)[:1], 0.0)
+        return Linear((base,), (input_gradient,), 0.0)
     wide = activation_dtype(training.precision)  # adapters are too thin to be worth a low-precision format
     down = Gemm(rows, rank, inner, name=f"{name} adapter down", dtype=wide)
     up = Gemm(rows, columns, rank, name=f"{name} adapter up", dtype=wide)
     add = MemoryBound(
         "residual_add", rows, columns, activation_dtype(training.precision), f"{name} adapter sum"
     )
-    backward = (gradients(base)[0], *gradients(up), *gradients(down), add)
+    backward = (input_gradient, *gradients(up), *gradients(down), add)
     return Linear((base, down, up, add), backward, float(rank * (columns + inner)))
 
 
