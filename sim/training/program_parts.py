@@ -27,7 +27,7 @@ class ChunkCost:
     """Includes recomputation."""
     forward_tensor_s: float = 0.0
     backward_tensor_s: float = 0.0
-    """Tensor-parallel messages that nothing hides."""
+    """Messages of the pass that nothing hides: of the tensor, expert and context groups, and FP8 scales."""
     weight_s: float = 0.0
     """Part of ``backward_s`` that only makes weight gradients: a split backward may put it off."""
     offload_s: float = 0.0

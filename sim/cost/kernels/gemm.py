@@ -320,7 +320,7 @@ def gemm(
     m = m if np.all(np.equal(pieces, 1)) else np.divide(m, pieces)
     seconds = gemm_s(device, m, n, k, dtype, values, batch=batch, c_bytes=c_bytes, quantised=quantised)
     if np.any(np.not_equal(pieces, 1)):
-        inner = {**values, **{name: 0.0 for name in TAIL}}
+        inner = {**values, **dict.fromkeys(TAIL, 0.0)}
         each = gemm_s(device, m, n, k, dtype, inner, batch=batch, c_bytes=c_bytes, quantised=quantised)
         seconds = seconds + (np.asarray(pieces) - 1) * each
     leans_on = "assumed defaults" if fit is None else "parameters"

@@ -46,7 +46,9 @@ def cross_attention(model: Model, training: Training, source: int) -> Part:
     t, h = training.plan.tensor, model.hidden
     width = model.heads * model.head_dim
     query = linear(training, count, width // t, h, "cross query", cut="columns")
-    pair = linear(training, read, 2 * model.kv_heads * model.head_dim // t, h, "cross key and value", cut="columns")
+    pair = linear(
+        training, read, 2 * model.kv_heads * model.head_dim // t, h, "cross key and value", cut="columns"
+    )
     out = linear(training, count, h, width // t, "cross attention out", cut="rows")
     core = _Core(model, training, causal=False, window=0, keys=source)
     values = 4.0 * width + 4.0 * model.kv_heads * model.head_dim * source / training.sequence
