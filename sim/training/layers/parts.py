@@ -66,7 +66,7 @@ def linear(
     pieces = training.plan.tensor if cut and training.plan.overlap_tensor else 1
     base, rank = Gemm(rows, columns, inner, name=name, pieces=pieces), training.lora_rank
     input_gradient, weight_gradient = weight_gradients(training, base)
-    if cut == "rows":
+    if cut == "rows" and pieces > 1:
         input_gradient = replace(input_gradient, pieces=pieces)
     if not rank:
         return Linear((base,), (input_gradient, weight_gradient), 0.0)
@@ -82,15 +82,18 @@ def linear(
     return Linear((base, down, up, add), backward, float(rank * (columns + inner)))
 
 
-def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
+def gradients(gemm: Gemm, summed_bytes: float | None = None) -> tuple[Gemm, Gemm]:
     """Input gradient dA = dC B^T and weight gradient dB = A^T dC.
 
     In low precision both operands of the weight gradient are there: A was quantised for the forward product and dC for
     the input gradient, each with its transpose in the same pass (Transformer Engine).
+
+    Args:
+        summed_bytes: memory traffic of one element of the weight gradient, where the product adds it to others.
     """
     return (
         Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad", gemm.dtype),
-        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, quantised=True),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, True, summed_bytes),
     )
 
 
@@ -102,10 +105,9 @@ def weight_gradients(training: Training, gemm: Gemm) -> tuple[Gemm, Gemm]:
     product's output is new each time, and what is summed up is the rank's part of it.
     """
     plan = training.plan
-    input_gradient, weight_gradient = gradients(gemm)
     if not plan.fused_accumulation or plan.zero_stage == 3 or training.lora_rank:
-        return input_gradient, weight_gradient
-    return input_gradient, replace(weight_gradient, c_bytes=4.0 if plan.half_gradients else 8.0)
+        return gradients(gemm)
+    return gradients(gemm, 4.0 if plan.half_gradients else 8.0)
 
 
 def activation_dtype(precision: str) -> str:
