@@ -18,6 +18,7 @@ from sim.training.layers.parts import (
     linear,
     norm,
     split,
+    sums_up,
     tensor_sync,
     tokens,
     value_bytes,
@@ -151,9 +152,9 @@ def _summed(model: Model, training: Training) -> tuple[Op, ...]:
     No product does it. Zeroed, read and added in fp32 that moves 12 bytes a value. Under ZeRO 3 the gradient is sent at
     once.
     """
-    plan = training.plan
-    if plan.zero_stage == 3:
+    if not sums_up(training):
         return ()
+    plan = training.plan
     dtype = activation_dtype(training.precision) if plan.half_gradients else "fp32"
     shard = -(-model.vocab // plan.tensor)
     return (MemoryBound("residual_add", shard, model.hidden, dtype, "embedding gradient accumulation"),)

@@ -105,9 +105,15 @@ def weight_gradients(training: Training, gemm: Gemm) -> tuple[Gemm, Gemm]:
     product's output is new each time, and what is summed up is the rank's part of it.
     """
     plan = training.plan
-    if not plan.fused_accumulation or plan.zero_stage == 3 or training.lora_rank:
+    if not plan.fused_accumulation or not sums_up(training) or training.lora_rank:
         return gradients(gemm)
     return gradients(gemm, 4.0 if plan.half_gradients else 8.0)
+
+
+def sums_up(training: Training) -> bool:
+    """Whether adding gradients up is told apart: not under ZeRO 3, nor in eager PyTorch, whose layers are measured with
+    it (``calibrate``), so that its constants hold it."""
+    return training.plan.zero_stage != 3 and training.stack != "torch-eager"
 
 
 def activation_dtype(precision: str) -> str:
