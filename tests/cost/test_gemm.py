@@ -223,7 +223,8 @@ def test_pieces_cost_at_least_their_work_and_at_most_as_many_products(
 ) -> None:
     whole = gemm([], H100, m * pieces, n, k, "bf16", pieces=pieces)
     alone = gemm([], H100, m, n, k, "bf16").seconds
-    assert whole.lower_bound_s * (1 - 1e-9) <= whole.seconds <= pieces * alone * (1 + 1e-9)
+    flop_s = 2 * m * pieces * n * k / H100.peak("bf16")  # small operands may come from the L2
+    assert flop_s <= whole.seconds <= pieces * alone * (1 + 1e-9)
     assert gemm([], H100, m, n, k, "bf16", pieces=1).seconds == alone
     several = gemm([], H100, [m * pieces, m], n, k, "bf16", pieces=[pieces, 1]).seconds
     assert several == pytest.approx([float(whole.seconds), float(alone)], rel=1e-12)
