@@ -1,4 +1,4 @@
-"""Checks of the ways to save memory: do they go with the model, the schedule and the number format?"""
+"""Checks of the ways to save memory, and of number formats: do they go with the model and the schedule?"""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def memory_faults(training: Training, where: str) -> Iterator[Fault]:
         if plan.zero_stage in (1, 2) or plan.offload_optimizer or isinstance(model, SampleModel):
             wanted = "keeps fp32 weights: expected false with ZeRO 1 or 2, offload_optimizer or a model by its FLOP"
             yield Fault(where, path, True, wanted)
+    if training.fp8_scaling != "stack" and training.precision != "fp8":
+        wanted = f"expected stack with {training.precision}: only fp8 tensors have scales of their own"
+        yield Fault(where, "training.fp8_scaling", training.fp8_scaling, wanted)
     if again is None:
         return
     path = "training.plan.recompute_layers"

@@ -25,6 +25,10 @@ class Gemm:
     """Number format where it is not that of the training."""
     quantised: bool = False
     """Whether A already is in the low-precision format of the products, so that no pass quantises it."""
+    c_bytes: float | None = None
+    """Memory traffic per element of C; None = it is written once, in 16 bit or the format's own width."""
+    pieces: ArrayLike = 1
+    """Equal parts that the rows come in or leave by, each multiplied by itself: see ``sim.cost.kernels.gemm.gemm``."""
 
     @property
     def flop(self) -> ArrayLike:

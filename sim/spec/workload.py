@@ -13,6 +13,7 @@ from sim.spec.parallelism import Plan
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lamb", "adamax", "adafactor", "adam-8bit", "muon")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
+FP8_SCALING = ("stack", "delayed", "current")
 CHECKPOINTS = ("blocking", "asynchronous")
 WHISPER_TOKENS = 1500
 """30 s of sound at 100 frames a second, two frames a token (Radford et al. 2022, arXiv 2212.04356)."""
@@ -125,6 +126,13 @@ class Training:
         "weights in fp32, cast to the 16-bit format anew for every micro-batch (automatic mixed precision), instead of "
         "16-bit weights with an fp32 copy in the optimizer",
         False,
+    )
+    fp8_scaling: str = choice(
+        FP8_SCALING,
+        "where the scales of fp8 tensors come from: passes before (delayed: their largest values are reduced over "
+        "tensor, context and data ranks after every pass), the tensor itself (current), or as the stack does by "
+        "default",
+        "stack",
     )
     dropout: bool = switch("dropout after attention and MLP (masks are kept for backward)", False)
     target_sequence: int = count("tokens of a sequence in the second stack; 0 = as the first", 0, low=0)

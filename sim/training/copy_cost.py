@@ -20,6 +20,7 @@ from sim.training.overheads import Overheads
 from sim.training.pricing import Group, Pricer
 from sim.training.program_parts import ChunkCost, StepCost
 from sim.training.roofline import roof
+from sim.training.scaling import delayed, maxima_message, products
 from sim.training.update import host_copies_bytes_per_s, optimizer_s
 from sim.training.weights import held_parameters
 
@@ -122,12 +123,21 @@ def pass_costs(whole: Network, training: Training, places: Sequence[Place]) -> l
                 replace(
                     cost,
                     forward_s=cost.forward_s + _cast_s(training, blocks, place),
+                    forward_tensor_s=cost.forward_tensor_s + _agree_s(training, blocks, place),
+                    backward_tensor_s=cost.backward_tensor_s + _agree_s(training, blocks, place),
                     offload_s=_copy_s(whole, blocks, share, place.pricer),
                 )
                 for cost, blocks in zip(costs, rank, strict=True)
             ]
         )
     return chunks
+
+
+def _agree_s(training: Training, blocks: Sequence[Block], place: Place) -> float:
+    """Seconds in which ranks agree on the scales of FP8 tensors at the end of a pass; see ``sim.training.scaling``."""
+    if not delayed(training):
+        return 0.0
+    return place.pricer.seconds((maxima_message(sum(map(products, blocks))),))
 
 
 def _cast_s(training: Training, blocks: Sequence[Block], place: Place) -> float:

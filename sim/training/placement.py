@@ -13,7 +13,7 @@ from sim.training.pricing import Group
 
 
 def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[str, Group]:
-    """The tensor, context, data, expert and pipeline groups of a plan.
+    """The tensor, context, data, expert and pipeline groups of a plan, and all ranks that share an FP8 tensor.
 
     Args:
         data: data-parallel copies.
@@ -43,6 +43,7 @@ def groups(plan: Plan, data: int, domain: int, devices_per_node: int) -> dict[st
         "tensor": Group(t, tensor_inside, max(share_node // tensor_inside, 1)),
         "context": group(c, t),
         "data": group(replicas, t),
+        "maxima": group(stage_ranks, 1),
         "expert": group(plan.expert, plan.expert_tensor),
         "expert data": group(max(stage_ranks // held, 1), held),
         "pipeline": Group(

@@ -99,7 +99,9 @@ class Pricer:
                 op.dtype or self.dtype,
                 self.engines.get("gemm", ""),
                 batch=op.batch,
+                c_bytes=op.c_bytes,
                 quantised=op.quantised,
+                pieces=op.pieces,
             )
             return self._sustained(product)
         if isinstance(op, Attention):

@@ -72,7 +72,7 @@ def _passes(
     stages = [stages_of(options.schedule, p, rank, v) for rank in range(p)]
     last = max(map(max, stages))
     holder = {stage: rank for rank, held in enumerate(stages) for stage in held}
-    orders = [order_of(options.schedule, p, m, rank, v) for rank in range(p)]
+    orders = [order_of(options.schedule, p, m, rank, v, options.group) for rank in range(p)]
     final = [{step.chunk: step for step in order if step.phase == BACKWARD} for order in orders]
     opening = [{step.chunk: step for step in reversed(order) if step.phase == FORWARD} for order in orders]
     usual = not cost.weights_s and not any(chunk.offload_s for costs in cost.chunks for chunk in costs)

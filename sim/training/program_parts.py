@@ -27,7 +27,7 @@ class ChunkCost:
     """Includes recomputation."""
     forward_tensor_s: float = 0.0
     backward_tensor_s: float = 0.0
-    """Tensor-parallel messages that nothing hides."""
+    """Messages of the pass that nothing hides: of the tensor, expert and context groups, and FP8 scales."""
     weight_s: float = 0.0
     """Part of ``backward_s`` that only makes weight gradients: a split backward may put it off."""
     offload_s: float = 0.0
@@ -82,6 +82,8 @@ class Options:
     """Weights are gathered for a chunk's first forward only (ZeRO 1 and 2 that hide the gather), not for every pass."""
     gradient_buckets: int = 1
     """Messages of a chunk's gradients; with overlap all but the last start inside its last backward."""
+    group: int = 0
+    """Micro-batches that go through interleaved chunks together; 0 = as many as Megatron-Core would take."""
 
 
 @dataclass(slots=True)

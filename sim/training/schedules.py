@@ -57,17 +57,21 @@ def zero_bubble_h1(stages: int, micro_batches: int, rank: int) -> list[Pass]:
     return order + [Pass(WEIGHT, 0, m) for m in range(max(micro_batches - rank, 0), micro_batches)]
 
 
-def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list[Pass]:
+def interleaved(stages: int, micro_batches: int, rank: int, chunks: int, group: int = 0) -> list[Pass]:
     """Interleaved 1F1B (Narayanan et al. 2021, arXiv 2104.04473, section 2.2): each rank holds ``chunks`` chunks.
 
-    Micro-batches go through the chunks in groups (:func:`interleaving_group`); the last group may be smaller.
+    Micro-batches go through the chunks in groups; the last group may be smaller.
+
+    Args:
+        group: micro-batches of a group; 0 = :func:`interleaving_group`.
 
     Raises:
         ValueError: fewer ``micro_batches`` than ``stages``.
     """
-    forward, backward = _interleaved_passes(stages, micro_batches, chunks)
+    group = group or interleaving_group(stages, micro_batches)
+    forward, backward = _interleaved_passes(micro_batches, chunks, group)
     total = len(forward)
-    warm_up = warm_up_of(stages, micro_batches, rank, chunks)
+    warm_up = warm_up_of(stages, micro_batches, rank, chunks, group)
     order = list(forward[:warm_up])
     for pair in zip(forward[warm_up:], backward, strict=False):
         order += pair
@@ -77,10 +81,9 @@ def interleaved(stages: int, micro_batches: int, rank: int, chunks: int) -> list
 
 @lru_cache(maxsize=8)
 def _interleaved_passes(
-    stages: int, micro_batches: int, chunks: int
+    micro_batches: int, chunks: int, group: int
 ) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """All forwards and all backwards in the order in which every rank takes them."""
-    group = interleaving_group(stages, micro_batches)
     table = [
         (chunk, micro_batch)
         for first in range(0, micro_batches, group)
@@ -91,12 +94,13 @@ def _interleaved_passes(
     return forward, tuple(Pass(BACKWARD, chunks - 1 - chunk, m) for chunk, m in table)
 
 
-def warm_up_of(stages: int, micro_batches: int, rank: int, chunks: int) -> int:
+def warm_up_of(stages: int, micro_batches: int, rank: int, chunks: int, group: int = 0) -> int:
     """Forwards of an interleaved rank before its first backward (megatron/core/pipeline_parallel/schedules.py)."""
     total = micro_batches * chunks
     if micro_batches == stages:
         return total
-    return min((stages - rank - 1) * 2 + (chunks - 1) * interleaving_group(stages, micro_batches), total)
+    group = group or interleaving_group(stages, micro_batches)
+    return min((stages - rank - 1) * 2 + (chunks - 1) * group, total)
 
 
 def interleaving_group(stages: int, micro_batches: int) -> int:
@@ -175,10 +179,12 @@ def dual_pipe(stages: int, micro_batches: int, rank: int) -> list[Pass]:
     return order + list(put_off)
 
 
-def order_of(schedule: str, stages: int, micro_batches: int, rank: int, chunks: int) -> list[Pass]:
-    """The passes of ``rank`` under a named schedule."""
+def order_of(
+    schedule: str, stages: int, micro_batches: int, rank: int, chunks: int, group: int = 0
+) -> list[Pass]:
+    """The passes of ``rank`` under a named schedule; ``group``: see :func:`interleaved`."""
     if chunks > 1:
-        return interleaved(stages, micro_batches, rank, chunks)
+        return interleaved(stages, micro_batches, rank, chunks, group)
     orders = {"gpipe": gpipe, "zb-h1": zero_bubble_h1, "dualpipe": dual_pipe}
     return orders.get(schedule, one_f_one_b)(stages, micro_batches, rank)
 

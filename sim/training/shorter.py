@@ -15,6 +15,8 @@ from sim.spec.parallelism import Plan
 from sim.spec.profile import Fit
 from sim.spec.scenario import Scenario
 from sim.training.pricing import Prices
+from sim.training.rounds import LONG as LONG_ROUNDS
+from sim.training.rounds import PLAYED, round_of
 from sim.training.step import play_step
 
 ROUNDS = (1, 2)
@@ -34,6 +36,14 @@ def is_long(scenario: Scenario) -> bool:
     return micro_batches(scenario.cluster, training) >= LONG * _round(training.plan)
 
 
+def _is_ragged(scenario: Scenario) -> bool:
+    """Whether part of a round is left over, so that two short steps would tell a little less than the step itself."""
+    training = scenario.training
+    if training is None or training.plan.schedule != "1f1b":
+        return False
+    return micro_batches(scenario.cluster, training) % _round(training.plan) != 0
+
+
 def _shorts(plan: Plan, count: int) -> list[int]:
     """Micro-batches of the two short steps; what is left over of a round is kept."""
     return [n * _round(plan) + count % _round(plan) for n in ROUNDS]
@@ -50,21 +60,24 @@ def played_passes(scenario: Scenario) -> int:
         return 0
     plan, count = training.plan, micro_batches(scenario.cluster, training)
     if is_long(scenario):
-        count = sum(_shorts(plan, count))
+        size = round_of(plan.pipeline, plan.virtual_stages, count)
+        few = PLAYED * size + count % size if count >= LONG_ROUNDS * size else count
+        count = few if _is_ragged(scenario) else sum(_shorts(plan, count))
     return count * plan.pipeline * plan.virtual_stages
 
 
 def quick_step_s(scenario: Scenario, fits: Sequence[Fit], known: Prices | None = None) -> float:
-    """Step time, s: simulated, or for a long step the line through two steps of one and two rounds.
+    """Step time, s: simulated, or for a long step of whole rounds the line through two steps of one and two rounds.
 
     ``known``: see :func:`sim.training.step.play_step`.
 
     A schedule repeats itself every round of p micro-batches, so that a step is linear in its rounds once the pipeline
-    has filled: exact to rounding for whole rounds, within a few tenths of a percent where some of a round is left over.
+    has filled: exact to rounding (0.02 % DualPipe). Where some of a round is left over the rounds may be of another
+    size; then those in the middle are left out (:func:`sim.training.rounds.play_rounds`).
     """
     training = scenario.training
-    if training is None or not is_long(scenario):
-        return play_step(scenario, fits, known).timeline.step_s
+    if training is None or not is_long(scenario) or _is_ragged(scenario):
+        return play_step(scenario, fits, known, whole=False).timeline.step_s
     count = micro_batches(scenario.cluster, training)
     share = data_parallel(scenario.cluster, training) * training.plan.micro_batch
     shorts = _shorts(training.plan, count)

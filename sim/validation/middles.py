@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-PULLS = (4.0, 3.0, 0.2, 0.2)
+PULLS = (8.0, 3.0, 0.2, 0.2)
 """So many sources of a group weigh as much as all of the group around it, from the widest group (inside everything) to
 the narrowest: runs of one source are alike, so that a wide group needs several before it may differ from all others."""
 

@@ -215,3 +215,26 @@ def test_estimate_says_what_it_leans_on() -> None:
 def test_coordinates_are_logarithms() -> None:
     assert coordinates(8, [1, 2], 1024)["log2_m"] == 3
     assert list(coordinates(8, [1, 2], 1024)["log2_n"]) == [0, 1]
+
+
+@given(st.integers(64, 8192), st.integers(64, 16_384), st.integers(64, 16_384), st.integers(2, 8))
+def test_pieces_cost_at_least_their_work_and_at_most_as_many_products(
+    m: int, n: int, k: int, pieces: int
+) -> None:
+    whole = gemm([], H100, m * pieces, n, k, "bf16", pieces=pieces)
+    alone = gemm([], H100, m, n, k, "bf16").seconds
+    flop_s = 2 * m * pieces * n * k / H100.peak("bf16")  # small operands may come from the L2
+    assert flop_s <= whole.seconds <= pieces * alone * (1 + 1e-9)
+    assert gemm([], H100, m, n, k, "bf16", pieces=1).seconds == alone
+    several = gemm([], H100, [m * pieces, m], n, k, "bf16", pieces=[pieces, 1]).seconds
+    assert several == pytest.approx([float(whole.seconds), float(alone)], rel=1e-12)
+
+
+@pytest.mark.parametrize("launch_s", [3e-7, 5e-5])
+def test_pieces_pay_for_one_launch_and_share_nothing_else_where_no_wave_is_lost(launch_s: float) -> None:
+    values = {"wave_frac": 0.0, "launch_s": launch_s}
+    constants = {name: Constant(value, "1", "fitted", "a test") for name, value in values.items()}
+    fit = Fit("gemm", {"generation": "hopper", "dtype": "bf16"}, constants)
+    pieces = float(gemm([fit], H100, 4 * 512, 4096, 8192, "bf16", pieces=4).seconds)
+    alone = float(gemm([fit], H100, 512, 4096, 8192, "bf16").seconds)
+    assert pieces == pytest.approx(4 * alone - 3 * launch_s, rel=1e-12)

@@ -64,6 +64,7 @@ JOB: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "momentum", "adafactor", "adam-8bit", "muon"),
     "precision": ("fp32", "fp16", "fp8", "tf32", "fp4"),
     "autocast": (True,),
+    "fp8_scaling": ("delayed", "current"),
     "dropout": (True,),
     "fill_frac": (0.7,),
     "document_tokens": (100,),

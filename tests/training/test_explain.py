@@ -222,6 +222,21 @@ def test_two_short_steps_tell_a_long_one(schedule: str, virtual: int, rounds: in
     assert played_passes(result.scenario) == 3 * 4 * 4 * virtual
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from(["1f1b", "gpipe", "zb-h1"]), st.sampled_from([1, 2, 4]), st.integers(25, 70))
+def test_a_search_and_a_run_agree_where_part_of_a_round_is_left_over(
+    schedule: str, virtual: int, passes: int
+) -> None:
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "properties" / "small.toml").read_text()
+    virtual = virtual if schedule == "1f1b" else 1
+    plan = [f"training.plan.schedule={schedule}", f"training.plan.virtual_stages={virtual}"]
+    result = run(text, f"training.global_batch={2 * passes}", *plan)
+    assert quick_step_s(result.scenario, FITS) == pytest.approx(result.step_s, rel=1e-9)
+    assert played_passes(result.scenario) <= result.micro_batches * 4 * virtual
+
+
 def test_the_same_scenario_is_explained_in_the_same_words(small: str) -> None:
     assert explain(run(small), FITS) == explain(run(small), FITS)
 

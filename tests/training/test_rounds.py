@@ -10,7 +10,7 @@ from sim.results.timeline import Timeline, account_ranks
 from sim.training.engine import play
 from sim.training.program import build_together
 from sim.training.program_parts import ChunkCost, Options, StepCost
-from sim.training.rounds import LONG, PLAYED, play_rounds
+from sim.training.rounds import LONG, PLAYED, play_rounds, round_of
 
 SECONDS = st.floats(0.1, 3.0)
 
@@ -85,3 +85,17 @@ def test_a_bottleneck_that_fills_the_pipeline_slowly_is_not_mistaken_for_steady(
     options = Options(4, 400)
     copies = [(StepCost([[chunks[rank % 3]] for rank in range(4)], 0.0, optimizer_s=[0.5] * 4), options)]
     assert_same(play_rounds(copies), play(build_together(copies)))
+
+
+@pytest.mark.parametrize(("stages", "left", "size"), [(4, 0, 4), (4, 1, 7), (4, 2, 6), (3, 2, 7)])
+def test_interleaving_repeats_after_the_micro_batches_that_go_through_a_chunk_together(
+    stages: int, left: int, size: int
+) -> None:
+    options = Options(
+        stages, 20 * stages + left, 2
+    )  # 81 leave 4 over by 7, and less than a group of 4 by 4 to 6
+    assert round_of(stages, 2, options.micro_batches) == size
+    copies = [(cost(stages, [ChunkCost(1.0, 2.0, 0.1, 0.2)] * 2, 0.05), options)]
+    told = play_rounds(copies)
+    assert told.skipped is not None
+    assert_same(told, play(build_together(copies)))

@@ -131,6 +131,8 @@ PARAMETERS = (
     ),
 )
 """What a calibration fits, with the range physics allows. The last two count only where A is quantised."""
+TAIL = ("launch_s", "wave_frac")
+"""What a product loses before its first wave and in its last, where no other one fills the gap."""
 
 
 def parameters_of(device: Device) -> tuple[Parameter, ...]:
@@ -298,8 +300,13 @@ def gemm(
     batch: ArrayLike = 1,
     c_bytes: ArrayLike | None = None,
     quantised: bool = False,
+    pieces: ArrayLike = 1,
 ) -> Estimate:
     """Duration of ``batch`` products in one launch with what the profile knows (see :func:`choose`).
+
+    A product in ``pieces`` is multiplied a part of its rows at a time, so that messages run beside it. The parts take
+    turns on several streams (Transformer Engine, ``CommOverlapP2PBase::split_overlap_ag``): each starts on the cores
+    that the last wave of the one before leaves idle, so that only one pays for its launch and for a partial wave.
 
     Broadcasts. A residual grid counts only on the generation it was measured on: elsewhere kernels differ and
     the physics alone carries over. For ``batch`` products it is read at the rows of all of them together.
@@ -309,7 +316,13 @@ def gemm(
     """
     fit = choose(fits, device, dtype, engine)
     values = {} if fit is None else fit.values()
+    bound = lower_bound_s(device, m, n, k, dtype, batch=batch, c_bytes=c_bytes)
+    m = m if np.all(np.equal(pieces, 1)) else np.divide(m, pieces)
     seconds = gemm_s(device, m, n, k, dtype, values, batch=batch, c_bytes=c_bytes, quantised=quantised)
+    if np.any(np.not_equal(pieces, 1)):
+        inner = {**values, **dict.fromkeys(TAIL, 0.0)}
+        each = gemm_s(device, m, n, k, dtype, inner, batch=batch, c_bytes=c_bytes, quantised=quantised)
+        seconds = seconds + (np.asarray(pieces) - 1) * each
     leans_on = "assumed defaults" if fit is None else "parameters"
     if (
         fit is not None
@@ -319,7 +332,4 @@ def gemm(
         where = coordinates(np.multiply(m, batch), n, k)
         seconds = np.asarray(seconds * fit.grid.factor(where))
         leans_on = "parameters and residual grid"
-    bound = np.broadcast_to(
-        lower_bound_s(device, m, n, k, dtype, batch=batch, c_bytes=c_bytes), seconds.shape
-    )
-    return Estimate(seconds, bound, fit, leans_on)
+    return Estimate(seconds, np.broadcast_to(bound, seconds.shape), fit, leans_on)

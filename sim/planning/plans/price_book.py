@@ -8,7 +8,7 @@ that a single step uses, at the speed of arrays.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def settle(pricer: ListPricer) -> None:
 def _kind(op: Op) -> Any:
     """Ops of one kind differ in numbers only."""
     if isinstance(op, Gemm):
-        return Gemm, op.dtype, op.quantised
+        return Gemm, op.dtype, op.quantised, op.c_bytes
     if isinstance(op, MemoryBound):
         return MemoryBound, op.op, op.dtype
     if isinstance(op, Attention):
@@ -83,7 +83,8 @@ def _lot_s(pricer: ListPricer, lot: list[Ask]) -> Any:
         return _messages_s(pricer, lot)
     if isinstance(first, Gemm):
         m, n, k, batch = (_column(lot, name) for name in ("m", "n", "k", "batch"))
-        merged: Kernel = Gemm(m, n, k, batch, dtype=first.dtype, quantised=first.quantised)
+        pieces = _column(lot, "pieces")
+        merged: Kernel = replace(first, m=m, n=n, k=k, batch=batch, pieces=pieces)
     elif isinstance(first, MemoryBound):
         merged = MemoryBound(first.op, _column(lot, "rows"), _column(lot, "cols"), first.dtype)
     elif isinstance(first, Attention):

@@ -19,6 +19,7 @@ from sim.training.copy_cost import block_cost
 from sim.training.data_parallel import buckets, exchange, gathers_once, overlaps
 from sim.training.placement import groups
 from sim.training.pricing import Group
+from sim.training.scaling import delayed, maxima_message, products
 from sim.training.stragglers import straggler_wait_s
 from sim.training.update import optimizer_s
 
@@ -50,6 +51,7 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
     passes = _passes(bench, needed, skeletons, talking)
     traffic, cut = _exchanges(bench, needed, skeletons, talking, rows)
     sends = _sends(bench, needed, skeletons, talking)
+    agreed = _agreements(bench, needed, skeletons, talking)[local]
     free = space.free[rows]
     way = np.array([RECOMPUTE.index(one.recompute) for one in frees])[free]
     zero = np.array([one.zero_stage for one in frees])[free]
@@ -63,8 +65,8 @@ def step_times(bench: Bench, rows: Ints) -> Floats:
         )
     )
     reduce_s, parameters_s, weights_s, update_s, pieces = traffic[cut[local], zero, host].T
-    forward, backward = passes.forward[local, way] / v, passes.backward[local, way] / v
-    slowest = passes.slowest[local, way]
+    forward, backward = passes.forward[local, way] / v + agreed, passes.backward[local, way] / v + agreed
+    slowest = passes.slowest[local, way] + 2 * v * agreed
     overlapped = overlaps(space.training.plan)
     every_pass = zero == 3
     forward_gathered = np.where(every_pass, np.maximum(forward, weights_s), forward)
@@ -162,16 +164,35 @@ def _passes(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list
 def _sends(bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list[dict[str, Group]]) -> Floats:
     """Seconds of one activation message, by asked skeleton."""
     index, first = indexed(skeletons, lambda s: (s.tensor, s.context, s.micro_batch, s.pipeline))
-    lots = []
+    sizes = [bench.table.shapes[bench.table.shape[needed[row]]].boundary_bytes for row in first]
+    messages = [Message("sendrecv", size, "pipeline", "activations") for size in sizes]
+    found = _messages_s(bench, [talking[row] for row in first], messages)
+    return np.asarray(found[index] * np.array([s.pipeline > 1 for s in skeletons]))
+
+
+def _agreements(
+    bench: Bench, needed: Ints, skeletons: list[Skeleton], talking: list[dict[str, Group]]
+) -> Floats:
+    """Seconds in which a pass ends to agree on the scales of FP8 tensors, by asked skeleton."""
+    if not delayed(bench.space.training):
+        return np.zeros(len(skeletons))
+    index, first = indexed(skeletons, lambda s: (s.tensor, s.context, s.pipeline, s.virtual_stages))
+    messages = []
     for row in first:
-        size = bench.table.shapes[bench.table.shape[needed[row]]].boundary_bytes
-        message = Message("sendrecv", size, "pipeline", "activations")
-        lots.append((replace(bench.pricer, groups=talking[row]), message))
-    for pricer, message in lots:
+        one, shape = skeletons[row], bench.table.shapes[bench.table.shape[needed[row]]]
+        counts = bench.stage_counts(one.pipeline, one.virtual_stages).mean(axis=0)
+        each = float(counts @ np.array([products(block) for block in shape.kinds[0]]))
+        messages.append(maxima_message(each / one.virtual_stages))
+    return _messages_s(bench, [talking[row] for row in first], messages)[index]
+
+
+def _messages_s(bench: Bench, talking: list[dict[str, Group]], messages: list[Message]) -> Floats:
+    """Seconds of each message among its own groups."""
+    pricers = [replace(bench.pricer, groups=one) for one in talking]
+    for pricer, message in zip(pricers, messages, strict=True):
         pricer.seconds((message,))
     settle(bench.pricer)
-    found = np.array([pricer.seconds((message,)) for pricer, message in lots])
-    return np.asarray(found[index] * np.array([s.pipeline > 1 for s in skeletons]))
+    return np.array([pricer.seconds((message,)) for pricer, message in zip(pricers, messages, strict=True)])
 
 
 def _exchanges(

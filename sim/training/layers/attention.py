@@ -33,8 +33,8 @@ def self_attention(model: Model, training: Training, *, window: int = 0, causal:
         return _latent(model, training)
     count, t, h = tokens(training), training.plan.tensor, model.hidden
     query, key_value = model.heads * model.head_dim, max(model.kv_heads, t) * model.head_dim
-    qkv = linear(training, count, (query + 2 * key_value) // t, h, "qkv")
-    out = linear(training, count, h, query // t, "attention out")
+    qkv = linear(training, count, (query + 2 * key_value) // t, h, "qkv", cut="columns")
+    out = linear(training, count, h, query // t, "attention out", cut="rows")
     core = _Core(model, training, masked, window)
     values = 4.0 * query + 4.0 * model.kv_heads * model.head_dim
     return _assemble(model, training, (qkv,), out, core, values)
@@ -45,9 +45,11 @@ def cross_attention(model: Model, training: Training, source: int) -> Part:
     count, read = tokens(training), tokens(training, source)
     t, h = training.plan.tensor, model.hidden
     width = model.heads * model.head_dim
-    query = linear(training, count, width // t, h, "cross query")
-    pair = linear(training, read, 2 * model.kv_heads * model.head_dim // t, h, "cross key and value")
-    out = linear(training, count, h, width // t, "cross attention out")
+    query = linear(training, count, width // t, h, "cross query", cut="columns")
+    pair = linear(
+        training, read, 2 * model.kv_heads * model.head_dim // t, h, "cross key and value", cut="columns"
+    )
+    out = linear(training, count, h, width // t, "cross attention out", cut="rows")
     core = _Core(model, training, causal=False, window=0, keys=source)
     values = 4.0 * width + 4.0 * model.kv_heads * model.head_dim * source / training.sequence
     return _assemble(model, training, (query, pair), out, core, values)
@@ -62,11 +64,11 @@ def _latent(model: Model, training: Training) -> Part:
     count, t, h = tokens(training), training.plan.tensor, model.hidden
     c, q, r = model.kv_lora_rank, model.q_lora_rank, model.rope_dim
     heads, wide, dv = model.heads // t, model.head_dim + r, model.value_dim
-    query = linear(training, count, heads * wide, q or h, "query up")
+    query = linear(training, count, heads * wide, q or h, "query up", cut="columns")
     first = (linear(training, count, q, h, "query down"),) if q else ()
     down = linear(training, count, c + r, h, "key-value down")
-    up = linear(training, count, heads * (model.head_dim + dv), c, "key-value up")
-    out = linear(training, count, h, heads * dv, "attention out")
+    up = linear(training, count, heads * (model.head_dim + dv), c, "key-value up", cut="columns")
+    out = linear(training, count, h, heads * dv, "attention out", cut="rows")
     core = _Core(model, training, causal=True, window=0)
     values = model.heads * (4.0 * wide + 4.0 * dv)
     whole = 4.0 * (q + c + r)  # compressed vectors before and after their norm, on every tensor rank

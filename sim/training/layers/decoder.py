@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from sim.spec.model import Model
-from sim.spec.ops import Block, MemoryBound
+from sim.spec.ops import Block, MemoryBound, Op
 from sim.spec.parameter_count import layer_weights, weights
 from sim.spec.workload import Training
 from sim.training.layers.attention import self_attention
@@ -18,6 +18,7 @@ from sim.training.layers.parts import (
     linear,
     norm,
     split,
+    sums_up,
     tensor_sync,
     tokens,
     value_bytes,
@@ -139,10 +140,24 @@ def embedding(model: Model, training: Training) -> Block:
             MemoryBound("copy", rows, model.hidden, dtype, "embedding"),
             *tensor_sync(model, training, rows, "embedding"),
         ),
-        () if frozen else (scatter,),
+        () if frozen else (scatter, *_summed(model, training)),
         parameters=0.0 if frozen else held,
         frozen_parameters=held if frozen else 0.0,
     )
+
+
+def _summed(model: Model, training: Training) -> tuple[Op, ...]:
+    """The pass that adds a micro-batch's gradient of the whole table, dense in PyTorch, to the main gradients.
+
+    No product does it. Zeroed, read and added in fp32 that moves 12 bytes a value. Under ZeRO 3 the gradient is sent at
+    once.
+    """
+    if not sums_up(training):
+        return ()
+    plan = training.plan
+    dtype = activation_dtype(training.precision) if plan.half_gradients else "fp32"
+    shard = -(-model.vocab // plan.tensor)
+    return (MemoryBound("residual_add", shard, model.hidden, dtype, "embedding gradient accumulation"),)
 
 
 def head(model: Model, training: Training, *, rows: int | None = None, vocab: int = 0) -> Block:

@@ -12,7 +12,6 @@ from sim.spec.workload import Training
 from sim.training.layers.parts import (
     Part,
     activation_dtype,
-    gradients,
     linear,
     norm,
     residual,
@@ -20,6 +19,7 @@ from sim.training.layers.parts import (
     tensor_sync,
     tokens,
     value_bytes,
+    weight_gradients,
 )
 
 
@@ -102,8 +102,8 @@ def _matrices(
     count, dtype = tokens(training), activation_dtype(training.precision)
     wide = width * (2 if model.gated_ffn else 1)
     adapted = training.lora_targets == "all"
-    up = linear(training, count, wide, model.hidden, f"{name} up", adapted=adapted)
-    down = linear(training, count, model.hidden, width, f"{name} down", adapted=adapted)
+    up = linear(training, count, wide, model.hidden, f"{name} up", adapted=adapted, cut="columns")
+    down = linear(training, count, model.hidden, width, f"{name} down", adapted=adapted, cut="rows")
     kernel = "silu_and_mul" if model.gated_ffn else "gelu"
     return (
         (*up.forward, MemoryBound(kernel, count, width, dtype, "activation"), *down.forward),
@@ -141,9 +141,9 @@ def _routed(model: Model, training: Training) -> tuple[tuple[Op, ...], tuple[Op,
     backward: tuple[Op, ...] = (
         merge,
         *_exchange(model, training, "combine gradient"),
-        *gradients(down)[:products],
+        *weight_gradients(training, down)[:products],
         MemoryBound("residual_add", pairs, wide, dtype, "activation gradient"),
-        *gradients(up)[:products],
+        *weight_gradients(training, up)[:products],
         *_exchange(model, training, "dispatch gradient"),
         permute,
     )

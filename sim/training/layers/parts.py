@@ -44,38 +44,76 @@ class Linear:
 
 
 def linear(
-    training: Training, rows: int, columns: int, inner: int, name: str, *, adapted: bool = True
+    training: Training,
+    rows: int,
+    columns: int,
+    inner: int,
+    name: str,
+    *,
+    adapted: bool = True,
+    cut: str = "",
 ) -> Linear:
     """C[rows, columns] = A[rows, inner] W, with input gradient dC W^T and weight gradient A^T dC.
+
+    ``cut``: how the tensor group shares W, by ``columns`` or by ``rows``. Where its messages run beside the products,
+    these come in pieces, one a rank: both forward, to gather A or to scatter C, and the input gradient of a matrix cut
+    by rows, to gather dC. The other gradients stay whole (Transformer Engine, ``module/base.py``, ``initialize_ub``:
+    ``ring_exchange``, ``pipeline`` and ``bulk``).
 
     Under LoRA (Hu et al. 2021, arXiv 2106.09685) W is frozen, so its gradient is not formed, and a product through
     ``lora_rank`` columns is added beside it where ``adapted``.
     """
-    base, rank = Gemm(rows, columns, inner, name=name), training.lora_rank
+    pieces = training.plan.tensor if cut and training.plan.overlap_tensor else 1
+    base, rank = Gemm(rows, columns, inner, name=name, pieces=pieces), training.lora_rank
+    input_gradient, weight_gradient = weight_gradients(training, base)
+    if cut == "rows" and pieces > 1:
+        input_gradient = replace(input_gradient, pieces=pieces)
     if not rank:
-        return Linear((base,), gradients(base), 0.0)
+        return Linear((base,), (input_gradient, weight_gradient), 0.0)
     if not adapted:
-        return Linear((base,), gradients(base)[:1], 0.0)
+        return Linear((base,), (input_gradient,), 0.0)
     wide = activation_dtype(training.precision)  # adapters are too thin to be worth a low-precision format
     down = Gemm(rows, rank, inner, name=f"{name} adapter down", dtype=wide)
     up = Gemm(rows, columns, rank, name=f"{name} adapter up", dtype=wide)
     add = MemoryBound(
         "residual_add", rows, columns, activation_dtype(training.precision), f"{name} adapter sum"
     )
-    backward = (gradients(base)[0], *gradients(up), *gradients(down), add)
+    backward = (input_gradient, *gradients(up), *gradients(down), add)
     return Linear((base, down, up, add), backward, float(rank * (columns + inner)))
 
 
-def gradients(gemm: Gemm) -> tuple[Gemm, Gemm]:
+def gradients(gemm: Gemm, summed_bytes: float | None = None) -> tuple[Gemm, Gemm]:
     """Input gradient dA = dC B^T and weight gradient dB = A^T dC.
 
     In low precision both operands of the weight gradient are there: A was quantised for the forward product and dC for
     the input gradient, each with its transpose in the same pass (Transformer Engine).
+
+    Args:
+        summed_bytes: memory traffic of one element of the weight gradient, where the product adds it to others.
     """
     return (
         Gemm(gemm.m, gemm.k, gemm.n, gemm.batch, f"{gemm.name} dgrad", gemm.dtype),
-        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, quantised=True),
+        Gemm(gemm.k, gemm.n, gemm.m, gemm.batch, f"{gemm.name} wgrad", gemm.dtype, True, summed_bytes),
     )
+
+
+def weight_gradients(training: Training, gemm: Gemm) -> tuple[Gemm, Gemm]:
+    """The gradients of a product with weights; that of the weights is read and written where it is summed up.
+
+    Megatron-Core's products add to the main gradients (``gradient_accumulation_fusion``): 8 bytes a weight in fp32, 4
+    in 16 bit. A framework that adds in a pass of its own after a product in 16 bit moves as many. Under ZeRO 3 the
+    product's output is new each time, and what is summed up is the rank's part of it.
+    """
+    plan = training.plan
+    if not plan.fused_accumulation or not sums_up(training) or training.lora_rank:
+        return gradients(gemm)
+    return gradients(gemm, 4.0 if plan.half_gradients else 8.0)
+
+
+def sums_up(training: Training) -> bool:
+    """Whether adding gradients up is told apart: not under ZeRO 3, nor in eager PyTorch, whose layers are measured with
+    it (``calibrate``), so that its constants hold it."""
+    return training.plan.zero_stage != 3 and training.stack != "torch-eager"
 
 
 def activation_dtype(precision: str) -> str:
