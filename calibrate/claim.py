@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 
 from calibrate.measurements import Measurements, MeasurementsError, load, write_new
 from calibrate.resume import HOST, host_key
+
+FILLED_S = 2.0
+"""A file that stays empty for so long was left by somebody who died, not begun by another host."""
 
 
 @contextmanager
@@ -61,6 +65,9 @@ def _ours(path: Path, first: Measurements) -> bool:
     """Whether no other host began the file; created if it is not there."""
     if not path.exists() and write_new(path, first):
         return True
+    end = time.monotonic() + FILLED_S
+    while path.stat().st_size == 0 and time.monotonic() < end:
+        time.sleep(0.02)  # another host has just taken the place
     try:
         owner = load(path).settings.get(HOST)
     except MeasurementsError:

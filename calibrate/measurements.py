@@ -101,7 +101,7 @@ def write_text(path: Path, text: str) -> None:
 def write_new(path: Path, measurements: Measurements) -> bool:
     """Write a file in one step unless one is there; whether it was written.
 
-    Exclusive between nodes that share the folder, save on file systems without hard links.
+    Exclusive between nodes that share the folder; without hard links the place is first taken by an empty file.
     """
     with _draft(path, to_json(measurements)) as draft:
         try:
@@ -109,6 +109,10 @@ def write_new(path: Path, measurements: Measurements) -> bool:
         except FileExistsError:
             return False
         except OSError:  # no hard links here
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except FileExistsError:
+                return False
             draft.replace(path)
     return True
 

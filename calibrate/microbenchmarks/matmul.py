@@ -18,6 +18,7 @@ from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Block, Point, Warn
 from calibrate.microbenchmarks.common import ENGINE, Earlier, in_turn, rows_of
+from calibrate.microbenchmarks.ranks import first_line
 
 Shape = tuple[int, int, int]
 
@@ -153,13 +154,16 @@ def supported(torch: Any, machine: Machine, warn: Warn) -> dict[str, float]:
     """Formats the device multiplies in hardware and their rough FLOP/s on a middling square."""
     size = 2048 if machine.is_cuda else 384
     rates: dict[str, float] = {}
+    refused: list[str] = []
     for dtype in TORCH_NAMES:
         try:
             block = _prepare(torch, machine, dtype, (size, size, size))()
             block(1)
             rates[dtype] = 2 * size**3 / max(min(block(1) for _ in range(3)), 1e-9)
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError):
-            continue
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as fault:
+            refused.append(f"{dtype} ({first_line(fault)})")
+    if refused:
+        warn(f"matmul: not offered here and left out: {', '.join(refused)}")
     slow = [name for name, rate in rates.items() if rate < SLOWEST_FRAC * rates.get("float32", 0.0)]
     for name in slow:
         warn(f"matmul: {name} left out, it reaches only {rates.pop(name):.2g} FLOP/s: emulated here")

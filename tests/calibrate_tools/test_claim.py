@@ -20,14 +20,19 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and SIGKI
 
 EMPTY = Measurements({"device": "Acme"}, {resume.HOST: resume.host_key()})
 NODE = """
-import platform, sys, time
+import os, platform, sys, time
 from dataclasses import replace
 from pathlib import Path
 from calibrate import resume
 from calibrate.claim import claimed
 from calibrate.measurements import Measurements, load, save
 
+def no_link(*ends):
+    raise PermissionError("Operation not permitted")
+
 platform.node = lambda: sys.argv[2]
+if sys.argv[4] == "without links":
+    os.link = no_link
 rows, wanted = int(sys.argv[3]), Path(sys.argv[1])
 empty = Measurements({"device": "Acme"}, {resume.HOST: resume.host_key(), "seed": 0})
 row = {"gpu": "Acme", "mode": sys.argv[2], "engine": "t", "time_us": 1.0, "low_us": 1.0, "high_us": 1.0}
@@ -41,8 +46,8 @@ with claimed(wanted, empty) as out:
 ROWS = 120
 
 
-def node(out: Path, host: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", NODE, str(out), host, str(ROWS)])
+def node(out: Path, host: str, links: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", NODE, str(out), host, str(ROWS), links])
 
 
 def files(folder: Path) -> dict[str, list[int]]:
@@ -56,19 +61,21 @@ def files(folder: Path) -> dict[str, list[int]]:
     return found
 
 
-def test_two_nodes_given_one_file_lose_nothing_though_one_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", ["with links", "without links"])
+def test_two_nodes_given_one_file_lose_nothing_though_one_is_killed(tmp_path: Path, links: str) -> None:
     """Both begin at once and append; one dies by SIGKILL in the middle and is started again by the same command."""
     out = tmp_path / "node.json"
     for killed in ("a", "b"):
-        both = {host: node(out, host) for host in "ab"}
+        both = {host: node(out, host, links) for host in "ab"}
         end = time.monotonic() + 20
         while time.monotonic() < end and not any(
-            len(load(path).tables.get("launch", ())) > ROWS // 4 for path in tmp_path.glob("*.json")
+            path.stat().st_size and len(load(path).tables.get("launch", ())) > ROWS // 4
+            for path in tmp_path.glob("*.json")
         ):
             time.sleep(0.005)
         both[killed].send_signal(signal.SIGKILL)
         both[killed].wait()
-        again = node(out, killed)
+        again = node(out, killed, links)
         assert [again.wait(30), *(p.wait(30) for host, p in both.items() if host != killed)] == [0, 0]
         assert files(tmp_path) == {"a": list(range(ROWS)), "b": list(range(ROWS))}
         assert all(load(path).complete for path in tmp_path.glob("*.json"))
@@ -86,9 +93,10 @@ def test_another_hosts_file_is_let_be_and_ones_own_is_written_again(tmp_path: Pa
         with claimed(wanted, EMPTY) as out:
             assert out.name == f"node-{resume.host_key()}.json"
     assert wanted.read_bytes() == before
-    wanted.write_text("{")
-    with claimed(wanted, EMPTY) as out:
-        assert out == wanted, "what is no measurement file is nobody's"
+    for nothing in ("{", ""):
+        wanted.write_text(nothing)
+        with claimed(wanted, EMPTY) as out:
+            assert out == wanted, "what is no measurement file is nobody's"
 
 
 def test_two_runs_of_one_host_at_once_have_a_file_each(tmp_path: Path) -> None:
