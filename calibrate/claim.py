@@ -66,8 +66,9 @@ def _ours(path: Path, first: Measurements) -> bool:
     if not path.exists() and write_new(path, first):
         return True
     end = time.monotonic() + FILLED_S
-    while path.stat().st_size == 0 and time.monotonic() < end:
-        time.sleep(0.02)  # another host has just taken the place
+    with contextlib.suppress(FileNotFoundError):  # taken away again: nobody's
+        while path.stat().st_size == 0 and time.monotonic() < end:
+            time.sleep(0.02)  # another host has just taken the place
     try:
         owner = load(path).settings.get(HOST)
     except MeasurementsError:

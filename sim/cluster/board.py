@@ -20,7 +20,7 @@ from sim.cluster.pace import change_pace, useful_needed_s
 from sim.cluster.policy import Policy, View
 from sim.cluster.queue import Waiting
 from sim.cluster.recovery import NEVER
-from sim.cluster.rules import Rules, linear_rate, no_checkpoints
+from sim.cluster.rules import Rules
 from sim.cluster.settle import settle
 from sim.cluster.state import NOWHERE, JobState
 from sim.cluster.usage import Usage
@@ -42,9 +42,7 @@ class Board:
         "_contention",
         "_ends",
         "_grouped",
-        "_linear",
         "_metered",
-        "_never",
         "_queued",
         "_record",
         "_running_key",
@@ -91,7 +89,6 @@ class Board:
         """Whether anything has happened since the policy was last asked."""
         self._contention = rules.contention
         self._ends = FIRST if rules.completions_first else SECOND
-        self._never, self._linear = rules.recovery is no_checkpoints, rules.rate is linear_rate
         self.ended: Callable[[Any], None]
         self.hazarded: Callable[[Any], None]
 
@@ -147,10 +144,9 @@ class Board:
     def natural_end_s(self, state: JobState) -> float:
         """When a running job is done if nothing more happens to it."""
         needed_s = state.work_left_s / state.rate if state.pace is None else useful_needed_s(state)
-        if not self._never:
-            recovery = self.rules.recovery(state.job)
-            if recovery is not NEVER:
-                needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
+        recovery = self.rules.recovery(state.job)
+        if recovery is not NEVER:
+            needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
         return state.since_s + state.owed_s + needed_s
 
     def go(self, state: JobState, placed: Any, gpus: int) -> None:
@@ -159,10 +155,8 @@ class Board:
         rules = self.rules
         state.running = True
         state.placed, state.gpus, state.since_s = placed, gpus, now
-        speed = self.ground.speed(placed)
-        rate = speed if self._linear and gpus == state.job.gpus else rules.rate(state, gpus, speed, placed)
-        state.rate = rate
-        if not rate > 0:
+        state.rate = rules.rate(state, gpus, self.ground.speed(placed), placed)
+        if not state.rate > 0:
             raise TraceError(
                 f"job {state.job.name!r}: its rate at {gpus} devices is {state.rate}: expected more than 0"
             )

@@ -6,7 +6,7 @@ import math
 
 from sim.cluster.pace import slowed_at, useful_needed_s, work_at
 from sim.cluster.recovery import NEVER
-from sim.cluster.rules import Rules, no_checkpoints
+from sim.cluster.rules import Rules
 from sim.cluster.state import JobState
 from sim.results.cluster_log import Segment
 
@@ -26,8 +26,7 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     job = state.job
     begin_s = state.since_s
     gpus = state.gpus * job.gpu_share_frac
-    never = rules.recovery is no_checkpoints
-    recovery = NEVER if never else rules.recovery(job)
+    recovery = rules.recovery(job)
     if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
         return _row(  # Segment(...) in half the time: most stretches end here
             Segment,

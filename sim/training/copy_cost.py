@@ -123,11 +123,12 @@ def pass_costs(whole: Network, training: Training, places: Sequence[Place]) -> l
                 replace(
                     cost,
                     forward_s=cost.forward_s + _cast_s(training, blocks, place),
-                    forward_tensor_s=cost.forward_tensor_s + _agree_s(training, blocks, place),
-                    backward_tensor_s=cost.backward_tensor_s + _agree_s(training, blocks, place),
+                    forward_tensor_s=cost.forward_tensor_s + agree_s,
+                    backward_tensor_s=cost.backward_tensor_s + agree_s,
                     offload_s=_copy_s(whole, blocks, share, place.pricer),
                 )
                 for cost, blocks in zip(costs, rank, strict=True)
+                for agree_s in (_agree_s(training, blocks, place),)
             ]
         )
     return chunks
