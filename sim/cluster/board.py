@@ -141,20 +141,13 @@ class Board:
             self._usage.of(state.group).waiting.remove(state)
         self.changed = True
 
-    def natural_end_s(self, state: JobState) -> float:
-        """When a running job is done if nothing more happens to it."""
-        needed_s = state.work_left_s / state.rate if state.pace is None else useful_needed_s(state)
-        recovery = self.rules.recovery(state.job)
-        if recovery is not NEVER:
-            needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
-        return state.since_s + state.owed_s + needed_s
-
     def go(self, state: JobState, placed: Any, gpus: int) -> None:
         """Devices are taken: a stretch begins."""
         now = self.now
         rules = self.rules
         state.running = True
         state.placed, state.gpus, state.since_s = placed, gpus, now
+        state.recovery = rules.recovery(state.job)
         state.rate = rules.rate(state, gpus, self.ground.speed(placed), placed)
         if not state.rate > 0:
             raise TraceError(
@@ -185,9 +178,15 @@ class Board:
 
     def _will_end(self, state: JobState) -> None:
         """Put its end into the calendar; one that stands still has none."""
-        now, end_s = self.now, self.natural_end_s(state)
+        now, recovery = self.now, state.recovery
+        needed_s = state.work_left_s / state.rate if state.pace is None else useful_needed_s(state)
+        if recovery is not NEVER:
+            needed_s = recovery.wall_s(needed_s, restarted=state.restarted)
+        end_s = state.since_s + state.owed_s + needed_s
         if self.rules.kill_at_limit:
-            end_s = min(end_s, max(state.limit_end_s, now))
+            limit_s = max(state.limit_end_s, now)
+            state.limited = limit_s < end_s
+            end_s = min(end_s, limit_s)
         state.end_s = end_s
         if end_s == math.inf:
             state.ending = object()
@@ -204,7 +203,7 @@ class Board:
             if rate == state.rate or state.ending is None or not math.isinf(state.fault_s):
                 continue  # nothing gets done after a fault that nobody has noticed
             by_links = self._contention.by_links_frac(number)
-            change_pace(state, share, by_links, self.now, self.rules.recovery(state.job))
+            change_pace(state, share, by_links, self.now)
             self._will_end(state)
             if self._running_key is not None:
                 del self._cards[bisect_left(self._cards, state.running_entry)]

@@ -140,9 +140,7 @@ class Dispatcher:
         board.advance()
         state: JobState = event._value
         if state.ending is event:
-            limited = board.rules.kill_at_limit and state.end_s < board.natural_end_s(state)
-            why = "timeout" if limited else "completed"
-            board.finish(state, why)
+            board.finish(state, "timeout" if state.limited else "completed")
         elif not self._owes_pass:
             return  # an end that was put off or called off is no news to anybody
         self._settle_instant()

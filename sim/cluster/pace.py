@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-from sim.cluster.recovery import Recovery
 from sim.cluster.state import JobState, Piece
 
 
@@ -47,13 +46,14 @@ def useful_needed_s(state: JobState) -> float:
     return last.begin_s + (left / last.rate if left and last.rate else math.inf if left else 0.0)
 
 
-def change_pace(state: JobState, share: float, by_links: float, now_s: float, recovery: Recovery) -> None:
+def change_pace(state: JobState, share: float, by_links: float, now_s: float) -> None:
     """From now on the job does ``share`` of the work a second that it does alone; ``by_links`` of the loss is the
     links' doing, the rest its neighbours'.
 
     Pieces that end before the last durable checkpoint can never be asked for again and are dropped.
     """
     ran_s = now_s - state.since_s
+    recovery = state.recovery
     done = recovery.progress(max(ran_s - state.owed_s, 0.0), restarted=state.restarted)
     pace = state.pace or [Piece(0.0, 0.0, state.rate)]
     state.pace = pace

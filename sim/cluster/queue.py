@@ -61,34 +61,39 @@ class Waiting:
         entry = state.entry = (self._key(state), state.number, state)
         self.size += 1
         drawers, lasts = self._drawers, self._lasts
-        if not drawers:
-            drawers.append(_Drawer([entry], state.gpus, state.limit_left_s))
-            lasts.append(entry)
-            self.first = state
-            return
-        at = bisect_left(lasts, entry) if entry < lasts[-1] else len(lasts)
-        if at == len(lasts):
-            at -= 1
-            drawer = drawers[at]
-            drawer.cards.append(entry)
-            lasts[at] = entry
-        else:
+        if lasts and entry < lasts[-1]:
+            at = bisect_left(lasts, entry)
             drawer = drawers[at]
             insort(drawer.cards, entry)
             if not at:
                 self.first = drawer.cards[0][2]
+            if len(drawer.cards) > DRAWER:
+                self._split(at)
+                return
+        elif lasts and len(drawers[-1].cards) < DRAWER:
+            drawer = drawers[-1]
+            drawer.cards.append(entry)
+            lasts[-1] = entry
+        else:
+            drawers.append(_Drawer([entry], state.gpus, state.limit_left_s))
+            lasts.append(entry)
+            if self.size == 1:
+                self.first = state
+            return
         if state.gpus < drawer.smallest:
             drawer.smallest = state.gpus
         if state.limit_left_s < drawer.shortest_s:
             drawer.shortest_s = state.limit_left_s
-        if len(drawer.cards) > DRAWER:
-            half = len(drawer.cards) // 2
-            behind = _Drawer(drawer.cards[half:], drawer.smallest, drawer.shortest_s)
-            del drawer.cards[half:]
-            drawers.insert(at + 1, behind)
-            lasts.insert(at, drawer.cards[-1])
-            drawer.look()
-            behind.look()
+
+    def _split(self, at: int) -> None:
+        drawer = self._drawers[at]
+        half = len(drawer.cards) // 2
+        behind = _Drawer(drawer.cards[half:], drawer.smallest, drawer.shortest_s)
+        del drawer.cards[half:]
+        self._drawers.insert(at + 1, behind)
+        self._lasts.insert(at, drawer.cards[-1])
+        drawer.look()
+        behind.look()
 
     def remove(self, state: JobState) -> None:
         """Take a job out."""

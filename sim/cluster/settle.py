@@ -26,7 +26,7 @@ def settle(state: JobState, end_s: float, why: str, rules: Rules) -> Segment:
     job = state.job
     begin_s = state.since_s
     gpus = state.gpus * job.gpu_share_frac
-    recovery = rules.recovery(job)
+    recovery = state.recovery
     if why == "completed" and not state.owed_s and recovery is NEVER and state.pace is None:
         return _row(  # Segment(...) in half the time: most stretches end here
             Segment,

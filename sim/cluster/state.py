@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from sim.cluster.recovery import Recovery
 from sim.results.cluster_log import Placed
 from sim.spec.job import Job
 
@@ -52,6 +53,7 @@ class JobState:
         "group",
         "job",
         "limit_left_s",
+        "limited",
         "number",
         "owed_s",
         "pace",
@@ -61,6 +63,7 @@ class JobState:
         "queued_s",
         "ran_s",
         "rate",
+        "recovery",
         "running",
         "running_entry",
         "since_s",
@@ -88,12 +91,16 @@ class JobState:
         self.running_entry: tuple[Any, int, JobState]
         self.limit_left_s = math.inf if job.limit_s is None else job.limit_s
         """Time it may still run by its limit, at the start of this stretch; infinite without a limit."""
+        self.limited = False
+        """Whether its limit ends this stretch before its work is done."""
         self.waits = False
         self.running = False
         self.since_s: float
         """Start of this stretch."""
         self.end_s: float
         """When this stretch will end by itself: known to clairvoyant policies only."""
+        self.recovery: Recovery
+        """What it keeps of this stretch when it is interrupted."""
         self.rate: float
         """Useful seconds a second here and now."""
         self.alone_rate: float
