@@ -35,7 +35,8 @@ PYSS = {
 
 def spent_s():
     """Processor seconds of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def best(make, work, read):

@@ -85,12 +85,20 @@ class Row:
 def best_run(jobs: list[Job], case: Case, policy: Policy, rules: Rules) -> tuple[float, dict[str, Any]]:
     """Processor seconds of the best of our runs with log and books, and (start, end) by job."""
     taken: list[float] = []
+    schedule: dict[str, Any] = {}
     while not taken or (len(taken) < RUNS and sum(taken) < SPEND_S):
-        begin_s = time.process_time()
-        log = simulate(iter(jobs), [Pool(case.nodes, case.gpus_per_node)], policy, rules=rules)
-        account(log)
-        taken.append(time.process_time() - begin_s)
-    return min(taken), {record.job: (record.start_s, record.end_s) for record in log.records}
+        took_s, schedule = timed_run(jobs, case, policy, rules)
+        taken.append(took_s)
+    return min(taken), schedule
+
+
+def timed_run(jobs: list[Job], case: Case, policy: Policy, rules: Rules) -> tuple[float, dict[str, Any]]:
+    """Processor seconds of one run, and its schedule; throwing the log away is not on the clock, as theirs is not."""
+    begin_s = time.process_time()
+    log = simulate(iter(jobs), [Pool(case.nodes, case.gpus_per_node)], policy, rules=rules)
+    account(log)
+    took_s = time.process_time() - begin_s
+    return took_s, {record.job: (record.start_s, record.end_s) for record in log.records}
 
 
 def ours(folder: Path, file: str, policy: str) -> dict[str, Any]:

@@ -22,12 +22,23 @@ class Moment(simpy.Event):
 class Clock(simpy.Environment):
     """A SimPy environment for events that never fail and for callbacks that nothing interrupts."""
 
-    def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
-        """An event at a time not before now."""
+    def moment(self, act: Callable[[Any], None]) -> Moment:
+        """An event that is not in the calendar yet."""
         moment = _new(Moment)
-        moment.env, moment.callbacks, moment._value = self, [act], value
+        moment.env, moment.callbacks = self, [act]
+        return moment
+
+    def put(self, moment: Moment, at_s: float, value: Any, priority: EventPriority) -> None:
+        """Into the calendar, at a time not before now; one that has passed may be put in again."""
+        moment._value = value
         now = self._now
         heappush(self._queue, (now + (at_s - now), priority, next(self._eid), moment))  # as ``schedule`` does
+
+    def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
+        """A new event at a time not before now."""
+        moment = _new(Moment)
+        moment.env, moment.callbacks = self, [act]
+        self.put(moment, at_s, value, priority)
         return moment
 
     def more_now(self) -> bool:

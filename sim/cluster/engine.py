@@ -54,7 +54,8 @@ class Dispatcher:
         self._strict = self._desk.strict
         self._by_queue = type(policy).group is Policy.group
         self._neighbours = rules.contention is not None
-        self._more_now, self._at = self._board.clock.more_now, self._board.clock.at
+        self._more_now, self._put = self._board.clock.more_now, self._board.clock.put
+        self._arrival = self._board.clock.moment(self._submitted)
         self._pass = self._desk.serve_heads if self._strict else self._desk.ask
         self._submits = SECOND if rules.completions_first else FIRST
 
@@ -109,7 +110,7 @@ class Dispatcher:
         submit_s = job.submit_s
         if not (self._board.now <= submit_s < math.inf and job.duration_s >= 0 and job.gpus >= 0):
             raise TraceError(_wrong(job, self._board.now))
-        self._at(submit_s, self._submitted, job, self._submits)
+        self._put(self._arrival, submit_s, job, self._submits)
 
     def _submitted(self, event: Any) -> None:
         board = self._board

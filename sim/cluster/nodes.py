@@ -6,6 +6,7 @@ without walking along all rows.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -60,10 +61,9 @@ class Rows:
     """Nodes of one pool by the number of their free devices; each change costs the logarithm of the number of nodes."""
 
     __slots__ = (
-        "_bits",
         "_counts",
-        "_filled",
         "_heaps",
+        "_levels",
         "_listed",
         "closed",
         "first",
@@ -87,8 +87,7 @@ class Rows:
         self._listed = [bytearray()] * size + [bytearray(b"\x01") * nodes]  # empty: no heap yet
         self._counts = [0] * (size + 1)
         self._counts[size] = nodes
-        self._bits = [1 << free for free in range(size + 1)]
-        self._filled = self._bits[size] if nodes else 0
+        self._levels = [size] if nodes else []  # numbers of free devices that some open node has, sorted
 
     def count(self, free: int) -> int:
         """Open nodes with exactly so many free devices."""
@@ -96,8 +95,9 @@ class Rows:
 
     def tightest(self, gpus: int) -> int:
         """The fewest free devices of any open node that has at least ``gpus``; -1 where none has."""
-        rest = self._filled >> gpus
-        return gpus + (rest & -rest).bit_length() - 1 if rest else -1
+        levels = self._levels
+        at = bisect_left(levels, gpus)
+        return levels[at] if at < len(levels) else -1
 
     def lowest(self, free: int) -> int:
         """The lowest open node with exactly so many free devices; there must be one."""
@@ -111,10 +111,11 @@ class Rows:
 
     def tightest_node(self, gpus: int) -> int:
         """The lowest of the open nodes with the fewest free devices that suffice; -1 where there is none."""
-        rest = self._filled >> gpus
-        if not rest:
+        levels = self._levels
+        at = bisect_left(levels, gpus)
+        if at == len(levels):
             return -1
-        free = gpus + (rest & -rest).bit_length() - 1
+        free = levels[at]
         node = self._heaps[free][0]
         return node if self.free[node] == free and not self.closed[node] else self.lowest(free)
 
@@ -135,11 +136,11 @@ class Rows:
     def _leave(self, free: int) -> None:
         self._counts[free] -= 1
         if not self._counts[free]:
-            self._filled ^= self._bits[free]
+            self._levels.remove(free)
 
     def _enter(self, node: int, free: int) -> None:
         if not self._counts[free]:
-            self._filled |= self._bits[free]
+            insort(self._levels, free)
         self._counts[free] += 1
         self._list(node, free)
 
@@ -162,14 +163,14 @@ class Rows:
         # what _leave and _enter do, without the calls: nothing else happens as often
         if counts[old] == 1:
             counts[old] = 0
-            self._filled ^= self._bits[old]
+            self._levels.remove(old)
         else:
             counts[old] -= 1
         if counts[new]:
             counts[new] += 1
         else:
             counts[new] = 1
-            self._filled |= self._bits[new]
+            insort(self._levels, new)
         listed = self._listed[new]
         if not listed or not listed[node]:
             self._list(node, new)
