@@ -1,12 +1,13 @@
 """``python -m benchmarks.goodput``: one large job, simulated, against every exact row that a simulation can play.
 
 Pass rule: the mean of independent runs lies within 4 of its standard errors of the exact value, and the standard error
-is at most 0.3 % of the value. ``python -m benchmarks.goodput llama`` prints the Llama 3 405B study with its inputs,
-``... speed`` what a failure costs.
+is at most 0.3 % of the value. ``python -m benchmarks.goodput S3 S4`` studies these rows alone, ``... llama`` prints the
+Llama 3 405B study with its inputs, ``... speed`` what a failure costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import sys
@@ -340,17 +341,24 @@ def speed() -> list[tuple[str, float, float]]:
 
 def main() -> int:
     """Print the whole study; 1 when a row fails the pass rule."""
-    if "llama" in sys.argv:
+    rows = studies()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.goodput", description=__doc__)
+    parser.add_argument(
+        "what", nargs="*", metavar="ROW | llama | speed", help=f"rows: {', '.join(rows)}; default: all"
+    )
+    asked = parser.parse_args().what
+    if unknown := set(asked) - {*rows, "llama", "speed"}:
+        parser.error(f"no row {', '.join(sorted(unknown))}")
+    if "llama" in asked:
         print("\n".join(llama()))
         return 0
-    if "speed" in sys.argv:
+    if "speed" in asked:
         ratios = speed()
         print("\n".join(f"{name}: {ratio:.2f} (at most {most:g})" for name, ratio, most in ratios))
         return int(any(ratio > most for _, ratio, most in ratios))
-    only = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
     bad = 0
-    for row, study in studies().items():
-        if only and row not in only:
+    for row, study in rows.items():
+        if asked and row not in asked:
             continue
         begin = time.perf_counter()
         mean, error, distance = judge(row, study)

@@ -10,13 +10,14 @@ about one in two tables has one that misses.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
 import sys
 import time
 from collections.abc import Callable
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -200,15 +201,20 @@ def write(lines: list[str], out: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Study all rows, or those named, and write the page; 1 when one misses its 99 % interval with two seeds."""
-    given = dict(pairwise(arguments))
-    vectors = Path(given.get("--vectors", VECTORS))
-    if not vectors.is_file():
-        print(f"no file {vectors}")
-        return 0
-    seed = int(given.get("--seed", 1))
-    only = {word for word in arguments if word.startswith("q") and word[1:].isdigit()}
-    with vectors.open(encoding="utf-8") as file:
-        chosen = [row for row in csv.DictReader(file) if not only or row["id"] in only]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queueing", description=__doc__)
+    parser.add_argument("ids", nargs="*", help="rows to study; default: all")
+    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--vectors", type=Path, default=VECTORS, help="default: %(default)s")
+    asked = parser.parse_args(arguments)
+    seed = asked.seed
+    try:
+        with asked.vectors.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as fault:
+        parser.error(f"{asked.vectors}: {fault.strerror}")
+    if unknown := set(asked.ids) - {row["id"] for row in rows}:
+        parser.error(f"no row {', '.join(sorted(unknown))} in {asked.vectors}")
+    chosen = [row for row in rows if not asked.ids or row["id"] in asked.ids]
     failed = 0
     for _, group in groupby(chosen, key=lambda row: (row["model"], row["params_json"])):
         lines, missed = told(list(group), seed)

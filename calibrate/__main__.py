@@ -17,6 +17,7 @@ from calibrate import tools
 from calibrate.parts import PARTS
 
 if TYPE_CHECKING:
+    from calibrate.measurements import Measurements
     from sim.spec.device import Device
     from sim.spec.profile import Fit
 
@@ -106,6 +107,7 @@ def run_here(
         say(f"cannot write {words['out']}: {fault.strerror or fault}")
         return BAD_INPUT
     if outcome.rank == 0 and outcome.exit_code in (0, 1) and outcome.measurements.tables:
+        _judge(outcome.measurements, outcome.out, say, datasheets, shipped)
         profile_out = (
             given.get("profile_out") if outcome.out == options.out else None
         )  # that is another run's
@@ -169,6 +171,27 @@ def fit_file(
     return 0
 
 
+def _judge(
+    measurements: Measurements,
+    path: Path,
+    say: Tell,
+    datasheets: Datasheets | None,
+    shipped: Callable[[], Sequence[Fit]] | None,
+) -> None:
+    """Whether the node delivers what it should, by the datasheet; its peers are known to ``report`` alone."""
+    from calibrate.report.figures import figures
+    from calibrate.report.verdicts import judge, told
+
+    gpus = sorted({str(row["gpu"]) for rows in measurements.tables.values() for row in rows})
+    devices = datasheets(gpus) if datasheets else {}
+    fits = tuple(shipped()) if shipped and devices else ()
+    line = told(judge(figures("", measurements, devices, fits)))
+    say(
+        line or f"no datasheet of {', '.join(gpus)} is known here, so whether this node is well is not judged"
+    )
+    say(f"beside others of its kind: rackcast calibrate report {path.name} ...")
+
+
 def _fit_if_possible(
     path: Path,
     out: object,
@@ -186,8 +209,7 @@ def _fit_if_possible(
         say(f"  rackcast calibrate fit {path.name}")
         return
     if fit_file(path, out if isinstance(out, Path) else None, name, say, datasheets, shipped=shipped) == 0:
-        say(f"next, where rackcast is: rackcast calibrate report {path.name} (is this node well?),")
-        say("  and the profile's path as profile = ... in a scenario that is run")
+        say("next, where rackcast is: the profile's path as profile = ... in a scenario that is run")
 
 
 if __name__ == "__main__":

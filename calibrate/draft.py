@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from calibrate.environment import Machine
 from calibrate.measurements import Measurements, Row, save
 from calibrate.microbenchmarks.common import Earlier
 from calibrate.options import Options
-from calibrate.parts import BY_POINT, TABLE_OF
 from calibrate.stand_in import stand_in_devices
 
 
@@ -28,9 +27,9 @@ class Draft:
     done: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows by table of the parts that are finished, here or in the run that this one takes up."""
     under_way: dict[str, Any] = field(default_factory=dict)
-    """``part``, ``budget_s`` and ``rates`` of the part that is being measured point by point."""
-    cut_rows: tuple[Row, ...] = ()
-    """Rows of that part from the run that this one takes up; they are in the tables already."""
+    """``part``, ``budget_s``, ``rates`` and rows ``before`` it by table of the part that is being measured."""
+    cut_rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Rows by table of that part from the run that this one takes up; they are in the tables already."""
     saved_at_s: float = 0.0
 
     def settings(self) -> dict[str, Any]:
@@ -54,24 +53,27 @@ class Draft:
         self.done = {part: dict(counts) for part, counts in found.parts.items()}
         if alone and found.under_way:
             cut = dict(found.under_way)
-            self.cut_rows = tuple(cut.pop("rows"))
+            self.cut_rows = cut.pop("rows")
             self.under_way = cut
-            table = TABLE_OF.get(cut["part"], cut["part"])
-            self.tables.setdefault(table, []).extend(dict(row) for row in self.cut_rows)
+            for table, rows in self.cut_rows.items():
+                self.tables.setdefault(table, []).extend(dict(row) for row in rows)
         if self.done or self.under_way:
             self.warnings += found.warnings
             names = list(self.done)
             if self.under_way:
-                names.append(f"{len(self.cut_rows)} rows of {self.under_way['part']}")
+                names.append(f"{sum(map(len, self.cut_rows.values()))} rows of {self.under_way['part']}")
             tell(f"taking up {self.options.out}: {', '.join(names)} kept")
 
     def sitting(self, part: str, budget_s: float) -> tuple[float, Earlier]:
-        """Budget by which ``part`` lays out its points, and what an earlier sitting left of it."""
-        rows = self.cut_rows if self.under_way.get("part") == part else ()
-        if not rows:
-            self.under_way = {"part": part, "budget_s": budget_s, "rates": {}} if part in BY_POINT else {}
-        self.cut_rows = ()
-        return float(self.under_way.get("budget_s", budget_s)), Earlier(rows, self.under_way.get("rates", {}))
+        """``part`` begins or goes on: the budget by which it lays out its points, and what an earlier sitting left."""
+        cut = self.cut_rows if self.under_way.get("part") == part else {}
+        before = {table: count - len(cut.get(table, ())) for table, count in self.counts().items()}
+        if not cut:
+            self.under_way = {"part": part, "budget_s": budget_s, "rates": {}}
+        self.under_way["before"] = before
+        self.cut_rows = {}
+        rows = [row for kept in cut.values() for row in kept]
+        return float(self.under_way["budget_s"]), Earlier(rows, self.under_way["rates"])
 
     def finish(self, part: str, new: Mapping[str, int]) -> None:
         """``part`` is finished with so many rows: they go before those of parts that failed, which a rerun drops."""
@@ -86,7 +88,7 @@ class Draft:
         return {table: len(rows) for table, rows in self.tables.items()}
 
     def since(self, before: Mapping[str, int]) -> dict[str, int]:
-        """Rows by table that came since."""
+        """Rows by table that came since, those of an earlier sitting among them."""
         return {
             table: n - before.get(table, 0) for table, n in self.counts().items() if n > before.get(table, 0)
         }

@@ -14,10 +14,11 @@ PARTS = {
 TABLE_OF = {"matmul": "gemm", "collective": "collectives"}
 """Table of a part that does not have its name."""
 BY_POINT = (
-    "matmul", "memory", "attention", "launch", "convolution", "embedding", "optimizer", "copies", "compression",
-    "collective",
+    "matmul", "memory", "attention", "layer", "launch", "convolution", "embedding", "optimizer", "copies",
+    "compression", "collective",
 )  # fmt: skip
-"""Parts that a killed run takes up in the middle, point by point; the others begin again, and so does
-``collective`` where others started its ranks."""
+"""Parts that a killed run takes up in the middle, point by point. The others take seconds and begin again
+(``overlap`` compares two points, which belong in one sitting); so does ``collective`` where others started its
+ranks."""
 WITH_RANKS = ("layer", "collective", "overlap")
 """Parts that start ranks."""

@@ -1,7 +1,7 @@
 """Taking up a run that was killed: the field book is found half written, and the finished chapters stand.
 
 What was read is kept to the byte. A part under way lays its points out as before, by the same budget, seed and rates,
-and reads those that are missing; where ranks measure together (and where a part takes seconds) it begins again.
+and reads those that are missing; where a part takes seconds, or others started its ranks, it begins again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from calibrate.measurements import Measurements, MeasurementsError, Row, load
 from calibrate.merge import MUST_AGREE
-from calibrate.parts import BY_POINT, TABLE_OF
+from calibrate.parts import BY_POINT
 
 DONE, UNDER_WAY, HOST = "parts_done", "under_way", "host_key"
-"""Entries of the settings: rows by table of each finished part, in the order of measuring; part, budget and rates of
-the one under way; and which host this is without saying its name."""
+"""Entries of the settings: rows by table of each finished part, in the order of measuring; part, budget, rates and
+rows ``before`` it by table of the one under way; and which host this is without saying its name."""
 SAME = ("seed", "parts", "processes", "device", "system", "fabric", HOST)
 """Settings that make two runs the same campaign."""
 
@@ -36,7 +36,8 @@ class Kept:
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """Rows of the finished parts."""
     under_way: Mapping[str, Any] = field(default_factory=dict)
-    """``part``, ``budget_s``, ``rates`` and ``rows`` of a part that was cut; empty where none can be gone on with."""
+    """``part``, ``budget_s``, ``rates`` and ``rows`` (by table) of a part that was cut; empty where none can be gone
+    on with."""
     warnings: tuple[str, ...] = ()
     why_not: str = ""
     """Why an unfinished file that is there cannot be taken up; empty where it can or none is there."""
@@ -78,19 +79,21 @@ def kept(path: Path, settings: Mapping[str, Any], environment: Mapping[str, Any]
     tables = {
         table: before.tables.get(table, ())[:count] for table, count in rows.items()
     }  # parts come one by one
-    return Kept(parts, tables, _cut(before, rows, cut), tuple(before.warnings))
+    return Kept(parts, tables, _cut(before, cut), tuple(before.warnings))
 
 
-def _cut(before: Measurements, finished: Mapping[str, int], cut: Any) -> dict[str, Any]:
-    """The part under way with its rows, those behind the ``finished`` ones of its table."""
+def _cut(found: Measurements, cut: Any) -> dict[str, Any]:
+    """The part under way with the rows that came since it began."""
     if not isinstance(cut, dict) or cut.get("part") not in BY_POINT:
         return {}
-    table = TABLE_OF.get(cut["part"], cut["part"])
-    rows = before.tables.get(table, ())[finished.get(table, 0) :]
-    rates, budget_s = cut.get("rates"), cut.get("budget_s")
-    if not rows or not isinstance(rates, dict) or not isinstance(budget_s, (int, float)):
+    rates, budget_s, before = cut.get("rates"), cut.get("budget_s"), cut.get("before")
+    if not (isinstance(rates, dict) and isinstance(before, dict) and isinstance(budget_s, (int, float))):
         return {}
-    return {"part": cut["part"], "budget_s": float(budget_s), "rates": dict(rates), "rows": rows}
+    rows = {table: rows[before.get(table, 0) :] for table, rows in found.tables.items()}
+    rows = {table: new for table, new in rows.items() if new}
+    return (
+        {"part": cut["part"], "budget_s": float(budget_s), "rates": dict(rates), "rows": rows} if rows else {}
+    )
 
 
 def sweep_drafts(path: Path) -> None:

@@ -132,10 +132,9 @@ def _all_parts(draft: Draft, rank: int, tell: Callable[[str], None]) -> int:
         budget_s = max(end - time.monotonic(), 0.0) * PARTS[part] / left
         if rank != 0 and part != "collective":
             continue
-        begin, before = time.monotonic(), draft.counts()
+        begin = time.monotonic()
         laid_out_s, earlier = draft.sitting(part, budget_s)
-        if earlier.rows:
-            before[TABLE_OF.get(part, part)] -= len(earlier.rows)
+        before = draft.under_way["before"]
         try:
             if begin > late:
                 warn(f"{part}: left out, the budget of {draft.options.budget_s:.3g} s is spent")
@@ -222,7 +221,7 @@ def _rows(
     options = draft.options
     given = draft.machine, budget_s, options.seed, warn
     if part == "layer":
-        yield from layer.measure(*given, processes=options.processes)
+        yield from layer.measure(*given, processes=options.processes, earlier=earlier)
         return
     table = TABLE_OF.get(part, part)
     if part == "collective":

@@ -198,10 +198,9 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
         yield {LAID_OUT: rates}
     sizes = message_sizes(int(rates[each_name]), rates[top_name])
     every = [_point(group, name, size) for name in names for size in sizes]
-    points = [one for one in every if not earlier.has(one)]
+    points, budget_s, least = earlier.left(every, budget_s - (group.clock() - begin_s), FEWEST)
     if not points:
         return
-    budget_s = (budget_s - (group.clock() - begin_s)) * len(points) / len(every)
     sentinel = _point(group, names[0], sizes[len(sizes) // 2])
     for point, timing in sweep(
         points,
@@ -212,7 +211,7 @@ def _group_rows(plan: Plan, group: Group, budget_s: float, warn: Warn) -> Iterat
         rule=RULE,
         clock=group.clock,
         sentinel_visits=3,
-        least=max(0, FEWEST - (len(every) - len(points))),
+        least=least,
     ):
         yield _row(plan, group, point, timing)
 

@@ -44,6 +44,14 @@ class Earlier:
         """Whether the point has been read."""
         return any(all(row.get(name) == value for name, value in one.columns.items()) for row in self.rows)
 
+    def left(
+        self, points: Sequence[Point], budget_s: float, least: int
+    ) -> tuple[Sequence[Point], float, int]:
+        """Points still to be read, their share of the budget, and how many of them must be however short it is."""
+        to_read = [one for one in points if not self.has(one)]
+        share = len(to_read) / len(points) if points else 0.0
+        return to_read, budget_s * share, max(0, least - (len(points) - len(to_read)))
+
 
 def rule_of(machine: Machine) -> StopRule:
     """When a point on ``machine`` is measured well enough."""
@@ -93,14 +101,12 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """One row for every point the device can do; what it refuses is told through ``warn`` and left out.
 
-    Points that an ``earlier`` sitting has read are left, and so is their share of the budget.
+    Points that an ``earlier`` sitting has read are left (:meth:`Earlier.left`).
     """
-    every = len(points)
-    if earlier is not None and earlier.rows:
-        points = [one for one in points if not earlier.has(one)]
+    if earlier is not None:
+        points, budget_s, least = earlier.left(points, budget_s, least)
         if not points:
             return
-        budget_s, least = budget_s * len(points) / every, max(0, least - (every - len(points)))
     timed = sweep(
         points,
         budget_s,

@@ -12,11 +12,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from calibrate.environment import Machine, import_torch, keep_freed_memory
 from calibrate.measure import Block, Warn
+from calibrate.microbenchmarks.common import Earlier
 from calibrate.microbenchmarks.ranks import SILENCE_S
 
 
@@ -77,6 +78,8 @@ class Plan:
     ranks: int
     budget_s: float
     seed: int
+    earlier: Earlier = field(default_factory=Earlier)
+    """What an interrupted sitting has read."""
 
 
 def ranks_of_node(machine: Machine, processes: int, warn: Warn) -> int:

@@ -15,7 +15,7 @@ from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Point, StopRule, Warn, sweep
 from calibrate.microbenchmarks import optimizer
-from calibrate.microbenchmarks.common import ENGINE, rows_of
+from calibrate.microbenchmarks.common import ENGINE, Earlier, rows_of
 from calibrate.microbenchmarks.group import Group, Plan, first_only, meet_in_node, ranks_of_node
 from calibrate.microbenchmarks.ranks import spawn
 
@@ -52,7 +52,13 @@ ALONE_FRAC = 0.6
 
 
 def measure(
-    machine: Machine, budget_s: float, seed: int, warn: Warn, *, processes: int = 0
+    machine: Machine,
+    budget_s: float,
+    seed: int,
+    warn: Warn,
+    *,
+    processes: int = 0,
+    earlier: Earlier | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(table, row) of tables ``layer`` and ``optimizer``: one rank alone, then ``processes`` at once.
 
@@ -62,13 +68,14 @@ def measure(
         seed: of the order of points.
         warn: told what could not be measured.
         processes: ranks that run at once; 0 = one a device, or two on a CPU.
+        earlier: what an interrupted sitting has read.
 
     Raises:
         RankError: a rank died, failed or fell silent.
     """
     torch = import_torch()
     torch.manual_seed(seed)
-    begin = time.perf_counter()
+    begin, earlier = time.perf_counter(), earlier or Earlier()
     ranks = ranks_of_node(machine, processes, warn)
     together = ranks > 1
     alone_s = budget_s * (ALONE_FRAC if together else 1.0)
@@ -80,12 +87,16 @@ def measure(
         warn,
         rule=_rule(machine),
         least=FEWEST,
+        earlier=earlier,
     ):
-        yield _table(row), {**row, "ranks": 1}
+        yield _table(row), row
     if together:
         if machine.is_cuda:
             torch.cuda.empty_cache()  # the ranks are other processes, and one of them has this device
-        plan = Plan(machine, ranks, max(budget_s - (time.perf_counter() - begin), 1.0), seed)
+        left_s = earlier.rate(
+            "seconds of all ranks", lambda: max(budget_s - (time.perf_counter() - begin), 1.0)
+        )
+        plan = Plan(machine, ranks, left_s, seed, earlier)
         yield from spawn(ranks, rank_rows, plan, warn)
 
 
@@ -98,18 +109,19 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[tuple
         del networks
         group.torch.manual_seed(plan.seed)
         group.block(lambda: None)(1)
-        points = _points(group.torch, machine, plan.budget_s, group)
+        every = _points(group.torch, machine, plan.budget_s, group)
+        points, budget_s, least = plan.earlier.left(every, plan.budget_s, FEWEST)
         timed = sweep(
             points,
-            plan.budget_s,
+            budget_s,
             plan.seed,
             first_only(rank, warn),
             rule=_rule(machine),
             clock=group.clock,
-            least=FEWEST,
+            least=least,
         )
         for point, timing in timed:
-            row = {**machine.columns, **point.columns, **timing.columns(), "ranks": plan.ranks}
+            row = {**machine.columns, **point.columns, **timing.columns()}
             if rank == 0:
                 yield _table(row), row
 
@@ -142,7 +154,9 @@ def _points(torch: Any, machine: Machine, budget_s: float, group: Group | None) 
             optimizer.step(torch, device, "adamw", "fused", OPTIMIZER_MATRICES), torch, device, group
         )
 
-    return [*points, Point(columns, update)]
+    points.append(Point(columns, update))
+    ranks = 1 if group is None else group.size
+    return [Point({**one.columns, "ranks": ranks}, one.prepare) for one in points]
 
 
 def _point(torch: Any, machine: Machine, device: str, call: Call, group: Group | None) -> Point:

@@ -104,6 +104,22 @@ def blame(findings: Iterable[Finding]) -> dict[str, list[str]]:
     return reasons
 
 
+def told(findings: Sequence[Finding]) -> str:
+    """The verdict on one node in a line: what is wrong with it, or how near to its datasheet (and to what the shipped
+    profile expects) it comes; "" where no datasheet is known."""
+    wrong = [reason for reasons in blame(findings).values() for reason in reasons]
+    if wrong:
+        return f"this node is suspect: {'; '.join(wrong)}"
+    shares = []
+    for figure in (one.figure for one in findings if not math.isnan(one.figure.datasheet)):
+        expected = figure.profile_ratio
+        beside = "" if math.isnan(expected) else f", {100 * expected:.0f} % of what is usual"
+        shares.append(
+            f"{figure.quantity} {100 * figure.value / figure.datasheet:.0f} % of the datasheet{beside}"
+        )
+    return f"this node is well: {'; '.join(shares)}" if shares else ""
+
+
 def document(findings: Sequence[Finding], nodes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The report as one document.
 

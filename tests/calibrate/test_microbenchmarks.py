@@ -42,7 +42,7 @@ def layers_alone(machine, budget_s, seed, warn):
     points = layer._points(torch, machine, budget_s, None)
     for row in rows_of(machine, points, budget_s, seed, warn, rule=layer._rule(machine), least=len(points)):
         if layer._table(row) == "layer":
-            yield row | {"ranks": 1}
+            yield row
 
 
 def rows_of(part, machine, budget_s=0.2):

@@ -54,17 +54,25 @@ def test_only_finished_parts_of_the_same_campaign_are_kept(tmp_path: Path) -> No
 
 
 def test_a_part_under_way_is_kept_with_its_rates(tmp_path: Path) -> None:
-    """Rows behind the finished ones of its table are its own; a part of ranks begins again."""
+    """Rows that came since it began are its own, in every table; what takes seconds begins again."""
     path = tmp_path / "m.json"
-    cut = {"part": "matmul", "budget_s": 3.0, "rates": {"float32": 1e11}}
+    cut = {
+        "part": "layer",
+        "budget_s": 3.0,
+        "rates": {"seconds of all ranks": 7.0},
+        "before": {"launch": 1, "gemm": 1},
+    }
     gemm = {"gpu": "Acme", "dtype": "float32", "engine": "torch", "m": 8, "n": 64, "k": 64, "time_us": 2.0}
     gemm |= {"low_us": 1.0, "high_us": 3.0, "repeats": 7, "source": "test", "batch": 1, "layout": "TN"}
-    tables = {"launch": (ROW,), "gemm": (gemm,)}
+    new = {**gemm, "m": 16}
+    tables = {"launch": (ROW, {**ROW, "time_us": 2.5}), "gemm": (gemm, new)}
     save(replace(CUT, settings={**SETTINGS, resume.UNDER_WAY: cut}, tables=tables), path)
     found = kept(path)
-    assert {**cut, "rows": (gemm,)} == {**found.under_way, "rows": tuple(found.under_way["rows"])}
+    rows = {table: [dict(row) for row in rows] for table, rows in found.under_way["rows"].items()}
+    assert rows == {"launch": [{**ROW, "time_us": 2.5}], "gemm": [new]}
+    assert [found.under_way[name] for name in ("part", "budget_s", "rates")] == ["layer", 3.0, cut["rates"]]
     assert "gemm" not in found.tables, "of finished parts alone"
-    for other in ({**cut, "part": "collective"}, {**cut, "rates": None}, "matmul"):
+    for other in ({**cut, "part": "overlap"}, {**cut, "rates": None}, {**cut, "before": 3}, "layer"):
         save(replace(CUT, settings={**SETTINGS, resume.UNDER_WAY: other}, tables=tables), path)
         assert not kept(path).under_way
         assert kept(path).parts
