@@ -29,8 +29,8 @@ PARTS = {
     "overlap": "overlap",
     "collective": "collectives",
 }
-"""Part -> its table; whole layers write into ``optimizer``, too."""
-FIXED = ("layer", "embedding", "optimizer", "launch", "overlap")
+"""Part -> its table; whole layers write into ``optimizer``, too, rows with ``ranks``."""
+FIXED = ("embedding", "optimizer", "launch", "overlap")
 """Tables whose grid follows from the budget alone, not from what was found out on the way."""
 TIMES = ("time_us", "low_us", "high_us", "confidence_frac", "repeats", "calls")
 MOST_KILLS = 8
@@ -47,9 +47,11 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def points(document: dict[str, Any], table: str) -> list[str]:
-    """What was measured in a table, without how long it took."""
+def points(document: dict[str, Any], table: str, *, own: bool = False) -> list[str]:
+    """What was measured in a table, without how long it took; ``own`` = by the part of that table alone."""
     rows = document.get("tables", {}).get(table, [])
+    if own and table == "optimizer":
+        rows = [row for row in rows if "ranks" not in row]  # whole layers bring the others
     return [json.dumps({name: cell for name, cell in row.items() if name not in TIMES}) for row in rows]
 
 
@@ -89,7 +91,7 @@ def killed_and_taken_up(seed: int, alone: dict[str, Any]) -> tuple[int, str]:
             found = points(after, table)
             if len(found) != len(set(found)):
                 return kills, f"seed {seed}: a point of {table} is there twice"
-            if table in FIXED and set(found) != set(points(alone, table)):
+            if table in FIXED and set(points(after, table, own=True)) != set(points(alone, table, own=True)):
                 return kills, f"seed {seed}: points of {table} are not those of a run left alone"
         left = [path.name for path in Path(folder).iterdir() if path.name.startswith(".")]
         return kills, f"seed {seed}: drafts left: {left}" if left else ""

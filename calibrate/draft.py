@@ -54,7 +54,7 @@ class Draft:
         if alone and found.under_way:
             cut = dict(found.under_way)
             self.cut_rows = cut.pop("rows")
-            self.under_way = cut
+            self.under_way = {**cut, "before": self.counts()}
             for table, rows in self.cut_rows.items():
                 self.tables.setdefault(table, []).extend(dict(row) for row in rows)
         if self.done or self.under_way:
@@ -67,10 +67,8 @@ class Draft:
     def sitting(self, part: str, budget_s: float) -> tuple[float, Earlier]:
         """``part`` begins or goes on: the budget by which it lays out its points, and what an earlier sitting left."""
         cut = self.cut_rows if self.under_way.get("part") == part else {}
-        before = {table: count - len(cut.get(table, ())) for table, count in self.counts().items()}
         if not cut:
-            self.under_way = {"part": part, "budget_s": budget_s, "rates": {}}
-        self.under_way["before"] = before
+            self.under_way = {"part": part, "budget_s": budget_s, "rates": {}, "before": self.counts()}
         self.cut_rows = {}
         rows = [row for kept in cut.values() for row in kept]
         return float(self.under_way["budget_s"]), Earlier(rows, self.under_way["rates"])

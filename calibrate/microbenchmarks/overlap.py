@@ -47,7 +47,13 @@ def rank_rows(plan: Plan, rank: int, meeting: str, warn: Warn) -> Iterator[dict[
             for mode in ("alone", "beside")
         ]
         for point, timing in sweep(
-            points, plan.budget_s, plan.seed, first_only(rank, warn), rule=RULE, clock=group.clock
+            points,
+            plan.budget_s,
+            plan.seed,
+            first_only(rank, warn),
+            rule=RULE,
+            clock=group.clock,
+            least=len(points),
         ):
             if rank == 0:
                 yield {**machine.columns, **point.columns, **timing.columns()}

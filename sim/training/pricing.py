@@ -123,7 +123,7 @@ class Pricer:
                 kv_dtype=dtype,
                 engine=self.engines.get("attention", ""),
             )
-            older = slowdown(op.kernel, self.device.generation)
+            older = slowdown(op.kernel, self.device.generation, op.phase)
             return self._sustained(replace(found, seconds=found.seconds * older))
         if isinstance(op, Conv):
             shape = Convolution(

@@ -83,3 +83,8 @@ GRADIENT_BUCKETS = 8
 """Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
 HYBRID_EP_FROM = 2026
 """Year from which Megatron-Bridge's recipes set ``moe_flex_dispatcher_backend`` (scripts/performance/configs)."""
+WIDE_HEADS_UNFUSED = "blackwell"
+"""Generation on which NeMo's containers (25.04 in the published rows) find no fused attention for the 192 and 128 wide
+heads of latent attention: cuDNN has it from 9.11 (NVIDIA/cudnn-frontend pull request 145, Transformer Engine's
+nvte_get_fused_attn_backend). The recipe recomputes ``core_attn`` there and nowhere else, and sets ETP 1
+(NVIDIA/dgxc-benchmarking v25.05.02, deepseek_v3/pretraining/launch.sh)."""

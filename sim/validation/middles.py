@@ -14,6 +14,11 @@ PULLS = (8.0, 3.0, 0.2, 0.2)
 """So many sources of a group weigh as much as all of the group around it, from the widest group (inside everything) to
 the narrowest: runs of one source are alike, so that a wide group needs several before it may differ from all others."""
 
+REACH = 1.345 * 0.12
+"""Distance from the centre up to which a value (a logarithm) counts in full, as in a mean; what lies beyond pulls no
+harder, as in a median: 1.345 standard deviations (Huber 1964; 95 % efficient for normal errors) of 12 %, between the
+spread of sources of dense models and that of mixtures of experts."""
+MOST_STEPS = 200
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Names = NDArray[np.str_]
@@ -42,12 +47,19 @@ def middle_of(labels: Labels, sources: Names, values: Floats, seen: Flags, label
 
 
 def _centre(values: Floats, sources: Names) -> tuple[float, float]:
-    """Weighted median, and how many sources stand behind it: n values of one source count as n / (n + 1)."""
+    """Huber's centre, and how many sources stand behind it: n values of one source count as n / (n + 1)."""
     _, which, counts = np.unique(sources, return_inverse=True, return_counts=True)
     weight = 1.0 / (counts[which] + 1.0)
     order = np.argsort(values, kind="stable")
     upto = np.cumsum(weight[order]) - weight[order] / 2
-    return float(np.interp(weight.sum() / 2, upto, values[order])), float(weight.sum())
+    centre = float(np.interp(weight.sum() / 2, upto, values[order]))  # of the weights: the median
+    for _ in range(MOST_STEPS):
+        # a mean in which whoever stands farther off counts as if at the reach
+        held = weight * REACH / np.maximum(np.abs(values - centre), REACH)
+        before, centre = centre, float(held @ values / held.sum())
+        if abs(centre - before) < 1e-9:
+            break
+    return centre, float(weight.sum())
 
 
 def own_middles(labels: Labels, sources: Names, values: Floats) -> Floats:

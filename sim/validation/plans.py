@@ -16,6 +16,7 @@ from sim.validation.defaults import (
     GRADIENT_BUCKETS,
     HYBRID_EP_FROM,
     UNFUSED_UNTIL,
+    WIDE_HEADS_UNFUSED,
     StackDefaults,
 )
 
@@ -107,6 +108,20 @@ def expert_messages(cell: Cells, plan: Plan, system: System, guesses: list[str])
         guesses.append("expert messages once a rank" + (", beside another micro-batch" if beside else ""))
     nodes = domains if once and domains > 1 else 0
     return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
+
+
+def latent_attention(cell: Cells, plan: Plan, generation: str, guesses: list[str]) -> Plan:
+    """How NeMo trains models with latent attention: experts whole (``expert_tensor_parallel_size`` 1), and on Blackwell
+    without a fused kernel for heads of 192 and 128, so that the core is computed again (``WIDE_HEADS_UNFUSED``)."""
+    if cell.text("stack") != "nemo" or cell.text("attention") != "mla":
+        return plan
+    plan = replace(plan, split_experts=False)
+    if generation != WIDE_HEADS_UNFUSED:
+        return plan
+    guesses.append("attention not fused, its core recomputed")
+    return replace(
+        plan, flash_attention=False, recompute="selective" if plan.recompute == "none" else plan.recompute
+    )
 
 
 def _bert_micro_batch(cell: Cells) -> int:

@@ -1,7 +1,7 @@
 """The one constant that published training runs teach: how much longer kernels take in a training step than alone.
 
 Like an odometer read against milestones: every run tells which ``kernel_factor`` would make its prediction exact; a
-software stack on a generation takes the middle of its runs, each of its number formats the middle of that format's
+software stack on a generation takes the centre of its runs, each of its number formats the centre of that format's
 runs, dense models and mixtures of experts apart, and few sources are pulled towards the wider group they belong to.
 """
 

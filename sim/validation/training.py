@@ -36,7 +36,7 @@ from sim.validation.defaults import (
     StackDefaults,
 )
 from sim.validation.outcome import outcome, records, require, source_family
-from sim.validation.plans import expert_messages, plan_of
+from sim.validation.plans import expert_messages, latent_attention, plan_of
 from sim.validation.rival import ideal_s, labels_of, rival_s
 
 NEEDED = (
@@ -117,7 +117,9 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
     defaults = _defaults(cell)
     plan = plan_of(cell, devices, defaults, guesses)
     model = _model(cell, catalog)
+    dropout = not plan.flash_attention  # models of that age
     plan = expert_messages(cell, plan, system, guesses)
+    plan = latent_attention(cell, plan, accelerator.generation, guesses)
     precision = cell.text("gemm_precision") or cell.text("precision")
     lora = cell.text("strategy") == "lora"
     fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
@@ -135,7 +137,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
         precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
         plan=plan,
-        dropout=not plan.flash_attention,
+        dropout=dropout,
         lora_rank=LORA_RANK if lora else 0,
     )
     cluster = Cluster((Pool(system=system, accelerator=accelerator, nodes=max(devices // per_node, 1)),))

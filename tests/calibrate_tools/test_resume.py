@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from calibrate import resume
+from calibrate.draft import Draft
+from calibrate.environment import Machine
 from calibrate.measurements import Measurements, load, save
+from calibrate.options import Options
 
 ROW = {"gpu": "Acme", "mode": "graph", "engine": "torch", "time_us": 2.0, "low_us": 1.0, "high_us": 3.0}
 ROW |= {"repeats": 7, "source": "test"}
@@ -76,6 +79,30 @@ def test_a_part_under_way_is_kept_with_its_rates(tmp_path: Path) -> None:
         save(replace(CUT, settings={**SETTINGS, resume.UNDER_WAY: other}, tables=tables), path)
         assert not kept(path).under_way
         assert kept(path).parts
+
+
+def test_a_part_taken_up_is_kept_when_the_run_is_killed_again_before_it_measures(tmp_path: Path) -> None:
+    """And what a failed part has left in the same table is no row of it."""
+    path = tmp_path / "m.json"
+    machine = Machine("Acme", "cpu", "cpu", 2, 4e9, 3e7, 1, "torch")
+
+    def run() -> Draft:
+        draft = Draft(Options(out=path, parts=("launch", "layer")), machine, dict(ENVIRONMENT))
+        draft.take_up(lambda text: None, alone=True)
+        return draft
+
+    first = run()
+    failed, kept_row = ROW, {**ROW, "time_us": 2.5}
+    first.tables["launch"] = [dict(failed)]
+    assert first.sitting("layer", 3.0)[1].rows == []
+    first.tables["launch"].append(dict(kept_row))
+    first.save()
+    for _ in range(2):
+        again = run()
+        again.save()
+    budget_s, earlier = again.sitting("layer", 99.0)
+    assert (budget_s, earlier.rows) == (3.0, [kept_row])
+    assert again.since(again.under_way["before"]) == {"launch": 1}
 
 
 def test_points_that_were_read_are_left_and_rates_are_asked_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sim.spec.profiles import fits_for
 from sim.training.overheads import overheads
-from sim.validation.middles import PULLS, left_out_middles, middle_of, own_middles
+from sim.validation.middles import PULLS, REACH, left_out_middles, middle_of, own_middles
 from sim.validation.rival import left_out_rival_s, rival_s
 from sim.validation.stacks import FACTORS, LEVEL, Z80, Runs, left_out_factors, spreads_of
 
@@ -18,13 +18,14 @@ FAMILY = np.array(["x", "x", "y", "y", "z", "z", "z", "z"])
 def test_a_group_leans_on_the_one_around_it() -> None:
     values = np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 9.0, 9.0])
     every, apart = np.ones(8, dtype=bool), np.arange(8).astype(str)  # each a source of its own: half a source
-    assert middle_of(LABELS, apart, values, every, ()) == 3.0
-    ampere = (3 * 2.0 + PULLS[0] * 3.0) / (3 + PULLS[0])
+    all_of_them = 3.0 - REACH / 3  # three below pull at the three there, two above pull back
+    assert middle_of(LABELS, apart, values, every, ()) == pytest.approx(all_of_them)
+    ampere = (3 * 2.0 + PULLS[0] * all_of_them) / (3 + PULLS[0])
     assert middle_of(LABELS, apart, values, every, ("ampere",)) == pytest.approx(ampere)
     inside = (1.5 * 1.0 + PULLS[1] * ampere) / (1.5 + PULLS[1])
     assert middle_of(LABELS, apart, values, every, ("ampere", "a")) == pytest.approx(inside)
     assert middle_of(LABELS, apart, values, every, ("ampere", "unseen")) == pytest.approx(ampere)
-    assert middle_of(LABELS, apart, values, every, ("volta",)) == 3.0
+    assert middle_of(LABELS, apart, values, every, ("volta",)) == pytest.approx(all_of_them)
     assert middle_of(LABELS, apart, values, ~every, ("ampere",)) == 0.0
 
 
@@ -33,10 +34,21 @@ def test_many_runs_of_one_source_hardly_outweigh_one_run_of_another() -> None:
     labels, every = np.array([["ampere"]] * 103), np.ones(103, dtype=bool)
     one = np.array(["x"] * 100 + ["y"] * 3)
     several = np.array(["x"] * 100 + ["p", "q", "r"])
-    assert middle_of(labels, one, values, every, ()) == pytest.approx(0.0)
-    assert middle_of(labels, several, values, every, ()) == pytest.approx(1.0)
+    source, three = 100 / 101, 3 / 4  # what n values of one source weigh: n / (n + 1)
+    assert middle_of(labels, one, values, every, ()) == pytest.approx(REACH * three / source)
+    assert middle_of(labels, several, values, every, ()) == pytest.approx(1.0 - REACH * source / (3 / 2))
     whole = middle_of(labels, one, np.full(103, 2.0), every, ("ampere",))
     assert whole == pytest.approx(2.0)  # alike everywhere: nothing to lean on
+
+
+def test_near_values_count_as_in_a_mean_and_a_far_one_pulls_no_harder_for_being_farther() -> None:
+    labels, every, apart = np.array([["ampere"]] * 4), np.ones(4, dtype=bool), np.arange(4).astype(str)
+    near = REACH * np.array([0.0, 0.1, 0.2, 0.9])
+    assert middle_of(labels, apart, near, every, ()) == pytest.approx(near.mean())
+    centres = [
+        middle_of(labels, apart, np.array([0.0, 0.0, 0.0, far]), every, ()) for far in (2 * REACH, 50.0)
+    ]
+    assert centres == pytest.approx([REACH / 3] * 2)
 
 
 def test_the_narrowest_level_counts_only_where_it_divides_its_group() -> None:
