@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from calibrate.microbenchmarks import layer, optimizer
+
 KILLS, RANK_RUNS, RANKS = 20, 3, 3
 PARTS = {
     "matmul": "gemm",
@@ -29,7 +31,9 @@ PARTS = {
     "overlap": "overlap",
     "collective": "collectives",
 }
-"""Part -> its table; whole layers write into ``optimizer``, too, rows with ``ranks``."""
+"""Part -> its table; whole layers write into ``optimizer``, too."""
+OF_LAYERS = layer.OPTIMIZER_MATRICES * optimizer.SIDE**2
+"""Parameters of the update that is measured beside whole layers."""
 FIXED = ("embedding", "optimizer", "launch", "overlap")
 """Tables whose grid follows from the budget alone, not from what was found out on the way."""
 TIMES = ("time_us", "low_us", "high_us", "confidence_frac", "repeats", "calls")
@@ -51,7 +55,7 @@ def points(document: dict[str, Any], table: str, *, own: bool = False) -> list[s
     """What was measured in a table, without how long it took; ``own`` = by the part of that table alone."""
     rows = document.get("tables", {}).get(table, [])
     if own and table == "optimizer":
-        rows = [row for row in rows if "ranks" not in row]  # whole layers bring the others
+        rows = [row for row in rows if row["parameters"] != OF_LAYERS]
     return [json.dumps({name: cell for name, cell in row.items() if name not in TIMES}) for row in rows]
 
 
