@@ -36,8 +36,7 @@ class Clock(simpy.Environment):
 
     def at(self, at_s: float, act: Callable[[Any], None], value: Any, priority: EventPriority) -> Moment:
         """A new event at a time not before now."""
-        moment = _new(Moment)
-        moment.env, moment.callbacks = self, [act]
+        moment = self.moment(act)
         self.put(moment, at_s, value, priority)
         return moment
 
