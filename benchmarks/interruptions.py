@@ -20,7 +20,7 @@ from typing import Any
 
 from calibrate.microbenchmarks import layer, optimizer
 
-KILLS, RANK_RUNS, RANKS = 20, 3, 3
+KILLS, RANK_RUNS, RANKS, BUDGET = 20, 3, 3, "8s"
 PARTS = {
     "matmul": "gemm",
     "memory": "memory",
@@ -74,7 +74,7 @@ def killed_and_taken_up(seed: int, alone: dict[str, Any]) -> tuple[int, str]:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "m.json"
-        command = tool(out, ",".join(PARTS), "8s")
+        command = tool(out, ",".join(PARTS), BUDGET)
         for kills in range(MOST_KILLS + 1):
             before = read(out)
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -146,7 +146,7 @@ def main(kills: int = KILLS, rank_runs: int = RANK_RUNS) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "m.json"
         subprocess.run(
-            tool(out, ",".join(PARTS), "8s"), stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=True
+            tool(out, ",".join(PARTS), BUDGET), stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=True
         )
         alone = read(out)
     done, runs, faults = 0, 0, []

@@ -179,16 +179,16 @@ def _judge(
     shipped: Callable[[], Sequence[Fit]] | None,
 ) -> None:
     """Whether the node delivers what it should, by the datasheet; its peers are known to ``report`` alone."""
+    from calibrate.fit import gpu_names
     from calibrate.report.figures import figures
-    from calibrate.report.verdicts import judge, told
+    from calibrate.report.verdicts import judge, node_verdict
 
-    gpus = sorted({str(row["gpu"]) for rows in measurements.tables.values() for row in rows})
+    gpus = gpu_names(measurements)
     devices = datasheets(gpus) if datasheets else {}
     fits = tuple(shipped()) if shipped and devices else ()
-    line = told(judge(figures("", measurements, devices, fits)))
-    say(
-        line or f"no datasheet of {', '.join(gpus)} is known here, so whether this node is well is not judged"
-    )
+    verdict = node_verdict(judge(figures("", measurements, devices, fits)))
+    unknown = f"no datasheet figure of {', '.join(gpus)} for what was measured is known here"
+    say(verdict or f"{unknown}, so whether this node is well is not judged")
     say(f"beside others of its kind: rackcast calibrate report {path.name} ...")
 
 

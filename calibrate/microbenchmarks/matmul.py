@@ -17,7 +17,7 @@ from typing import Any
 from calibrate.blocks import device_block
 from calibrate.environment import Machine, import_torch
 from calibrate.measure import Block, Point, Warn
-from calibrate.microbenchmarks.common import ENGINE, Earlier, in_turn, rows_of
+from calibrate.microbenchmarks.common import ENGINE, REFUSALS, Earlier, in_turn, rows_of
 from calibrate.microbenchmarks.ranks import first_line
 
 Shape = tuple[int, int, int]
@@ -160,7 +160,7 @@ def supported(torch: Any, machine: Machine, warn: Warn) -> dict[str, float]:
             block = _prepare(torch, machine, dtype, (size, size, size))()
             block(1)
             rates[dtype] = 2 * size**3 / max(min(block(1) for _ in range(3)), 1e-9)
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as fault:
+        except REFUSALS as fault:
             refused.append(f"{dtype} ({first_line(fault)})")
     if refused:
         warn(f"matmul: not offered here and left out: {', '.join(refused)}")

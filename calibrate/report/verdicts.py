@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibrate.report.figures import Figure
+from sim.units import format_percent
 
 DEVICE_FRAC, LINK_FRAC = 0.95, 0.9
 """Below this share of the fleet's median a device, a link, is suspect."""
@@ -104,19 +105,18 @@ def blame(findings: Iterable[Finding]) -> dict[str, list[str]]:
     return reasons
 
 
-def told(findings: Sequence[Finding]) -> str:
+def node_verdict(findings: Sequence[Finding]) -> str:
     """The verdict on one node in a line: what is wrong with it, or how near to its datasheet (and to what the shipped
-    profile expects) it comes; "" where no datasheet is known."""
+    profile expects) it comes; "" where no datasheet says anything of what was measured."""
     wrong = [reason for reasons in blame(findings).values() for reason in reasons]
     if wrong:
         return f"this node is suspect: {'; '.join(wrong)}"
     shares = []
     for figure in (one.figure for one in findings if not math.isnan(one.figure.datasheet)):
         expected = figure.profile_ratio
-        beside = "" if math.isnan(expected) else f", {100 * expected:.0f} % of what is usual"
-        shares.append(
-            f"{figure.quantity} {100 * figure.value / figure.datasheet:.0f} % of the datasheet{beside}"
-        )
+        beside = "" if math.isnan(expected) else f", {format_percent(expected)} of what is usual"
+        share = format_percent(figure.value / figure.datasheet)
+        shares.append(f"{figure.quantity} {share} of the datasheet{beside}")
     return f"this node is well: {'; '.join(shares)}" if shares else ""
 
 

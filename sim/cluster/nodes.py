@@ -93,12 +93,6 @@ class Rows:
         """Open nodes with exactly so many free devices."""
         return self._counts[free]
 
-    def tightest(self, gpus: int) -> int:
-        """The fewest free devices of any open node that has at least ``gpus``; -1 where none has."""
-        levels = self._levels
-        at = bisect_left(levels, gpus)
-        return levels[at] if at < len(levels) else -1
-
     def lowest(self, free: int) -> int:
         """The lowest open node with exactly so many free devices; there must be one."""
         heap, listed = self._heaps[free], self._listed[free]

@@ -29,6 +29,7 @@ class StackDefaults:
     sequence_parallel: bool = False
     """With tensor parallelism."""
     overlap_tensor: bool = False
+    fused_attention: bool = True
     attention_kernel: str = "newest"
     recompute_stops_early: bool = False
     fused_accumulation: bool = True
@@ -36,6 +37,8 @@ class StackDefaults:
     chunk_layers: int = 0
     """Layers of a virtual stage of a dense model's pipeline; 0 = stages are not cut."""
     recompute: str = "none"
+    whole_experts: bool = False
+    """Experts are never cut over the tensor group."""
     optimizer: str = "adam"
 
 
@@ -83,8 +86,9 @@ GRADIENT_BUCKETS = 8
 """Messages a chunk's gradients travel in under Megatron-Core's overlap (40 M parameters a bucket)."""
 HYBRID_EP_FROM = 2026
 """Year from which Megatron-Bridge's recipes set ``moe_flex_dispatcher_backend`` (scripts/performance/configs)."""
-WIDE_HEADS_UNFUSED = "blackwell"
-"""Generation on which NeMo's containers (25.04 in the published rows) find no fused attention for the 192 and 128 wide
-heads of latent attention: cuDNN has it from 9.11 (NVIDIA/cudnn-frontend pull request 145, Transformer Engine's
-nvte_get_fused_attn_backend). The recipe recomputes ``core_attn`` there and nowhere else, and sets ETP 1
+NEMO_LATENT = replace(DEFAULTS["nemo"], whole_experts=True)
+NEMO_LATENT_BLACKWELL = replace(NEMO_LATENT, fused_attention=False, recompute="selective")
+"""NeMo's recipes for latent attention (DeepSeek-V3) keep experts whole (ETP 1). On Blackwell their containers (25.04 in
+the published rows) find no fused attention for heads of 192 and 128, which cuDNN has from 9.11 (NVIDIA/cudnn-frontend
+pull request 145, Transformer Engine's nvte_get_fused_attn_backend), and recompute ``core_attn``, there and nowhere else
 (NVIDIA/dgxc-benchmarking v25.05.02, deepseek_v3/pretraining/launch.sh)."""

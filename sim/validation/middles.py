@@ -19,6 +19,7 @@ REACH = 1.345 * 0.12
 harder, as in a median: 1.345 standard deviations (Huber 1964; 95 % efficient for normal errors) of 12 %, between the
 spread of sources of dense models and that of mixtures of experts."""
 MOST_STEPS = 200
+"""Rounds of weighing at the most; a few tens settle it."""
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Names = NDArray[np.str_]

@@ -16,7 +16,6 @@ from sim.validation.defaults import (
     GRADIENT_BUCKETS,
     HYBRID_EP_FROM,
     UNFUSED_UNTIL,
-    WIDE_HEADS_UNFUSED,
     StackDefaults,
 )
 
@@ -58,18 +57,24 @@ def plan_of(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[st
     if stated < 0 and data > 1:
         guesses.append(f"ZeRO {zero}")
     sequence_parallel = bool(cell.number("sequence_parallel", int(defaults.sequence_parallel))) and tensor > 1
+    if not defaults.fused_attention:
+        guesses.append("attention not fused")
+    # where the copies do not hold all experts, the tensor ranks share them out, too
+    cut = (data * context) % expert == 0
+    if cut and tensor > 1 and defaults.whole_experts:
+        guesses.append("experts whole")
     return Plan(
         tensor=tensor,
         pipeline=pipeline,
         context=context,
         expert=expert,
-        split_experts=(data * context) % expert == 0,  # else the tensor ranks share experts out, too
+        split_experts=cut and not defaults.whole_experts,
         micro_batch=micro_batch,
         virtual_stages=chunks,
         sequence_parallel=sequence_parallel,
         zero_stage=zero,
         recompute=recompute,
-        flash_attention=cell.number("year", 2024) > UNFUSED_UNTIL and cell.text("strategy") != "bert",
+        flash_attention=defaults.fused_attention and not classic(cell),
         attention_kernel=defaults.attention_kernel,
         fused_accumulation=defaults.fused_accumulation,
         recompute_stops_early=defaults.recompute_stops_early,
@@ -80,6 +85,11 @@ def plan_of(cell: Cells, devices: int, defaults: StackDefaults, guesses: list[st
         overlap_weights=defaults.overlap_weights,
         gradient_buckets=GRADIENT_BUCKETS if defaults.overlap_parameters else 0,
     )
+
+
+def classic(cell: Cells) -> bool:
+    """Whether the model's layers are of the age before fused attention, with dropout."""
+    return cell.number("year", 2024) <= UNFUSED_UNTIL or cell.text("strategy") == "bert"
 
 
 def _virtual_stages(cell: Cells, defaults: StackDefaults, pipeline: int) -> int:
@@ -108,20 +118,6 @@ def expert_messages(cell: Cells, plan: Plan, system: System, guesses: list[str])
         guesses.append("expert messages once a rank" + (", beside another micro-batch" if beside else ""))
     nodes = domains if once and domains > 1 else 0
     return replace(plan, dispatch_once=once, overlap_experts=beside, expert_nodes=nodes)
-
-
-def latent_attention(cell: Cells, plan: Plan, generation: str, guesses: list[str]) -> Plan:
-    """How NeMo trains models with latent attention: experts whole (``expert_tensor_parallel_size`` 1), and on Blackwell
-    without a fused kernel for heads of 192 and 128, so that the core is computed again (``WIDE_HEADS_UNFUSED``)."""
-    if cell.text("stack") != "nemo" or cell.text("attention") != "mla":
-        return plan
-    plan = replace(plan, split_experts=False)
-    if generation != WIDE_HEADS_UNFUSED:
-        return plan
-    guesses.append("attention not fused, its core recomputed")
-    return replace(
-        plan, flash_attention=False, recompute="selective" if plan.recompute == "none" else plan.recompute
-    )
 
 
 def _bert_micro_batch(cell: Cells) -> int:

@@ -31,12 +31,14 @@ from sim.validation.defaults import (
     DEFAULTS,
     FORMATS,
     LORA_RANK,
+    NEMO_LATENT,
+    NEMO_LATENT_BLACKWELL,
     PACKED_TOKENS,
     UNFUSED_UNTIL,
     StackDefaults,
 )
 from sim.validation.outcome import outcome, records, require, source_family
-from sim.validation.plans import expert_messages, latent_attention, plan_of
+from sim.validation.plans import classic, expert_messages, plan_of
 from sim.validation.rival import ideal_s, labels_of, rival_s
 
 NEEDED = (
@@ -114,12 +116,10 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
         raise NotExpressibleError(str(fault)) from None
     devices, per_node = cell.number("num_gpus"), cell.number("gpus_per_node", 8)
     system = _system(accelerator, min(per_node, devices), cell)
-    defaults = _defaults(cell)
+    defaults = _defaults(cell, accelerator.generation)
     plan = plan_of(cell, devices, defaults, guesses)
     model = _model(cell, catalog)
-    dropout = not plan.flash_attention  # models of that age
     plan = expert_messages(cell, plan, system, guesses)
-    plan = latent_attention(cell, plan, accelerator.generation, guesses)
     precision = cell.text("gemm_precision") or cell.text("precision")
     lora = cell.text("strategy") == "lora"
     fill = BINNED_FILL if cell.text("strategy") == "bert" and cell.number("seq_len") >= BINNED_FROM else 1.0
@@ -137,7 +137,7 @@ def scenario_of(row: Mapping[str, Any], catalog: Catalog) -> tuple[Scenario, lis
         precision=FORMATS.get(precision, precision),
         stack=cell.text("stack"),
         plan=plan,
-        dropout=dropout,
+        dropout=classic(cell),
         lora_rank=LORA_RANK if lora else 0,
     )
     cluster = Cluster((Pool(system=system, accelerator=accelerator, nodes=max(devices // per_node, 1)),))
@@ -158,8 +158,10 @@ def _refuse_what_is_not_modelled(cell: Cells) -> None:
             raise NotExpressibleError(f"{name} is not stated")
 
 
-def _defaults(cell: Cells) -> StackDefaults:
+def _defaults(cell: Cells, generation: str) -> StackDefaults:
     stack = cell.text("stack")
+    if stack == "nemo" and cell.text("attention") == "mla":
+        return NEMO_LATENT_BLACKWELL if generation == "blackwell" else NEMO_LATENT
     old = stack == "megatron-lm" and cell.number("year", 2024) <= UNFUSED_UNTIL
     if not old:
         return DEFAULTS[stack]

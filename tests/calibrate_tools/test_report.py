@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from app.cli import app
 from calibrate.measurements import Measurements, save
 from calibrate.report.figures import Figure, figures
-from calibrate.report.verdicts import blame, document, judge, told
+from calibrate.report.verdicts import blame, document, judge, node_verdict
 from sim.spec.device import Device
 
 TIMES = {"low_us": 1e-9, "high_us": 1e9, "repeats": 7, "source": "test"}
@@ -201,7 +201,10 @@ def test_one_node_is_told_in_a_line_how_near_its_datasheet_it_comes() -> None:
     product = Figure("a", "0", "matmul bf16", 7e14, "FLOP/s", datasheet=1e15, profile_ratio=0.98)
     stream = Figure("a", "0", "memory", 3e12, "B/s", datasheet=4e12)
     said = "this node is well: matmul bf16 70 % of the datasheet, 98 % of what is usual; memory 75 % of the datasheet"
-    assert told(judge([product, stream])) == said
+    assert node_verdict(judge([product, stream])) == said
     slow = replace(stream, value=1e12)
-    assert told(judge([product, slow])) == "this node is suspect: device 0: memory: 25 % of the datasheet"
-    assert told(judge([replace(product, datasheet=math.nan)])) == "", "nothing to judge it by"
+    assert (
+        node_verdict(judge([product, slow]))
+        == "this node is suspect: device 0: memory: 25 % of the datasheet"
+    )
+    assert node_verdict(judge([replace(product, datasheet=math.nan)])) == "", "nothing to judge it by"

@@ -71,8 +71,8 @@ class Spread:
     def find(self, rows: Rows, gpus: int) -> Spots | None:
         """See ``WholePlacement``."""
         if not gpus:
-            free = rows.tightest(0)
-            return None if free < 0 else ((rows.lowest(free), 0),)
+            node = rows.tightest_node(0)
+            return None if node < 0 else ((node, 0),)
         many = min(gpus, len(rows.free))
         order = [
             node
@@ -109,9 +109,9 @@ class Tiers:
     def find(self, rows: Rows, gpus: int) -> Spots | None:
         """See ``WholePlacement``."""
         if gpus <= rows.size:
-            free = rows.tightest(gpus)
-            if free >= 0:
-                return ((rows.lowest(free), gpus),)
+            node = rows.tightest_node(gpus)
+            if node >= 0:
+                return ((node, gpus),)
         nodes = len(rows.free)
         open_free = [0 if closed else free for free, closed in zip(rows.free, rows.closed, strict=True)]
         for group in self.nodes_per_group:
